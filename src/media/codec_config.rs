@@ -1,0 +1,68 @@
+//! The codec setup of one track, whichever codec it is.
+//!
+//! Enters: configuration records parsed by [`crate::codec`]
+//! Leaves: [`CodecConfig`]
+//! Never:  bytes of samples
+//! Spec:   docs/specs.md, by codec
+
+use super::MediaKind;
+use crate::codec::video::{Colour, Dimensions};
+use crate::codec::{aac, av1, h264, opus, vp9};
+
+/// What a decoder has to know before the first sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CodecConfig {
+    /// H.264, samples in length-prefixed NAL units of 4-byte lengths.
+    H264(h264::Config),
+    /// VP9, samples as superframes.
+    Vp9(vp9::Config),
+    /// AV1, samples as temporal units without temporal delimiters.
+    Av1(av1::Config),
+    /// AAC, raw access units.
+    Aac(aac::Config),
+    /// Opus packets.
+    Opus(opus::Config),
+}
+
+impl CodecConfig {
+    /// Whether this is a codec of pictures or of sound.
+    #[must_use]
+    pub const fn kind(&self) -> MediaKind {
+        match self {
+            Self::H264(_) | Self::Vp9(_) | Self::Av1(_) => MediaKind::Video,
+            Self::Aac(_) | Self::Opus(_) => MediaKind::Audio,
+        }
+    }
+
+    /// Size of the picture; `None` for sound.
+    #[must_use]
+    pub const fn dimensions(&self) -> Option<Dimensions> {
+        match self {
+            Self::H264(c) => Some(c.dimensions),
+            Self::Vp9(c) => Some(c.dimensions),
+            Self::Av1(c) => Some(c.dimensions),
+            Self::Aac(_) | Self::Opus(_) => None,
+        }
+    }
+
+    /// Colour of the picture; `None` for sound.
+    #[must_use]
+    pub const fn colour(&self) -> Option<Colour> {
+        match self {
+            Self::H264(c) => Some(c.colour),
+            Self::Vp9(c) => Some(c.colour),
+            Self::Av1(c) => Some(c.colour),
+            Self::Aac(_) | Self::Opus(_) => None,
+        }
+    }
+
+    /// Sample rate and number of channels of sound; `None` for pictures.
+    #[must_use]
+    pub const fn audio(&self) -> Option<(u32, u8)> {
+        match self {
+            Self::Aac(c) => Some((c.sample_rate, c.channels)),
+            Self::Opus(c) => Some((48_000, c.channels)),
+            Self::H264(_) | Self::Vp9(_) | Self::Av1(_) => None,
+        }
+    }
+}

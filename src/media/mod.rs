@@ -1,0 +1,25 @@
+//! The words that all stages share: tracks, samples, renditions and the bytes they travel in.
+//!
+//! Enters: nothing; this is vocabulary
+//! Leaves: [`TrackInfo`], [`Sample`], [`Rendition`], [`Payload`]
+//! Never:  I/O, clocks, protocol or manifest knowledge
+//! Time:   [`Ticks`](crate::time::Ticks) in each track's own timescale, from the Unix epoch
+//! Spec:   [ISOBMFF], [RFC6381]
+
+#![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::float_arithmetic
+)]
+
+mod codec_config;
+mod codec_string;
+mod payload;
+mod sample;
+mod track;
+
+pub use codec_config::CodecConfig;
+pub use codec_string::CodecString;
+pub use payload::Payload;
+pub use sample::Sample;
+pub use track::{MediaKind, Rendition, TrackInfo};
