@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Runs every test: scripts/test.sh LIMIT [arguments of cargo test]. `make test` calls it after
+# scripts/setup.sh; LIMIT, as `timeout` takes it, bounds the whole.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+limit=$1
+shift
+
+# What the tests read that the repository does not carry: the browser players from npm, and the
+# MPEG schema of the MPD.
+if [ -f tests/players/package-lock.json ]; then
+    stamp=tests/players/node_modules/.headwater-installed
+    if ! cmp -s tests/players/package-lock.json "$stamp"; then
+        # Chromium comes from the system; a test tool must not download another.
+        (cd tests/players && PUPPETEER_SKIP_DOWNLOAD=1 npm ci --no-audit --no-fund </dev/null)
+        cp tests/players/package-lock.json "$stamp"
+    fi
+fi
+if [ -x scripts/dash_schema.sh ]; then scripts/dash_schema.sh; fi
+
+# In a process group of its own, so that at the limit everything that a test started goes with it;
+# Ctrl-C therefore has to be handed on.
+timeout --kill-after=30s "$limit" cargo test --locked --all-features --no-fail-fast "$@" </dev/null &
+tests=$!
+trap 'kill -INT "$tests"' INT
+trap 'kill -TERM "$tests"' TERM
+status=0
+wait "$tests" || status=$?
+if [ "$status" = 124 ] || [ "$status" = 137 ]; then
+    echo "test: stopped after $limit; raise it with TEST_LIMIT if nothing hangs" >&2
+fi
+exit "$status"
