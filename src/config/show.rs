@@ -1,0 +1,92 @@
+//! Writes a configuration as the TOML that gives it again.
+//!
+//! Enters: a [`Config`]
+//! Leaves: text with every key, in the order of [`KEYS`](crate::config::keys::KEYS)
+//! Never:  comments, secrets (there are none here)
+//! Spec:   docs/configuration.md
+
+#![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::float_arithmetic
+)]
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use toml::Value;
+
+use crate::config::Config;
+use crate::config::units::{print_duration, print_size};
+
+/// Every key with its value, in the order of the list of keys.
+pub(crate) fn values(config: &Config) -> Vec<(&'static str, Value)> {
+    let (rtmp, package, serve) = (&config.rtmp, &config.package, &config.serve);
+    vec![
+        ("log.level", text(&config.log.level)),
+        ("log.format", text(config.log.format.as_str())),
+        ("ingest.rtmp.listen", text(rtmp.listen)),
+        ("ingest.rtmp.max_connections", count(rtmp.max_connections)),
+        (
+            "ingest.rtmp.handshake_timeout",
+            time(rtmp.handshake_timeout),
+        ),
+        (
+            "ingest.rtmp.first_media_timeout",
+            time(rtmp.first_media_timeout),
+        ),
+        ("ingest.rtmp.idle_timeout", time(rtmp.idle_timeout)),
+        (
+            "ingest.rtmp.max_message",
+            text(print_size(rtmp.max_message_bytes.into())),
+        ),
+        ("transcode.ladder", text(&config.transcode.ladder)),
+        ("package.segment", millis(package.segment_ms)),
+        ("package.part", millis(package.part_ms)),
+        (
+            "package.window_segments",
+            Value::Integer(package.window_segments.into()),
+        ),
+        (
+            "package.kept_segments",
+            Value::Integer(package.kept_segments.into()),
+        ),
+        ("store.url", text(&config.store.url)),
+        ("serve.listen", text(serve.listen)),
+        ("serve.allow_origin", text(&serve.allow_origin)),
+    ]
+}
+
+/// The whole as TOML.
+pub(crate) fn render(config: &Config) -> String {
+    let mut out = String::new();
+    let mut open = "";
+    for (path, value) in values(config) {
+        let (table, name) = path.rsplit_once('.').unwrap_or(("", path));
+        if table != open {
+            if !out.is_empty() {
+                out.push('\n');
+            }
+            out.push_str(&format!("[{table}]\n"));
+            open = table;
+        }
+        out.push_str(&format!("{name} = {value}\n"));
+    }
+    out
+}
+
+fn text(value: impl ToString) -> Value {
+    Value::String(value.to_string())
+}
+
+fn time(value: Duration) -> Value {
+    Value::String(print_duration(value))
+}
+
+fn millis(value: NonZeroU32) -> Value {
+    time(Duration::from_millis(u64::from(value.get())))
+}
+
+fn count(value: usize) -> Value {
+    Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+}

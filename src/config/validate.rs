@@ -1,0 +1,388 @@
+//! Gives what was written its meaning: units, ranges, defaults and the rules between keys.
+//!
+//! Enters: [`Raw`], values as written
+//! Leaves: a [`Config`], or every [`Problem`] there is, each with what to write instead
+//! Never:  files, the environment, ports: whether an address is free is `doctor`'s to find
+//! Time:   whole milliseconds
+//! Spec:   [HLS] §4.4.3.1, §4.4.3.7; docs/configuration.md
+
+#![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::float_arithmetic
+)]
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::config::log::{Format, Level};
+use crate::config::problem::{Origin, Problem};
+use crate::config::raw::{Raw, Scalar};
+use crate::config::units::{parse_duration, parse_size, print_duration, print_size};
+use crate::config::{Config, Log, package, rtmp, serve, store, transcode};
+
+/// The longest name, path or URL, in bytes: the longest path that Linux opens.
+const MAX_TEXT_BYTES: usize = 4096;
+/// The longest segment: beyond it a player waits longer for a picture than its user does.
+const MAX_SEGMENT: Duration = Duration::from_secs(10);
+/// The shortest segment: below it the fetches cost more than the media.
+const MIN_SEGMENT: Duration = Duration::from_secs(1);
+/// The shortest part: three frames at 30 per second.
+const MIN_PART: Duration = Duration::from_millis(100);
+/// The fewest segments listed: players start three from the end and need as many again to turn back.
+const MIN_WINDOW_SEGMENTS: u32 = 6;
+/// The most segments listed or kept: they are held in memory, and in every playlist.
+const MAX_WINDOW_SEGMENTS: u32 = 1800;
+/// The longest patience with a silent connection: longer, and the dead hold the places of the living.
+const MAX_TIMEOUT: Duration = Duration::from_secs(300);
+/// The shortest: a round trip across the world and a slow start fit in it.
+const MIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// The smallest message limit: a key frame of a modest broadcast.
+const MIN_MESSAGE_BYTES: u64 = 256 << 10;
+/// The largest: RTMP's length field ends one byte short of 16 MiB.
+const MAX_MESSAGE_BYTES: u64 = 15 << 20;
+/// The most connections: as many as a process may have files open where systems are generous.
+const MAX_CONNECTIONS: u64 = 65_536;
+
+/// Gives `raw` its meaning. Whatever is wrong is added to `problems`; then the value returned holds
+/// the default in its place and is not for use.
+pub(crate) fn validate(raw: &Raw, problems: &mut Vec<Problem>) -> Config {
+    let mut reader = Reader { raw, problems };
+    let config = Config {
+        log: reader.log(),
+        rtmp: reader.rtmp(),
+        transcode: reader.transcode(),
+        package: reader.package(),
+        store: reader.store(),
+        serve: reader.serve(),
+    };
+    reader.rules_between_stages(&config);
+    config
+}
+
+struct Reader<'a> {
+    raw: &'a Raw,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn log(&mut self) -> Log {
+        let default = Log::default();
+        Log {
+            level: self.parsed("log.level", default.level, Level::parse),
+            format: self.parsed("log.format", default.format, Format::parse),
+        }
+    }
+
+    fn rtmp(&mut self) -> rtmp::Config {
+        let default = rtmp::Config::default();
+        let timeout = MIN_TIMEOUT..=MAX_TIMEOUT;
+        let connections = self.count(
+            "ingest.rtmp.max_connections",
+            default.max_connections as u64,
+            1..=MAX_CONNECTIONS,
+        );
+        let message = self.size(
+            "ingest.rtmp.max_message",
+            u64::from(default.max_message_bytes),
+            MIN_MESSAGE_BYTES..=MAX_MESSAGE_BYTES,
+        );
+        rtmp::Config {
+            listen: self.parsed("ingest.rtmp.listen", default.listen, address),
+            max_connections: usize::try_from(connections).unwrap_or(default.max_connections),
+            handshake_timeout: self.duration(
+                "ingest.rtmp.handshake_timeout",
+                default.handshake_timeout,
+                timeout.clone(),
+            ),
+            first_media_timeout: self.duration(
+                "ingest.rtmp.first_media_timeout",
+                default.first_media_timeout,
+                timeout.clone(),
+            ),
+            idle_timeout: self.duration("ingest.rtmp.idle_timeout", default.idle_timeout, timeout),
+            max_message_bytes: u32::try_from(message).unwrap_or(default.max_message_bytes),
+        }
+    }
+
+    fn transcode(&mut self) -> transcode::Config {
+        let mut config = transcode::Config::default();
+        config.ladder = self.parsed("transcode.ladder", config.ladder, ladder);
+        config
+    }
+
+    fn package(&mut self) -> package::Config {
+        let mut config = package::Config::default();
+        let segments = |least: u32| u64::from(least)..=u64::from(MAX_WINDOW_SEGMENTS);
+        config.segment_ms = self.millis(
+            "package.segment",
+            config.segment_ms,
+            MIN_SEGMENT..=MAX_SEGMENT,
+        );
+        config.part_ms = self.millis("package.part", config.part_ms, MIN_PART..=MAX_SEGMENT);
+        config.window_segments = self.count_u32(
+            "package.window_segments",
+            config.window_segments,
+            segments(MIN_WINDOW_SEGMENTS),
+        );
+        config.kept_segments =
+            self.count_u32("package.kept_segments", config.kept_segments, segments(0));
+        let sound = self.all_sound(&["package.segment", "package.part"]);
+        if sound && config.part_ms > config.segment_ms {
+            let (part, segment) = (
+                milliseconds(config.part_ms),
+                milliseconds(config.segment_ms),
+            );
+            self.refuse(
+                "package.part",
+                format!(
+                    "{} is longer than package.segment, {}; use {} to {}",
+                    print_duration(part),
+                    print_duration(segment),
+                    print_duration(MIN_PART),
+                    print_duration(segment),
+                ),
+            );
+        }
+        config
+    }
+
+    fn store(&mut self) -> store::Config {
+        let mut config = store::Config::default();
+        config.url = self.parsed("store.url", config.url, store_url);
+        config
+    }
+
+    fn serve(&mut self) -> serve::Config {
+        let mut config = serve::Config::default();
+        config.listen = self.parsed("serve.listen", config.listen, address);
+        config.allow_origin = self.parsed("serve.allow_origin", config.allow_origin, allow_origin);
+        config
+    }
+
+    fn rules_between_stages(&mut self, config: &Config) {
+        let (rtmp, http) = (config.rtmp.listen, config.serve.listen);
+        let same_host = rtmp.ip() == http.ip()
+            || (rtmp.is_ipv4() == http.is_ipv4()
+                && (rtmp.ip().is_unspecified() || http.ip().is_unspecified()));
+        let sound = self.all_sound(&["ingest.rtmp.listen", "serve.listen"]);
+        // Port 0 asks the system for a free one, so two of them never meet.
+        if sound && same_host && rtmp.port() == http.port() && rtmp.port() != 0 {
+            self.refuse(
+                "serve.listen",
+                format!("{http} is where ingest.rtmp.listen listens too; use another port"),
+            );
+        }
+    }
+
+    /// A text, given its meaning by `parse`, which answers what is wrong and what to write.
+    fn parsed<T>(
+        &mut self,
+        path: &'static str,
+        default: T,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> T {
+        let Some(text) = self.text(path) else {
+            return default;
+        };
+        match parse(text) {
+            Ok(value) => value,
+            Err(why) => {
+                self.refuse(path, why);
+                default
+            }
+        }
+    }
+
+    fn text(&mut self, path: &'static str) -> Option<&str> {
+        let found = match &self.raw.get(path)?.value {
+            Scalar::Text(text) if text.len() <= MAX_TEXT_BYTES => return Some(text),
+            Scalar::Text(_) => format!("is longer than {MAX_TEXT_BYTES} bytes"),
+            Scalar::Count(count) => {
+                format!("text in quotes is expected, found the number {count}")
+            }
+            Scalar::Other(kind) => format!("text in quotes is expected, found {kind}"),
+        };
+        self.refuse(path, found);
+        None
+    }
+
+    fn duration(
+        &mut self,
+        path: &'static str,
+        default: Duration,
+        range: RangeInclusive<Duration>,
+    ) -> Duration {
+        self.parsed(path, default, |text| {
+            let value = parse_duration(text).map_err(|why| quoted(text, &why))?;
+            within(value, &range, print_duration)
+        })
+    }
+
+    fn millis(
+        &mut self,
+        path: &'static str,
+        default: NonZeroU32,
+        range: RangeInclusive<Duration>,
+    ) -> NonZeroU32 {
+        let value = self.duration(path, milliseconds(default), range);
+        u32::try_from(value.as_millis())
+            .ok()
+            .and_then(NonZeroU32::new)
+            .unwrap_or(default)
+    }
+
+    fn size(&mut self, path: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        self.parsed(path, default, |text| {
+            let value = parse_size(text).map_err(|why| quoted(text, &why))?;
+            within(value, &range, print_size)
+        })
+    }
+
+    fn count(&mut self, path: &'static str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let Some(entry) = self.raw.get(path) else {
+            return default;
+        };
+        let checked = match &entry.value {
+            Scalar::Count(count) => match u64::try_from(*count) {
+                Ok(count) => within(count, &range, |count| count.to_string()),
+                Err(_) => Err(outside(count, "below", range.start(), &range, |n| {
+                    n.to_string()
+                })),
+            },
+            Scalar::Text(_) => Err("a whole number without quotes is expected".to_owned()),
+            Scalar::Other(kind) => Err(format!("a whole number is expected, found {kind}")),
+        };
+        match checked {
+            Ok(count) => count,
+            Err(why) => {
+                self.refuse(path, why);
+                default
+            }
+        }
+    }
+
+    fn count_u32(&mut self, path: &'static str, default: u32, range: RangeInclusive<u64>) -> u32 {
+        u32::try_from(self.count(path, u64::from(default), range)).unwrap_or(default)
+    }
+
+    fn refuse(&mut self, path: &'static str, text: String) {
+        let origin = self
+            .raw
+            .get(path)
+            .map_or(Origin::Default, |entry| entry.origin.clone());
+        self.problems.push(Problem {
+            path: path.to_owned(),
+            origin,
+            text,
+        });
+    }
+
+    fn all_sound(&self, paths: &[&str]) -> bool {
+        !self
+            .problems
+            .iter()
+            .any(|problem| paths.contains(&problem.path.as_str()))
+    }
+}
+
+fn milliseconds(value: NonZeroU32) -> Duration {
+    Duration::from_millis(u64::from(value.get()))
+}
+
+fn within<T: PartialOrd + Copy>(
+    value: T,
+    range: &RangeInclusive<T>,
+    print: fn(T) -> String,
+) -> Result<T, String> {
+    if value < *range.start() {
+        Err(outside(print(value), "below", range.start(), range, print))
+    } else if value > *range.end() {
+        Err(outside(print(value), "above", range.end(), range, print))
+    } else {
+        Ok(value)
+    }
+}
+
+fn outside<T: Copy>(
+    value: impl Display,
+    side: &str,
+    limit: &T,
+    range: &RangeInclusive<T>,
+    print: fn(T) -> String,
+) -> String {
+    let (limit, from, to) = (print(*limit), print(*range.start()), print(*range.end()));
+    format!("{value} is {side} {limit}; use {from} to {to}")
+}
+
+/// A complaint that shows the text, cut to what fits a line.
+fn quoted(text: &str, why: &impl Display) -> String {
+    let shown: String = text.chars().take(60).collect();
+    format!("{shown:?}: {why}")
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        quoted(
+            text,
+            &"is no IP address with a port; write it as in \"0.0.0.0:8080\" or \"[::]:8080\"",
+        )
+    })
+}
+
+fn ladder(text: &str) -> Result<String, String> {
+    let is_path = text.contains('/') || text.ends_with(".toml");
+    let is_name = !text.is_empty()
+        && text
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-'));
+    if is_path || is_name {
+        Ok(text.to_owned())
+    } else {
+        Err(quoted(
+            text,
+            &"is neither the name of a ladder (a-z 0-9 _ -) nor the path of a .toml file",
+        ))
+    }
+}
+
+fn store_url(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err("is empty; use a folder, as in \"./data\"".to_owned());
+    }
+    match text.split_once("://") {
+        None => Ok(text.to_owned()),
+        Some(("file", path)) if path.starts_with('/') && path.len() > 1 => Ok(text.to_owned()),
+        Some(("file", _)) => Err(quoted(
+            text,
+            &"names no folder; use file:// and an absolute path, as in \"file:///var/lib/headwater\"",
+        )),
+        Some(_) => Err(quoted(
+            text,
+            &"this version stores on disk only; use a folder or a file:// URL",
+        )),
+    }
+}
+
+fn allow_origin(text: &str) -> Result<String, String> {
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let is_origin = host.is_some_and(|host| {
+        !host.is_empty()
+            && host
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']'))
+    });
+    if text == "*" || is_origin {
+        Ok(text.to_owned())
+    } else {
+        Err(quoted(
+            text,
+            &"use \"*\" or one origin without a path, as in \"https://example.org\"",
+        ))
+    }
+}
