@@ -38,7 +38,7 @@ check: ## format, lints, documentation, licences
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --all-targets --no-default-features -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+	scripts/doc.sh
 	$(CARGO) deny --locked check --hide-inclusion-graph licenses bans sources
 
 bench: ## the figures, as ratios within one run
