@@ -14,7 +14,7 @@ if ! cargo doc --locked --no-deps --document-private-items --color=never "$@" >"
     exit 1
 fi
 
-keys=$(sed -n 's/^| `\[\([A-Z0-9]*\)\]` |.*/\1/p' docs/specs.md)
+keys=$(sed -n 's/^| `\[\([A-Z0-9-]*\)\]` |.*/\1/p' docs/specs.md)
 # What a warning is about, and on the next line where: "name file:line:column".
 unknown=$(sed -n '/^warning: unresolved link to `/{s/.*`\(.*\)`/\1/;N;s/\n *--> */ /;p}' "$log" |
     while read -r name where; do

@@ -31,9 +31,17 @@ pub const KEYS: &[Key] = &[
     plain("package.part"),
     plain("package.window_segments"),
     plain("package.kept_segments"),
+    plain("package.low_latency"),
     twin("store.url", "HEADWATER_STORE", "--store"),
+    plain("store.fsync"),
+    plain("store.max_waiting"),
+    plain("store.leftover_grace"),
     twin("serve.listen", "HEADWATER_HTTP", "--http"),
     plain("serve.allow_origin"),
+    plain("serve.max_connections"),
+    plain("serve.opening_timeout"),
+    plain("serve.idle_timeout"),
+    plain("serve.drain_timeout"),
 ];
 
 const fn plain(path: &'static str) -> Key {
@@ -135,7 +143,7 @@ mod tests {
         for (typed, meant) in [
             ("package.segmnt", Some("package.segment")),
             ("packge.part", Some("package.part")),
-            ("rtmp.idle_timeout", Some("ingest.rtmp.idle_timeout")),
+            ("rtmp.max_message", Some("ingest.rtmp.max_message")),
             ("listen", None),
             ("package.colour", None),
         ] {

@@ -42,6 +42,8 @@ pub(crate) enum Scalar {
     Text(String),
     /// A whole number.
     Count(i64),
+    /// Yes or no.
+    Switch(bool),
     /// What no key takes; the name of its kind.
     Other(&'static str),
 }
@@ -161,7 +163,7 @@ fn scalar(value: &Spanned<DeValue<'_>>) -> Scalar {
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
             .map_or(Scalar::Other("a number this large"), Scalar::Count),
         DeValue::Float(_) => Scalar::Other("a number with a point"),
-        DeValue::Boolean(_) => Scalar::Other("true or false"),
+        DeValue::Boolean(switch) => Scalar::Switch(*switch),
         DeValue::Datetime(_) => Scalar::Other("a date"),
         DeValue::Array(_) => Scalar::Other("a list"),
         DeValue::Table(_) => Scalar::Other("a table"),

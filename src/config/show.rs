@@ -21,7 +21,8 @@ use crate::config::units::{print_duration, print_size};
 
 /// Every key with its value, in the order of the list of keys.
 pub(crate) fn values(config: &Config) -> Vec<(&'static str, Value)> {
-    let (rtmp, package, serve) = (&config.rtmp, &config.package, &config.serve);
+    let (rtmp, package) = (&config.rtmp, &config.package);
+    let (store, serve) = (&config.store, &config.serve);
     vec![
         ("log.level", text(&config.log.level)),
         ("log.format", text(config.log.format.as_str())),
@@ -51,9 +52,20 @@ pub(crate) fn values(config: &Config) -> Vec<(&'static str, Value)> {
             "package.kept_segments",
             Value::Integer(package.kept_segments.into()),
         ),
-        ("store.url", text(&config.store.url)),
+        ("package.low_latency", Value::Boolean(package.low_latency)),
+        ("store.url", text(&store.url)),
+        ("store.fsync", Value::Boolean(store.fsync)),
+        (
+            "store.max_waiting",
+            text(print_size(store.max_waiting_bytes)),
+        ),
+        ("store.leftover_grace", time(store.leftover_grace)),
         ("serve.listen", text(serve.listen)),
         ("serve.allow_origin", text(&serve.allow_origin)),
+        ("serve.max_connections", count(serve.max_connections)),
+        ("serve.opening_timeout", time(serve.opening_timeout)),
+        ("serve.idle_timeout", time(serve.idle_timeout)),
+        ("serve.drain_timeout", time(serve.drain_timeout)),
     ]
 }
 

@@ -54,8 +54,10 @@ pub mod package {
         pub part_ms: NonZeroU32,
         /// Segments that the playlists list.
         pub window_segments: u32,
-        /// Segments kept beyond the listed ones.
+        /// Segments that stay addressable after they left the list; more than are listed.
         pub kept_segments: u32,
+        /// Whether parts appear in playlists as soon as they exist.
+        pub low_latency: bool,
     }
 
     impl Default for Config {
@@ -65,6 +67,7 @@ pub mod package {
                 part_ms: NonZeroU32::MIN.saturating_add(332),
                 window_segments: 10,
                 kept_segments: 15,
+                low_latency: false,
             }
         }
     }
@@ -90,17 +93,28 @@ pub mod transcode {
 
 /// Settings of `store`.
 pub mod store {
+    use std::time::Duration;
+
     /// Settings of the store.
     #[derive(Clone, Debug, PartialEq)]
     pub struct Config {
         /// A folder, or a `file://` URL.
         pub url: String,
+        /// Whether an object counts as stored only when the disk has it.
+        pub fsync: bool,
+        /// The most bytes that one broadcast may have waiting to be written.
+        pub max_waiting_bytes: u64,
+        /// How long what an earlier broadcast of the same name left is kept.
+        pub leftover_grace: Duration,
     }
 
     impl Default for Config {
         fn default() -> Self {
             Self {
                 url: "./data".to_owned(),
+                fsync: true,
+                max_waiting_bytes: 64 << 20,
+                leftover_grace: Duration::from_secs(60),
             }
         }
     }
@@ -109,6 +123,7 @@ pub mod store {
 /// Settings of `serve`.
 pub mod serve {
     use std::net::{Ipv4Addr, SocketAddr};
+    use std::time::Duration;
 
     /// Settings of the origin.
     #[derive(Clone, Debug, PartialEq)]
@@ -117,6 +132,14 @@ pub mod serve {
         pub listen: SocketAddr,
         /// The `Access-Control-Allow-Origin` of every answer.
         pub allow_origin: String,
+        /// Connections at once.
+        pub max_connections: usize,
+        /// How long a new connection may take to say which version of HTTP it speaks.
+        pub opening_timeout: Duration,
+        /// How long a request's head, the wait for the next request, or a client's pause may take.
+        pub idle_timeout: Duration,
+        /// How long open requests may take on shutdown.
+        pub drain_timeout: Duration,
     }
 
     impl Default for Config {
@@ -124,6 +147,10 @@ pub mod serve {
             Self {
                 listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)),
                 allow_origin: "*".to_owned(),
+                max_connections: 16_384,
+                opening_timeout: Duration::from_secs(10),
+                idle_timeout: Duration::from_secs(65),
+                drain_timeout: Duration::from_secs(10),
             }
         }
     }

@@ -59,8 +59,8 @@ url = "s3://bucket"
             "ingest.rtmp.max_message: 1TiB is above 15MiB; use 256KiB to 15MiB (line 8, column 1)",
             "package.segment: 500ms is below 1s; use 1s to 10s (line 11, column 1)",
             "package.part: \"333.3ms\": it is not a whole number of ms (line 12, column 1)",
-            "package.window_segments: 3 is below 6; use 6 to 1800 (line 13, column 1)",
-            "package.kept_segments: -1 is below 0; use 0 to 1800 (line 14, column 1)",
+            "package.window_segments: 3 is below 6; use 6 to 10800 (line 13, column 1)",
+            "package.kept_segments: -1 is below 7; use 7 to 21600 (line 14, column 1)",
             "package.segmnt: there is no such key; did you mean package.segment? (line 15, column 1)",
             "serve.allow_origin: \"example.org\": use \"*\" or one origin without a path, as in \
              \"https://example.org\" (line 18, column 1)",
@@ -99,8 +99,16 @@ fn a_table_in_the_place_of_a_key_and_the_reverse_are_refused() {
 fn values_have_to_fit_one_another() {
     for (text, problem) in [
         (
-            "package.segment = '1s'\npackage.part = '2s'",
-            "package.part: 2s is longer than package.segment, 1s; use 100ms to 1s (line 2, column 9)",
+            "package.segment = '1s'\npackage.part = '600ms'",
+            "package.part: 600ms is over half of package.segment, 1s; use 100ms to 500ms (line 2, column 9)",
+        ),
+        (
+            "package.window_segments = 20",
+            "package.kept_segments: 15 is not more than package.window_segments, 20; use 21 to 21600 (by default)",
+        ),
+        (
+            "store.fsync = 'yes'",
+            "store.fsync: true or false is expected, found text (line 1, column 7)",
         ),
         (
             "ingest.rtmp.listen = '127.0.0.1:8080'",
@@ -350,8 +358,10 @@ prop_compose! {
         timeouts in proptest::array::uniform3(1_000_u64..=300_000),
         message in (256_u32 << 10)..=(15 << 20),
         segment in 1_000_u32..=10_000,
-        part in 100_u32..=1_000,
-        segments in (6_u32..=1800, 0_u32..=1800),
+        part in 100_u32..=500,
+        segments in (6_u32..=10_800, 1_u32..=10_800),
+        switches: (bool, bool),
+        waiting in (16_u64 << 20)..=(4 << 30),
         folder in "/[^\\x00]{1,30}",
         ladder in "[a-z0-9_-]{1,20}",
         format in prop_oneof![Just(Format::Auto), Just(Format::Text), Just(Format::Json)],
@@ -368,7 +378,14 @@ prop_compose! {
         config.rtmp.max_message_bytes = message;
         config.package.segment_ms = NonZeroU32::new(segment).unwrap();
         config.package.part_ms = NonZeroU32::new(part).unwrap();
-        (config.package.window_segments, config.package.kept_segments) = segments;
+        config.package.window_segments = segments.0;
+        config.package.kept_segments = segments.0 + segments.1;
+        (config.package.low_latency, config.store.fsync) = switches;
+        config.store.max_waiting_bytes = waiting;
+        config.store.leftover_grace = idle;
+        config.serve.max_connections = connections;
+        (config.serve.opening_timeout, config.serve.idle_timeout) = (handshake, media);
+        config.serve.drain_timeout = idle;
         config.store.url = folder.replace("://", "");
         config.transcode.ladder = ladder;
         config

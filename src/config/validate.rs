@@ -34,8 +34,10 @@ const MIN_SEGMENT: Duration = Duration::from_secs(1);
 const MIN_PART: Duration = Duration::from_millis(100);
 /// The fewest segments listed: players start three from the end and need as many again to turn back.
 const MIN_WINDOW_SEGMENTS: u32 = 6;
-/// The most segments listed or kept: they are held in memory, and in every playlist.
-const MAX_WINDOW_SEGMENTS: u32 = 1800;
+/// The most segments listed: what a playlist costs to send and to read grows with it.
+const MAX_WINDOW_SEGMENTS: u32 = 10_800;
+/// The most segments kept beyond the listed ones.
+const MAX_KEPT_SEGMENTS: u32 = 2 * MAX_WINDOW_SEGMENTS;
 /// The longest patience with a silent connection: longer, and the dead hold the places of the living.
 const MAX_TIMEOUT: Duration = Duration::from_secs(300);
 /// The shortest: a round trip across the world and a slow start fit in it.
@@ -46,6 +48,12 @@ const MIN_MESSAGE_BYTES: u64 = 256 << 10;
 const MAX_MESSAGE_BYTES: u64 = 15 << 20;
 /// The most connections: as many as a process may have files open where systems are generous.
 const MAX_CONNECTIONS: u64 = 65_536;
+/// The least that may wait for the store: a segment of a ladder, twice over.
+const MIN_WAITING_BYTES: u64 = 16 << 20;
+/// The most: it is memory, for each broadcast.
+const MAX_WAITING_BYTES: u64 = 4 << 30;
+/// The longest that leftovers are kept.
+const MAX_GRACE: Duration = Duration::from_secs(24 * 3600);
 
 /// Gives `raw` its meaning. Whatever is wrong is added to `problems`; then the value returned holds
 /// the default in its place and is not for use.
@@ -78,34 +86,31 @@ impl Reader<'_> {
     }
 
     fn rtmp(&mut self) -> rtmp::Config {
-        let default = rtmp::Config::default();
+        let mut config = rtmp::Config::default();
         let timeout = MIN_TIMEOUT..=MAX_TIMEOUT;
-        let connections = self.count(
-            "ingest.rtmp.max_connections",
-            default.max_connections as u64,
-            1..=MAX_CONNECTIONS,
-        );
+        config.listen = self.parsed("ingest.rtmp.listen", config.listen, address);
+        config.max_connections =
+            self.connections("ingest.rtmp.max_connections", config.max_connections);
+        for (path, value) in [
+            (
+                "ingest.rtmp.handshake_timeout",
+                &mut config.handshake_timeout,
+            ),
+            (
+                "ingest.rtmp.first_media_timeout",
+                &mut config.first_media_timeout,
+            ),
+            ("ingest.rtmp.idle_timeout", &mut config.idle_timeout),
+        ] {
+            *value = self.duration(path, *value, timeout.clone());
+        }
         let message = self.size(
             "ingest.rtmp.max_message",
-            u64::from(default.max_message_bytes),
+            u64::from(config.max_message_bytes),
             MIN_MESSAGE_BYTES..=MAX_MESSAGE_BYTES,
         );
-        rtmp::Config {
-            listen: self.parsed("ingest.rtmp.listen", default.listen, address),
-            max_connections: usize::try_from(connections).unwrap_or(default.max_connections),
-            handshake_timeout: self.duration(
-                "ingest.rtmp.handshake_timeout",
-                default.handshake_timeout,
-                timeout.clone(),
-            ),
-            first_media_timeout: self.duration(
-                "ingest.rtmp.first_media_timeout",
-                default.first_media_timeout,
-                timeout.clone(),
-            ),
-            idle_timeout: self.duration("ingest.rtmp.idle_timeout", default.idle_timeout, timeout),
-            max_message_bytes: u32::try_from(message).unwrap_or(default.max_message_bytes),
-        }
+        config.max_message_bytes = u32::try_from(message).unwrap_or(config.max_message_bytes);
+        config
     }
 
     fn transcode(&mut self) -> transcode::Config {
@@ -116,50 +121,86 @@ impl Reader<'_> {
 
     fn package(&mut self) -> package::Config {
         let mut config = package::Config::default();
-        let segments = |least: u32| u64::from(least)..=u64::from(MAX_WINDOW_SEGMENTS);
         config.segment_ms = self.millis(
             "package.segment",
             config.segment_ms,
             MIN_SEGMENT..=MAX_SEGMENT,
         );
-        config.part_ms = self.millis("package.part", config.part_ms, MIN_PART..=MAX_SEGMENT);
+        config.part_ms = self.millis("package.part", config.part_ms, MIN_PART..=MAX_SEGMENT / 2);
         config.window_segments = self.count_u32(
             "package.window_segments",
             config.window_segments,
-            segments(MIN_WINDOW_SEGMENTS),
+            MIN_WINDOW_SEGMENTS..=MAX_WINDOW_SEGMENTS,
         );
-        config.kept_segments =
-            self.count_u32("package.kept_segments", config.kept_segments, segments(0));
-        let sound = self.all_sound(&["package.segment", "package.part"]);
-        if sound && config.part_ms > config.segment_ms {
-            let (part, segment) = (
-                milliseconds(config.part_ms),
-                milliseconds(config.segment_ms),
-            );
+        config.kept_segments = self.count_u32(
+            "package.kept_segments",
+            config.kept_segments,
+            MIN_WINDOW_SEGMENTS + 1..=MAX_KEPT_SEGMENTS,
+        );
+        config.low_latency = self.switch("package.low_latency", config.low_latency);
+        self.rules_of_package(&config);
+        config
+    }
+
+    fn rules_of_package(&mut self, config: &package::Config) {
+        let (part, segment) = (
+            milliseconds(config.part_ms),
+            milliseconds(config.segment_ms),
+        );
+        if self.all_sound(&["package.segment", "package.part"]) && part > segment / 2 {
+            let (part, segment) = (print_duration(part), print_duration(segment));
+            let (least, most) = (print_duration(MIN_PART), config.segment_ms.get() / 2);
             self.refuse(
                 "package.part",
                 format!(
-                    "{} is longer than package.segment, {}; use {} to {}",
-                    print_duration(part),
-                    print_duration(segment),
-                    print_duration(MIN_PART),
-                    print_duration(segment),
+                    "{part} is over half of package.segment, {segment}; use {least} to {most}ms"
                 ),
             );
         }
-        config
+        let (kept, listed) = (config.kept_segments, config.window_segments);
+        if self.all_sound(&["package.window_segments", "package.kept_segments"]) && kept <= listed {
+            // Players may hold a playlist for as long as it is, and fetch what it names.
+            self.refuse(
+                "package.kept_segments",
+                format!(
+                    "{kept} is not more than package.window_segments, {listed}; use {} to {}",
+                    listed + 1,
+                    MAX_KEPT_SEGMENTS
+                ),
+            );
+        }
     }
 
     fn store(&mut self) -> store::Config {
         let mut config = store::Config::default();
         config.url = self.parsed("store.url", config.url, store_url);
+        config.fsync = self.switch("store.fsync", config.fsync);
+        config.max_waiting_bytes = self.size(
+            "store.max_waiting",
+            config.max_waiting_bytes,
+            MIN_WAITING_BYTES..=MAX_WAITING_BYTES,
+        );
+        config.leftover_grace = self.duration(
+            "store.leftover_grace",
+            config.leftover_grace,
+            Duration::ZERO..=MAX_GRACE,
+        );
         config
     }
 
     fn serve(&mut self) -> serve::Config {
         let mut config = serve::Config::default();
+        let timeout = MIN_TIMEOUT..=MAX_TIMEOUT;
         config.listen = self.parsed("serve.listen", config.listen, address);
         config.allow_origin = self.parsed("serve.allow_origin", config.allow_origin, allow_origin);
+        config.max_connections = self.connections("serve.max_connections", config.max_connections);
+        for (path, value) in [
+            ("serve.opening_timeout", &mut config.opening_timeout),
+            ("serve.idle_timeout", &mut config.idle_timeout),
+            ("serve.drain_timeout", &mut config.drain_timeout),
+        ] {
+            *value = self.duration(path, *value, timeout.clone());
+        }
         config
     }
 
@@ -204,6 +245,7 @@ impl Reader<'_> {
             Scalar::Count(count) => {
                 format!("text in quotes is expected, found the number {count}")
             }
+            Scalar::Switch(_) => "text in quotes is expected, found true or false".to_owned(),
             Scalar::Other(kind) => format!("text in quotes is expected, found {kind}"),
         };
         self.refuse(path, found);
@@ -254,6 +296,7 @@ impl Reader<'_> {
                 })),
             },
             Scalar::Text(_) => Err("a whole number without quotes is expected".to_owned()),
+            Scalar::Switch(_) => Err("a whole number is expected, found true or false".to_owned()),
             Scalar::Other(kind) => Err(format!("a whole number is expected, found {kind}")),
         };
         match checked {
@@ -265,8 +308,25 @@ impl Reader<'_> {
         }
     }
 
-    fn count_u32(&mut self, path: &'static str, default: u32, range: RangeInclusive<u64>) -> u32 {
+    fn count_u32(&mut self, path: &'static str, default: u32, range: RangeInclusive<u32>) -> u32 {
+        let range = u64::from(*range.start())..=u64::from(*range.end());
         u32::try_from(self.count(path, u64::from(default), range)).unwrap_or(default)
+    }
+
+    fn connections(&mut self, path: &'static str, default: usize) -> usize {
+        usize::try_from(self.count(path, default as u64, 1..=MAX_CONNECTIONS)).unwrap_or(default)
+    }
+
+    fn switch(&mut self, path: &'static str, default: bool) -> bool {
+        let found = match self.raw.get(path).map(|entry| &entry.value) {
+            None => return default,
+            Some(Scalar::Switch(switch)) => return *switch,
+            Some(Scalar::Text(_)) => "text",
+            Some(Scalar::Count(_)) => "a number",
+            Some(Scalar::Other(kind)) => kind,
+        };
+        self.refuse(path, format!("true or false is expected, found {found}"));
+        default
     }
 
     fn refuse(&mut self, path: &'static str, text: String) {
