@@ -13,7 +13,7 @@
 )]
 
 pub mod cadence;
-// pub mod flv;
+pub mod flv;
 pub mod sample_count;
 pub mod timeline;
 
