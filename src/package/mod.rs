@@ -1,1 +1,35 @@
-//! To be written.
+//! Turns samples of every rendition into CMAF parts and segments, and describes them in HLS and DASH.
+//!
+//! Enters: [`Sample`](crate::media::Sample)s of every [`Rendition`](crate::media::Rendition), each
+//! rendition in decode order, contiguous, with the grid's key frames already in place
+//! Leaves: [`Output`]s to store, and a [`Snapshot`] from which every manifest is rendered
+//! Never:  I/O, clocks, copies of media; one broadcast never sees another
+//! Time:   [`Ticks`](crate::time::Ticks) in each rendition's timescale, from the Unix epoch
+//! Spec:   [CMAF] §7, [HLS], [DASH]
+
+#![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::float_arithmetic
+)]
+
+mod cmaf;
+mod config;
+mod cut;
+mod error;
+mod packager;
+mod rates;
+mod window;
+
+pub mod dash;
+pub mod hls;
+
+pub use config::{
+    Config, ConfigError, MAX_SEGMENT_MS, MAX_WINDOW_SEGMENTS, MIN_PART_MS, MIN_SEGMENT_MS,
+    MIN_WINDOW_SEGMENTS,
+};
+pub use cut::PartTarget;
+pub use error::{Error, Fault};
+pub use packager::{MAX_LEAD_SEGMENTS, MAX_PART_BYTES, MAX_RENDITIONS, Output, Packager};
+pub use rates::Rates;
+pub use window::{Part, Presentation, Segment, Snapshot};

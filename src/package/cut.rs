@@ -1,0 +1,259 @@
+//! Decides where segments and parts end.
+//!
+//! Enters: samples of one rendition in decode order, each with the distance to the next
+//! Leaves: whether a part or a segment ends before or after a sample; the one PART-TARGET
+//! Never:  bytes, playlists, clocks
+//! Time:   `Ticks` in the rendition's timescale; the grid's origin is the Unix epoch
+//! Spec:   [HLS] §4.4.3.7, §4.4.4.9; [CMAF] §7.3.4 switching sets
+
+use crate::id::SegmentNumber;
+use crate::media::{CodecConfig, Rendition};
+use crate::time::{Grid, MediaTime, Span, Ticks, Timescale};
+
+/// Samples in a packet of Opus as encoders make them: 20 ms.
+const OPUS_PACKET: u64 = 960;
+/// A part is at least this share of the target, in per cent ([HLS] §4.4.4.9).
+const MIN_PART_PERCENT: u128 = 85;
+/// How far the target may lie from what was asked for, in per cent.
+const MAX_TARGET_DEVIATION_PERCENT: u64 = 50;
+
+/// The length of one frame as an exact fraction of a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FrameLength {
+    num: u64,
+    den: u64,
+    scale: Timescale,
+}
+
+impl FrameLength {
+    /// The frame of `rendition`; pictures without a rate count as ten per second.
+    pub(super) fn of(rendition: &Rendition) -> Self {
+        let (num, den) = match (&rendition.codec, rendition.frame_rate) {
+            (CodecConfig::Aac(c), _) => (
+                u64::from(c.frame_samples.max(1)),
+                u64::from(c.sample_rate.max(1)),
+            ),
+            (CodecConfig::Opus(_), _) => (OPUS_PACKET, 48_000),
+            (_, Some(rate)) => (u64::from(rate.den()), u64::from(rate.num())),
+            (_, None) => (1, 10),
+        };
+        Self {
+            num,
+            den,
+            scale: rendition.timescale,
+        }
+    }
+
+    /// The longest `count` frames in a row, in ticks: positions are rounded, so one tick may come on top.
+    const fn ticks_ceil(self, count: u64) -> u64 {
+        (count * self.num * self.scale.get() as u64).div_ceil(self.den)
+    }
+
+    /// The shortest that one frame can be, in ticks.
+    pub(super) const fn ticks_floor(self) -> Span {
+        Span::new(self.num * self.scale.get() as u64 / self.den)
+    }
+
+    /// The longest that one frame can be, in whole milliseconds.
+    pub(super) const fn millis_ceil(self) -> u64 {
+        (self.num * 1_000).div_ceil(self.den)
+    }
+
+    /// The longest `count` frames in a row, in microseconds, rounded up.
+    const fn micros_ceil(self, count: u64) -> u64 {
+        (self.ticks_ceil(count) * 1_000_000).div_ceil(self.scale.get() as u64)
+    }
+
+    /// How many frames always fit into `micros`.
+    const fn fitting(self, micros: u64) -> u64 {
+        let mut count = micros * self.den / (self.num * 1_000_000) + 1;
+        while count > 0 && self.micros_ceil(count) > micros {
+            count -= 1;
+        }
+        count
+    }
+
+    /// Whether the parts that fit into `micros` are long enough for it.
+    fn suits(self, micros: u64) -> bool {
+        let count = u128::from(self.fitting(micros));
+        let length = count * u128::from(self.num) * 1_000_000 * 100;
+        count > 0 && length >= MIN_PART_PERCENT * u128::from(micros) * u128::from(self.den)
+    }
+}
+
+/// PART-TARGET: one value for all playlists of a broadcast, fixed for its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartTarget {
+    micros: u64,
+}
+
+impl PartTarget {
+    /// The target nearest to `part_ms` that is whole frames of the first of `frames` long and with
+    /// which parts of whole frames are within 85 to 100 % on each of them.
+    pub(super) fn choose(part_ms: u32, frames: &[FrameLength]) -> Option<Self> {
+        let asked = u64::from(part_ms) * 1_000;
+        let reach = asked * MAX_TARGET_DEVIATION_PERCENT / 100;
+        frames
+            .iter()
+            .find_map(|leader| {
+                let most = (asked + reach) * leader.den / (leader.num * 1_000_000) + 1;
+                (1..=most)
+                    .map(|count| leader.micros_ceil(count))
+                    .filter(|micros| micros.abs_diff(asked) <= reach)
+                    .filter(|micros| frames.iter().all(|frame| frame.suits(*micros)))
+                    .min_by_key(|micros| micros.abs_diff(asked))
+            })
+            .map(|micros| Self { micros })
+    }
+
+    /// The target in microseconds.
+    #[must_use]
+    pub const fn as_micros(self) -> u64 {
+        self.micros
+    }
+
+    /// The longest length in `scale` that is not over the target.
+    #[must_use]
+    pub const fn in_ticks(self, scale: Timescale) -> Span {
+        Span::new(self.micros * scale.get() as u64 / 1_000_000)
+    }
+}
+
+/// Where the parts and segments of one rendition end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cutter {
+    grid: Grid,
+    scale: Timescale,
+    part_target: Span,
+    shortest_frame: Span,
+}
+
+impl Cutter {
+    pub(super) const fn new(grid: Grid, target: PartTarget, frame: FrameLength) -> Self {
+        Self {
+            grid,
+            scale: frame.scale,
+            part_target: target.in_ticks(frame.scale),
+            shortest_frame: frame.ticks_floor(),
+        }
+    }
+
+    /// The segment that a sample at `dts` belongs to.
+    pub(super) fn segment_of(&self, dts: Ticks) -> SegmentNumber {
+        self.grid.segment_at(MediaTime::new(dts, self.scale))
+    }
+
+    /// Whether a part of `held` has to close before a sample of `next` joins it.
+    pub(super) fn closes_before(&self, held: Span, next: Span) -> bool {
+        held.get() > 0 && held.get().saturating_add(next.get()) > self.part_target.get()
+    }
+
+    /// Whether a part of `held` has no room for another frame and so may close at once.
+    pub(super) fn is_full(&self, held: Span) -> bool {
+        held.get().saturating_add(self.shortest_frame.get()) > self.part_target.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RATES: [(u32, u32); 8] = [
+        (24_000, 1_001),
+        (24, 1),
+        (25, 1),
+        (30_000, 1_001),
+        (30, 1),
+        (50, 1),
+        (60_000, 1_001),
+        (60, 1),
+    ];
+
+    fn video(num: u32, den: u32) -> FrameLength {
+        FrameLength {
+            num: u64::from(den),
+            den: u64::from(num),
+            scale: Timescale::VIDEO_90K,
+        }
+    }
+
+    fn aac(rate: u32) -> FrameLength {
+        FrameLength {
+            num: 1_024,
+            den: u64::from(rate),
+            scale: Timescale::new(rate).expect("not zero"),
+        }
+    }
+
+    #[test]
+    fn target_is_whole_frames_near_what_was_asked() {
+        for (rate, audio, micros) in [
+            ((30, 1), 48_000, 333_334),
+            ((25, 1), 48_000, 320_000),
+            ((60, 1), 44_100, 333_334),
+            ((24, 1), 44_100, 333_334),
+        ] {
+            let frames = [video(rate.0, rate.1), aac(audio)];
+            let target = PartTarget::choose(333, &frames).expect("exists");
+            assert_eq!(target.as_micros(), micros);
+        }
+    }
+
+    #[test]
+    fn common_rates_share_a_target_in_all_combinations() {
+        for part_ms in [200, 333, 500, 1_000] {
+            for rate in RATES {
+                for audio in [22_050, 32_000, 44_100, 48_000] {
+                    let frames = [video(rate.0, rate.1), aac(audio)];
+                    let target = PartTarget::choose(part_ms, &frames);
+                    assert!(target.is_some(), "{part_ms} {rate:?} {audio}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn sound_alone_is_cut_too() {
+        let target = PartTarget::choose(333, &[aac(48_000)]).expect("exists");
+        assert_eq!(target.as_micros(), 341_334);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_are_within_85_to_100_percent(
+            rate in 0_usize..8, audio in 0_usize..2, first in 900_000_000_u64..901_000_000, part in 150_u32..900,
+        ) {
+            let frames = [video(RATES[rate].0, RATES[rate].1), aac([44_100, 48_000][audio])];
+            let target = PartTarget::choose(part, &frames).expect("exists");
+            let grid = Grid::new(NonZeroU32::new(2_000).expect("valid"));
+            for frame in frames {
+                let cutter = Cutter::new(grid, target, frame);
+                let at = |slot: u64| {
+                    let n = u128::from(slot) * u128::from(frame.num) * u128::from(frame.scale.get());
+                    u64::try_from(n / u128::from(frame.den)).expect("fits")
+                };
+                let slot = first * frame.den / frame.num;
+                let (mut held, mut parts) = (0_u64, Vec::new());
+                for slot in slot..slot + 200 {
+                    let next = at(slot + 1) - at(slot);
+                    if cutter.closes_before(Span::new(held), Span::new(next)) {
+                        parts.push(std::mem::take(&mut held));
+                    }
+                    held += next;
+                    if cutter.is_full(Span::new(held)) {
+                        parts.push(std::mem::take(&mut held));
+                    }
+                }
+                let scale = u64::from(frame.scale.get());
+                for part in parts {
+                    prop_assert!(part * 1_000_000 <= target.as_micros() * scale);
+                    prop_assert!((part + 1) * 100_000_000 >= 85 * target.as_micros() * scale);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Renders DASH from a snapshot.
+//!
+//! Enters: a [`Snapshot`](super::Snapshot)
+//! Leaves: the MPD as text; one snapshot gives the same bytes every time
+//! Never:  state of its own
+//! Time:   the grid: `$Number$` and `@duration`
+//! Spec:   [DASH] §5
+
+pub mod mpd;

@@ -1,0 +1,370 @@
+//! Renders the MPD.
+//!
+//! Enters: a [`Snapshot`]
+//! Leaves: the MPD as text. Segments follow from the grid alone, so it changes only with the announced
+//! rates and at the end
+//! Never:  a list of segments
+//! Time:   milliseconds; `@presentationTimeOffset` puts media time, which counts from the Unix epoch,
+//! onto the time line that begins at `@availabilityStartTime`
+//! Spec:   [DASH] §5.3
+
+use std::fmt::{self, Display, Write};
+use std::mem::{Discriminant, discriminant};
+
+use crate::media::{CodecConfig, CodecString, MediaKind, Rendition};
+use crate::package::window::Snapshot;
+use crate::time::{FrameRate, Timescale, WallTime};
+
+/// `@suggestedPresentationDelay` in segments, and how many have to be there before an MPD is: a player
+/// begins this far behind the present and must not ask for what came before the broadcast.
+const DELAY_SEGMENTS: u64 = 3;
+/// The scheme by which players set their clock: an ISO 8601 date as the body of an answer.
+const UTC_SCHEME: &str = "urn:mpeg:dash:utc:http-iso:2014";
+/// The address of the clock, on the host that served the MPD.
+const UTC_ADDRESS: &str = "/time";
+
+/// The MPD: dynamic while the broadcast lives, static with the listed segments after its end.
+///
+/// `None` until enough is listed for a player to begin [`DELAY_SEGMENTS`] behind the present; a
+/// broadcast that ended earlier is described whatever its length.
+#[must_use]
+pub fn render(snapshot: &Snapshot) -> Option<String> {
+    let listed = snapshot.listed();
+    let count = listed.end - listed.start;
+    if count == 0 || (count < DELAY_SEGMENTS && !snapshot.is_ended()) {
+        return None;
+    }
+    let line = if snapshot.is_ended() {
+        Line::recorded(snapshot)
+    } else {
+        Line::live(snapshot)
+    };
+    Mpd { snapshot, line }.to_text()
+}
+
+/// The dynamic MPD as it is while the broadcast lives, but with its end in it and no more updates: what
+/// players that were watching need to play to the end, on the time line that they are on.
+///
+/// `None` while the broadcast lives.
+#[must_use]
+pub fn render_ending(snapshot: &Snapshot) -> Option<String> {
+    if !snapshot.is_ended() || snapshot.listed().is_empty() {
+        return None;
+    }
+    let line = Line::live(snapshot);
+    Mpd { snapshot, line }.to_text()
+}
+
+/// Where segment numbers lie on the MPD's time line.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    /// The segment at the time line's zero: `@startNumber`.
+    first: u64,
+    /// Whether `@availabilityStartTime` ties the line to the wall clock.
+    dynamic: bool,
+}
+
+impl Line {
+    /// The line of a live broadcast begins with the earliest segment since the epoch, but number zero,
+    /// that begins on a whole second.
+    ///
+    /// This is the time line of an `@availabilityStartTime` at the epoch with `@startNumber` 0, to the
+    /// letter. But ffmpeg's demuxer takes an `@availabilityStartTime` of zero for an absent one and reads
+    /// only whole seconds of it, and its live window knows no Period@start.
+    fn live(snapshot: &Snapshot) -> Self {
+        let step = u64::from(snapshot.presentation().config.segment_ms.get());
+        Self {
+            first: 1_000 / gcd(step, 1_000),
+            dynamic: true,
+        }
+    }
+
+    /// The line of a broadcast that is over begins with its first listed segment.
+    fn recorded(snapshot: &Snapshot) -> Self {
+        Self {
+            first: snapshot.listed().start,
+            dynamic: false,
+        }
+    }
+}
+
+const fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+struct Mpd<'a> {
+    snapshot: &'a Snapshot,
+    line: Line,
+}
+
+impl Mpd<'_> {
+    fn to_text(&self) -> Option<String> {
+        let mut out = String::with_capacity(2_048);
+        self.write(&mut out).ok()?;
+        Some(out)
+    }
+
+    fn write(&self, out: &mut String) -> fmt::Result {
+        out.write_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n")?;
+        self.write_head(out)?;
+        let period = self.snapshot.presentation().period;
+        writeln!(out, "  <Period id=\"{period}\" start=\"PT0S\">")?;
+        for (index, set) in self.switching_sets().iter().enumerate() {
+            self.write_set(out, index + 1, set)?;
+        }
+        out.write_str("  </Period>\n")?;
+        if self.line.dynamic {
+            writeln!(
+                out,
+                "  <UTCTiming schemeIdUri=\"{UTC_SCHEME}\" value=\"{UTC_ADDRESS}\"/>"
+            )?;
+        }
+        out.write_str("</MPD>\n")
+    }
+
+    fn write_head(&self, out: &mut String) -> fmt::Result {
+        let config = &self.snapshot.presentation().config;
+        let step = u64::from(config.segment_ms.get());
+        let step_text = Period(step);
+        let kind = if self.line.dynamic {
+            "dynamic"
+        } else {
+            "static"
+        };
+        write!(
+            out,
+            "<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" \
+             profiles=\"urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019\" \
+             type=\"{kind}\""
+        )?;
+        if self.line.dynamic {
+            let start = WallTime::from_micros(self.first_ms().saturating_mul(1_000));
+            let depth = Period(step * u64::from(config.window_segments));
+            write!(out, " availabilityStartTime=\"{}\"", WholeSecond(start))?;
+            write!(out, " publishTime=\"{}\"", self.snapshot.mpd_changed_at())?;
+            if !self.snapshot.is_ended() {
+                write!(out, " minimumUpdatePeriod=\"{step_text}\"")?;
+            }
+            write!(out, " timeShiftBufferDepth=\"{depth}\"")?;
+            let delay = Period(step * DELAY_SEGMENTS);
+            write!(out, " suggestedPresentationDelay=\"{delay}\"")?;
+        }
+        if self.snapshot.is_ended() {
+            write!(out, " mediaPresentationDuration=\"{}\"", self.length())?;
+        }
+        writeln!(
+            out,
+            " minBufferTime=\"{step_text}\" maxSegmentDuration=\"PT{}S\">",
+            self.snapshot.presentation().target_duration_s
+        )
+    }
+
+    /// The media time of the line's zero: `@presentationTimeOffset`.
+    fn first_ms(&self) -> i64 {
+        let step = u64::from(self.snapshot.presentation().config.segment_ms.get());
+        i64::try_from(self.line.first.saturating_mul(step)).unwrap_or(i64::MAX)
+    }
+
+    /// From the line's zero to the end of the media, no further than the grid's last segment reaches: a
+    /// frame beyond it would be taken for one segment more.
+    fn length(&self) -> Period {
+        let step = u64::from(self.snapshot.presentation().config.segment_ms.get());
+        let grid_end = self.snapshot.listed().end.saturating_mul(step);
+        let renditions = 0..self.snapshot.presentation().renditions.len();
+        let ends = renditions.filter_map(|index| self.snapshot.listed_end(index));
+        let end = ends
+            .map(|end| end.rescale_ceil(Timescale::MILLIS).get())
+            .max();
+        let end = end.and_then(|end| u64::try_from(end).ok());
+        let end = end.map_or(grid_end, |end| end.min(grid_end));
+        let start = self.line.first.saturating_mul(step);
+        Period(end.saturating_sub(start))
+    }
+
+    /// Renditions that a player may switch between: those of one codec, by index.
+    fn switching_sets(&self) -> Vec<Vec<usize>> {
+        let renditions = &self.snapshot.presentation().renditions;
+        let mut sets: Vec<(Discriminant<CodecConfig>, Vec<usize>)> = Vec::new();
+        for (index, rendition) in renditions.iter().enumerate() {
+            let codec = discriminant(&rendition.codec);
+            match sets.iter_mut().find(|(found, _)| *found == codec) {
+                Some((_, set)) => set.push(index),
+                None => sets.push((codec, vec![index])),
+            }
+        }
+        sets.into_iter().map(|(_, set)| set).collect()
+    }
+
+    fn write_set(&self, out: &mut String, id: usize, set: &[usize]) -> fmt::Result {
+        let renditions = &self.snapshot.presentation().renditions;
+        let members: Vec<_> = set.iter().filter_map(|i| renditions.get(*i)).collect();
+        let Some(first) = members.first() else {
+            return Ok(());
+        };
+        let kind = match first.codec.kind() {
+            MediaKind::Video => "video",
+            MediaKind::Audio => "audio",
+        };
+        write!(
+            out,
+            "    <AdaptationSet id=\"{id}\" contentType=\"{kind}\" mimeType=\"{kind}/mp4\" \
+             segmentAlignment=\"true\" startWithSAP=\"1\""
+        )?;
+        write_maxima(out, &members)?;
+        out.write_str(">\n")?;
+        if let Some((_, channels)) = first.codec.audio() {
+            writeln!(
+                out,
+                "      <AudioChannelConfiguration \
+                 schemeIdUri=\"urn:mpeg:dash:23003:3:audio_channel_configuration:2011\" \
+                 value=\"{channels}\"/>"
+            )?;
+        }
+        out.write_str("      <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"main\"/>\n")?;
+        self.write_template(out)?;
+        for index in set {
+            self.write_representation(out, *index)?;
+        }
+        out.write_str("    </AdaptationSet>\n")
+    }
+
+    fn write_template(&self, out: &mut String) -> fmt::Result {
+        let presentation = self.snapshot.presentation();
+        writeln!(
+            out,
+            "      <SegmentTemplate timescale=\"1000\" duration=\"{}\" startNumber=\"{}\" \
+             presentationTimeOffset=\"{}\" initialization=\"$RepresentationID$/init-{}.mp4\" \
+             media=\"$RepresentationID$/$Number$.m4s\"/>",
+            presentation.config.segment_ms,
+            self.line.first,
+            self.first_ms(),
+            presentation.period,
+        )
+    }
+
+    fn write_representation(&self, out: &mut String, index: usize) -> fmt::Result {
+        let rendition = self.snapshot.presentation().renditions.get(index);
+        let (Some(rendition), Some(rates)) = (rendition, self.snapshot.rates(index)) else {
+            return Ok(());
+        };
+        write!(
+            out,
+            "      <Representation id=\"{}\" bandwidth=\"{}\" codecs=\"{}\"",
+            Escaped(rendition.name.as_str()),
+            rates.peak_bps,
+            Escaped(CodecString::of(&rendition.codec).as_str()),
+        )?;
+        if let Some(size) = rendition.codec.dimensions() {
+            write!(out, " width=\"{}\" height=\"{}\"", size.width, size.height)?;
+            let sar = match &rendition.codec {
+                CodecConfig::H264(c) => (c.pixel_aspect.width.get(), c.pixel_aspect.height.get()),
+                _ => (1, 1),
+            };
+            write!(out, " sar=\"{}:{}\"", sar.0, sar.1)?;
+        }
+        if let Some(rate) = rendition.frame_rate {
+            write!(out, " frameRate=\"{}\"", Rate(rate))?;
+        }
+        if let Some((sample_rate, _)) = rendition.codec.audio() {
+            write!(out, " audioSamplingRate=\"{sample_rate}\"")?;
+        }
+        out.write_str("/>\n")
+    }
+}
+
+/// The largest size and rate among pictures that are switched between.
+fn write_maxima(out: &mut String, members: &[&Rendition]) -> fmt::Result {
+    let sizes = || members.iter().filter_map(|m| m.codec.dimensions());
+    if let (Some(width), Some(height)) = (
+        sizes().map(|size| size.width).max(),
+        sizes().map(|size| size.height).max(),
+    ) {
+        write!(out, " maxWidth=\"{width}\" maxHeight=\"{height}\"")?;
+    }
+    let rates = members.iter().filter_map(|member| member.frame_rate);
+    if let Some(rate) = rates.max_by_key(|rate| rate.millihertz()) {
+        write!(out, " maxFrameRate=\"{}\"", Rate(rate))?;
+    }
+    Ok(())
+}
+
+/// Prints a rate as DASH wants it: `30` or `30000/1001`.
+struct Rate(FrameRate);
+
+impl Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (num, den) = (self.0.num(), self.0.den());
+        match u32::try_from(gcd(num.into(), den.into())) {
+            Ok(common) if common == den => write!(f, "{}", num / den),
+            Ok(common) if common > 0 => write!(f, "{}/{}", num / common, den / common),
+            _ => write!(f, "{num}/{den}"),
+        }
+    }
+}
+
+/// Prints milliseconds as `xs:duration`: `PT2S`, `PT1.92S`.
+#[derive(Clone, Copy)]
+struct Period(u64);
+
+impl Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, millis) = (self.0 / 1_000, self.0 % 1_000);
+        if millis == 0 {
+            return write!(f, "PT{seconds}S");
+        }
+        let fraction = format!("{millis:03}");
+        write!(f, "PT{seconds}.{}S", fraction.trim_end_matches('0'))
+    }
+}
+
+/// Prints an instant on a whole second as `xs:dateTime` without a fraction.
+struct WholeSecond(WallTime);
+
+impl Display for WholeSecond {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.to_string();
+        match text.strip_suffix(".000Z") {
+            Some(seconds) => write!(f, "{seconds}Z"),
+            None => f.write_str(&text),
+        }
+    }
+}
+
+/// Prints text as the value of an attribute.
+struct Escaped<'a>(&'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_rates_print_shortest() {
+        for (millis, text) in [(2_000, "PT2S"), (1_920, "PT1.92S"), (5, "PT0.005S")] {
+            assert_eq!(Period(millis).to_string(), text);
+        }
+        for (num, den, text) in [(30, 1, "30"), (30_000, 1_001, "30000/1001"), (50, 2, "25")] {
+            let rate = FrameRate::new(num, den).expect("valid");
+            assert_eq!(Rate(rate).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn attributes_are_escaped() {
+        assert_eq!(Escaped("a<\"&>").to_string(), "a&lt;&quot;&amp;&gt;");
+    }
+}

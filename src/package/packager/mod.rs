@@ -1,0 +1,523 @@
+//! The façade: samples of all renditions in, everything that is published out.
+//!
+//! Enters: samples, each rendition's in decode order, `dts + duration` the next `dts` exactly, pictures
+//! with a key frame at each start of the grid's segments
+//! Leaves: [`Output`]s in the order in which they may be stored: what a manifest names precedes it
+//! Never:  I/O, clocks; joins or copies media
+//! Time:   `Ticks` in each rendition's timescale, from the Unix epoch
+//! Spec:   [CMAF] §7.3, [HLS] §6.2.1
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::cmaf::{self, Fragment};
+use super::config::Config;
+use super::cut::{Cutter, FrameLength, PartTarget};
+use super::error::Error;
+use super::window::{Part, Presentation, Segment, Snapshot, Window};
+use crate::id::{PartIndex, PeriodId, RenditionName, SegmentNumber};
+use crate::media::{MediaKind, Payload, Rendition, Sample};
+use crate::time::{Grid, MediaTime, Span, Ticks};
+
+/// The most renditions of one broadcast: a ladder has ten rungs at most, in three codecs.
+pub const MAX_RENDITIONS: usize = 32;
+/// How many segments one rendition may be ahead of the slowest before it is refused: what is ahead is
+/// held in memory and listed nowhere.
+pub const MAX_LEAD_SEGMENTS: u64 = 8;
+/// The most bytes in one part: a second of 500 Mbit/s.
+pub const MAX_PART_BYTES: u64 = 64 << 20;
+
+/// What comes out of a [`Packager`].
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// An init segment, once per rendition, before anything else of it.
+    InitSegment {
+        /// Index of the rendition.
+        rendition: usize,
+        /// The period that it begins.
+        period: PeriodId,
+        /// Its bytes.
+        payload: Payload,
+    },
+    /// A part is whole.
+    Part {
+        /// Index of the rendition.
+        rendition: usize,
+        /// The segment that it is a slice of.
+        segment: SegmentNumber,
+        /// Its place in the segment.
+        part: PartIndex,
+        /// Its bytes.
+        payload: Payload,
+        /// Its length, in the rendition's timescale.
+        duration: Span,
+        /// Whether it holds a key frame.
+        independent: bool,
+    },
+    /// A segment is whole. Its bytes are those of its parts.
+    Segment {
+        /// Index of the rendition.
+        rendition: usize,
+        /// Its number.
+        segment: SegmentNumber,
+        /// Its bytes.
+        payload: Payload,
+        /// Its length, in the rendition's timescale.
+        duration: Span,
+        /// Decode time of its first sample.
+        start: MediaTime,
+    },
+    /// Manifests have changed. All that they name came before.
+    WindowChanged(Arc<Snapshot>),
+    /// No manifest has named the segment for long enough: it may be removed.
+    Evicted {
+        /// Index of the rendition.
+        rendition: usize,
+        /// Its number.
+        segment: SegmentNumber,
+    },
+}
+
+/// Packages one broadcast: one period, all renditions.
+///
+/// Drain [`Self::poll_output`] to `None` after every [`Self::push`]. A refused sample leaves everything
+/// as it was.
+///
+/// ```
+/// use headwater::codec::aac;
+/// use headwater::id::PeriodId;
+/// use headwater::media::{CodecConfig, Rendition, Sample};
+/// use headwater::package::{Config, Output, Packager, hls};
+/// use headwater::time::{Span, Ticks, Timescale};
+///
+/// let rendition = Rendition {
+///     name: "a128".parse()?,
+///     timescale: Timescale::new(48_000).ok_or("scale")?,
+///     codec: CodecConfig::Aac(aac::Config {
+///         asc: vec![0x11, 0x90].into(),
+///         object_type: 2,
+///         sample_rate: 48_000,
+///         channels: 2,
+///         frame_samples: 1_024,
+///     }),
+///     frame_rate: None,
+///     target_bps: 128_000,
+/// };
+/// let mut packager = Packager::new(&Config::default(), PeriodId::new(32), vec![rendition])?;
+/// for frame in 3_000..3_100 {
+///     let at = Ticks::new(frame * 1_024);
+///     packager.push(
+///         0,
+///         Sample {
+///             dts: at,
+///             pts: at,
+///             duration: Span::new(1_024),
+///             keyframe: true,
+///             data: vec![0; 300].into(),
+///         },
+///     )?;
+/// }
+/// let mut playlist = None;
+/// while let Some(output) = packager.poll_output() {
+///     if let Output::WindowChanged(snapshot) = output {
+///         playlist = hls::media::render(&snapshot, 0);
+///     }
+/// }
+/// assert!(playlist.is_some_and(|text| text.contains("32.m4s")));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Packager {
+    tracks: Vec<Track>,
+    window: Window,
+    outputs: VecDeque<Output>,
+    parts_per_segment: u64,
+}
+
+/// What is open of one rendition.
+#[derive(Debug)]
+struct Track {
+    name: RenditionName,
+    kind: MediaKind,
+    cutter: Cutter,
+    longest_sample: Span,
+    scale: crate::time::Timescale,
+    next_dts: Option<Ticks>,
+    segment: Option<OpenSegment>,
+    pending: Vec<Sample>,
+    pending_length: Span,
+    pending_bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+struct OpenSegment {
+    number: SegmentNumber,
+    start: Ticks,
+    independent: bool,
+    parts: Vec<Part>,
+}
+
+impl OpenSegment {
+    fn snapshot(&self) -> Segment {
+        let length = self.parts.iter().map(|part| part.duration.get()).sum();
+        Segment {
+            number: self.number,
+            start: self.start,
+            duration: Span::new(length),
+            independent: self.independent,
+            payload: Payload::concat(self.parts.iter().map(|part| &part.payload)),
+            parts: self.parts.clone(),
+        }
+    }
+}
+
+impl Packager {
+    /// A packager whose first segment is number `period` on every rendition.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`], [`Error::RenditionCount`], [`Error::DuplicateName`], [`Error::Unwritable`],
+    /// [`Error::NoPartTarget`].
+    pub fn new(
+        config: &Config,
+        period: PeriodId,
+        renditions: Vec<Rendition>,
+    ) -> Result<Self, Error> {
+        if let Some(problem) = config.problems().first() {
+            return Err(Error::Config(*problem));
+        }
+        check_names(&renditions)?;
+        let frames: Vec<_> = renditions.iter().map(FrameLength::of).collect();
+        let part_ms = config.part_ms.get();
+        let part_target =
+            PartTarget::choose(part_ms, &frames).ok_or(Error::NoPartTarget { part_ms })?;
+        let init_segments = renditions
+            .iter()
+            .map(write_init)
+            .collect::<Result<Vec<_>, _>>()?;
+        let track = |(rendition, frame): (&Rendition, &FrameLength)| {
+            Track::new(config, rendition, part_target, *frame)
+        };
+        let init = |(rendition, payload): (usize, &Payload)| Output::InitSegment {
+            rendition,
+            period,
+            payload: payload.clone(),
+        };
+        Ok(Self {
+            tracks: renditions.iter().zip(&frames).map(track).collect(),
+            outputs: init_segments.iter().enumerate().map(init).collect(),
+            parts_per_segment: parts_per_segment(config, part_target),
+            window: Window::new(Presentation {
+                target_duration_s: target_duration_s(config, &frames),
+                config: config.clone(),
+                period,
+                renditions,
+                init_segments,
+                part_target,
+            }),
+        })
+    }
+
+    /// Takes the next sample of a rendition.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRendition`], [`Error::FirstSegment`], [`Error::NotContiguous`],
+    /// [`Error::NoKeyframe`], [`Error::Timing`], [`Error::PartTooLarge`], [`Error::Stalled`]. The sample
+    /// is then refused and the packager unchanged.
+    pub fn push(&mut self, rendition: usize, sample: Sample) -> Result<(), Error> {
+        let number = self.admit(rendition, &sample)?;
+        let Some(track) = self.tracks.get_mut(rendition) else {
+            return Err(Error::UnknownRendition { index: rendition });
+        };
+        let end = sample.dts.checked_add(sample.duration);
+        let end = end.ok_or_else(|| track.bad_timing(sample.dts))?;
+        if track
+            .cutter
+            .closes_before(track.pending_length, sample.duration)
+        {
+            self.close_part(rendition)?;
+        }
+        let Some(track) = self.tracks.get_mut(rendition) else {
+            return Err(Error::UnknownRendition { index: rendition });
+        };
+        track.take(number, sample, end);
+        if track.cutter.segment_of(end) != number {
+            self.close_part(rendition)?;
+            self.close_segment(rendition);
+        } else if track.cutter.is_full(track.pending_length) {
+            self.close_part(rendition)?;
+            self.publish_part(rendition);
+        }
+        Ok(())
+    }
+
+    /// The next thing to store or publish, in order.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Ends the broadcast: closes what is open on every rendition and returns all that was not polled
+    /// yet, the last of it a snapshot that says so.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PartTooLarge`].
+    pub fn finish(mut self) -> Result<Vec<Output>, Error> {
+        for rendition in 0..self.tracks.len() {
+            self.close_part(rendition)?;
+            self.close_segment(rendition);
+        }
+        self.window.end();
+        self.publish();
+        Ok(self.outputs.into())
+    }
+
+    /// What never changes in this packager's life.
+    #[must_use]
+    pub fn presentation(&self) -> &Presentation {
+        self.window.presentation()
+    }
+
+    /// What is published now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::new(self.window.snapshot())
+    }
+
+    /// The segment that `sample` goes into, if it is acceptable.
+    fn admit(&self, rendition: usize, sample: &Sample) -> Result<SegmentNumber, Error> {
+        let track = self.tracks.get(rendition);
+        let track = track.ok_or(Error::UnknownRendition { index: rendition })?;
+        track.check_timing(sample)?;
+        let number = track.cutter.segment_of(sample.dts);
+        let expected = self.window.presentation().period.get();
+        if track.next_dts.is_none() && number.get() != expected {
+            return Err(Error::FirstSegment {
+                name: track.name.clone(),
+                expected,
+                found: number.get(),
+            });
+        }
+        if track.segment.is_none() && track.kind == MediaKind::Video && !sample.keyframe {
+            return Err(Error::NoKeyframe {
+                name: track.name.clone(),
+                segment: number.get(),
+            });
+        }
+        if track.pending_bytes.saturating_add(sample.data.len() as u64) > MAX_PART_BYTES {
+            return Err(Error::PartTooLarge {
+                name: track.name.clone(),
+            });
+        }
+        let listed_end = self.window.listed_end();
+        if number.get() > listed_end.saturating_add(MAX_LEAD_SEGMENTS) {
+            let behind = self.window.lacking(listed_end);
+            return Err(Error::Stalled {
+                name: track.name.clone(),
+                behind: behind.map_or_else(|| track.name.clone(), |r| r.name.clone()),
+            });
+        }
+        Ok(number)
+    }
+
+    /// Writes the pending samples of a rendition as a part, if there are any.
+    fn close_part(&mut self, rendition: usize) -> Result<(), Error> {
+        let Some(track) = self.tracks.get_mut(rendition) else {
+            return Ok(());
+        };
+        let (Some(segment), Some(first)) = (&mut track.segment, track.pending.first()) else {
+            return Ok(());
+        };
+        let index = segment.parts.len();
+        let payload = cmaf::write_fragment(Fragment {
+            sequence_number: sequence_number(segment.number, index, self.parts_per_segment),
+            starts_segment: index == 0,
+            samples: &track.pending,
+        })
+        .map_err(|_| Error::PartTooLarge {
+            name: track.name.clone(),
+        })?;
+        let part = Part {
+            start: first.dts,
+            duration: track.pending_length,
+            independent: track.pending.iter().any(|sample| sample.keyframe),
+            payload,
+        };
+        self.outputs.push_back(Output::Part {
+            rendition,
+            segment: segment.number,
+            part: PartIndex::new(u32::try_from(index).unwrap_or(u32::MAX)),
+            payload: part.payload.clone(),
+            duration: part.duration,
+            independent: part.independent,
+        });
+        segment.parts.push(part);
+        track.pending.clear();
+        track.pending_length = Span::ZERO;
+        track.pending_bytes = 0;
+        Ok(())
+    }
+
+    /// Ends the open segment of a rendition, if there is one, and publishes what follows from it.
+    fn close_segment(&mut self, rendition: usize) {
+        let Some(track) = self.tracks.get_mut(rendition) else {
+            return;
+        };
+        let Some(open) = track.segment.take() else {
+            return;
+        };
+        let whole = open.snapshot();
+        self.outputs.push_back(Output::Segment {
+            rendition,
+            segment: whole.number,
+            payload: whole.payload.clone(),
+            duration: whole.duration,
+            start: whole.start.at(track.scale),
+        });
+        let list_moved = self.window.add(rendition, whole);
+        if list_moved || self.is_low_latency() {
+            self.publish();
+        }
+    }
+
+    /// Publishes the open segment with its newest part, where players are told of parts.
+    fn publish_part(&mut self, rendition: usize) {
+        if !self.is_low_latency() {
+            return;
+        }
+        let open = self.tracks.get(rendition).and_then(|t| t.segment.as_ref());
+        if let Some(open) = open {
+            self.window.set_open(rendition, open.snapshot());
+            self.publish();
+        }
+    }
+
+    fn publish(&mut self) {
+        let mut evicted = Vec::new();
+        while let Some((rendition, segment)) = self.window.evict() {
+            evicted.push(Output::Evicted { rendition, segment });
+        }
+        let snapshot = Arc::new(self.window.snapshot());
+        self.outputs.push_back(Output::WindowChanged(snapshot));
+        self.outputs.extend(evicted);
+    }
+
+    fn is_low_latency(&self) -> bool {
+        self.window.presentation().config.low_latency
+    }
+}
+
+impl Track {
+    fn new(config: &Config, rendition: &Rendition, target: PartTarget, frame: FrameLength) -> Self {
+        let grid = Grid::new(config.segment_ms);
+        let scale = rendition.timescale;
+        let longest = grid.start_of(SegmentNumber::new(1), scale).get();
+        Self {
+            name: rendition.name.clone(),
+            kind: rendition.codec.kind(),
+            cutter: Cutter::new(grid, target, frame),
+            longest_sample: Span::new(u64::try_from(longest).unwrap_or(0)),
+            scale,
+            next_dts: None,
+            segment: None,
+            pending: Vec::new(),
+            pending_length: Span::ZERO,
+            pending_bytes: 0,
+        }
+    }
+
+    fn take(&mut self, number: SegmentNumber, sample: Sample, end: Ticks) {
+        self.next_dts = Some(end);
+        self.segment.get_or_insert_with(|| OpenSegment {
+            number,
+            start: sample.dts,
+            independent: sample.keyframe,
+            parts: Vec::new(),
+        });
+        let length = self.pending_length.get() + sample.duration.get();
+        self.pending_length = Span::new(length);
+        self.pending_bytes += sample.data.len() as u64;
+        self.pending.push(sample);
+    }
+
+    fn check_timing(&self, sample: &Sample) -> Result<(), Error> {
+        let (dts, duration) = (sample.dts, sample.duration);
+        let offset = i32::try_from(sample.composition_offset().get());
+        if dts < Ticks::ZERO
+            || duration == Span::ZERO
+            || duration > self.longest_sample
+            || offset.is_err()
+        {
+            return Err(self.bad_timing(dts));
+        }
+        match self.next_dts {
+            Some(expected) if expected != dts => Err(Error::NotContiguous {
+                name: self.name.clone(),
+                expected,
+                found: dts,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn bad_timing(&self, at: Ticks) -> Error {
+        Error::Timing {
+            name: self.name.clone(),
+            at,
+        }
+    }
+}
+
+fn check_names(renditions: &[Rendition]) -> Result<(), Error> {
+    let found = renditions.len();
+    if found == 0 || found > MAX_RENDITIONS {
+        return Err(Error::RenditionCount { found });
+    }
+    for (index, rendition) in renditions.iter().enumerate() {
+        let earlier = renditions.iter().take(index);
+        if earlier
+            .into_iter()
+            .any(|other| other.name == rendition.name)
+        {
+            let name = rendition.name.clone();
+            return Err(Error::DuplicateName { name });
+        }
+    }
+    Ok(())
+}
+
+fn write_init(rendition: &Rendition) -> Result<Payload, Error> {
+    let unwritable = |field| Error::Unwritable {
+        name: rendition.name.clone(),
+        field,
+    };
+    cmaf::check(rendition).map_err(unwritable)?;
+    let bytes = cmaf::write_init(rendition).map_err(|_| unwritable("codec configuration"))?;
+    Ok(bytes.into())
+}
+
+/// EXT-X-TARGETDURATION: the longest that a segment of the grid can be, rounded to the nearest second.
+/// Segments begin with the first frame of the grid, so one may be a frame longer than the grid's step.
+fn target_duration_s(config: &Config, frames: &[FrameLength]) -> u32 {
+    let frame = frames.iter().map(|frame| frame.millis_ceil()).max();
+    let longest = u64::from(config.segment_ms.get()) + frame.unwrap_or(0);
+    u32::try_from(((longest + 500) / 1_000).max(1)).unwrap_or(u32::MAX)
+}
+
+/// A power of two that no segment's number of parts exceeds.
+const fn parts_per_segment(config: &Config, target: PartTarget) -> u64 {
+    let segment_micros = config.segment_ms.get() as u64 * 1_000;
+    (2 * segment_micros / target.as_micros() + 4).next_power_of_two()
+}
+
+/// `sequence_number` of a part's `mfhd`. It follows from the part's place alone, so that two nodes write
+/// the same bytes; it wraps once in many years.
+fn sequence_number(segment: SegmentNumber, part: usize, parts_per_segment: u64) -> u32 {
+    let place = segment.get().wrapping_mul(parts_per_segment);
+    let place = place.wrapping_add(part as u64).wrapping_add(1);
+    u32::try_from(place & u64::from(u32::MAX)).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

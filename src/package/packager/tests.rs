@@ -1,0 +1,434 @@
+use std::num::NonZeroU32;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::package::window::tests::{aac, h264};
+use crate::package::{dash, hls};
+use crate::time::FrameRate;
+
+const FIRST: u64 = 897_600_000;
+
+/// Everything that came out, in order, and the snapshots among it.
+struct Run {
+    outputs: Vec<Output>,
+    renditions: Vec<Rendition>,
+}
+
+fn config(segment_ms: u32, low_latency: bool) -> Config {
+    Config {
+        segment_ms: NonZeroU32::new(segment_ms).expect("not zero"),
+        low_latency,
+        ..Config::default()
+    }
+}
+
+fn video(name: &str, rate: (u32, u32)) -> Rendition {
+    Rendition {
+        frame_rate: FrameRate::new(rate.0, rate.1),
+        ..h264(name, 1_280, 720)
+    }
+}
+
+/// The samples of a rendition on the grid, from the start of segment `first`.
+fn samples(config: &Config, rendition: &Rendition, first: u64) -> impl Iterator<Item = Sample> {
+    let grid = Grid::new(config.segment_ms);
+    let scale = rendition.timescale;
+    let start = grid.start_of(SegmentNumber::new(first), scale).at(scale);
+    let rate = rendition.frame_rate;
+    let at = move |slot: i64| match rate {
+        Some(rate) => rate.slot_start(slot, scale),
+        None => Ticks::new(slot * 1_024),
+    };
+    let slot = match rate {
+        Some(rate) => {
+            let near = rate.nearest_slot(start) - 2;
+            (near..).find(|s| at(*s) >= start.ticks()).expect("found")
+        }
+        None => (start.ticks().get() + 1_023) / 1_024,
+    };
+    let mut last = None;
+    (slot..).map(move |slot| {
+        let number = grid.segment_at(at(slot).at(scale));
+        let begins = last != Some(number);
+        last = Some(number);
+        Sample {
+            dts: at(slot),
+            pts: at(slot),
+            duration: at(slot + 1).since(at(slot)).expect("forward"),
+            keyframe: begins || rate.is_none(),
+            data: vec![u8::try_from(slot % 251).expect("small"); 40].into(),
+        }
+    })
+}
+
+/// Pushes `segments` segments of every rendition, interleaved by time.
+fn run(config: &Config, renditions: &[Rendition], segments: u64) -> Run {
+    let mut packager =
+        Packager::new(config, PeriodId::new(FIRST), renditions.to_vec()).expect("valid");
+    let mut queues: Vec<_> = renditions
+        .iter()
+        .map(|r| samples(config, r, FIRST).peekable())
+        .collect();
+    let mut outputs = Vec::new();
+    let grid = Grid::new(config.segment_ms);
+    loop {
+        let instant = |index: usize, sample: &Sample| sample.dts.at(renditions[index].timescale);
+        let mut best: Option<(usize, MediaTime)> = None;
+        for (index, queue) in queues.iter_mut().enumerate() {
+            let time = instant(index, queue.peek().expect("endless"));
+            if best.is_none_or(|(_, found)| time.cmp_instant(found).is_lt()) {
+                best = Some((index, time));
+            }
+        }
+        let (index, time) = best.expect("some");
+        if grid.segment_at(time).get() >= FIRST + segments {
+            break;
+        }
+        let sample = queues[index].next().expect("endless");
+        packager.push(index, sample).expect("accepted");
+        while let Some(output) = packager.poll_output() {
+            outputs.push(output);
+        }
+    }
+    outputs.extend(packager.finish().expect("finished"));
+    Run {
+        outputs,
+        renditions: renditions.to_vec(),
+    }
+}
+
+impl Run {
+    fn snapshots(&self) -> impl Iterator<Item = &Arc<Snapshot>> {
+        self.outputs.iter().filter_map(|output| match output {
+            Output::WindowChanged(snapshot) => Some(snapshot),
+            _ => None,
+        })
+    }
+
+    fn segments(&self, wanted: usize) -> Vec<(u64, Ticks, Span, &Payload)> {
+        let of = |output| match output {
+            &Output::Segment {
+                rendition,
+                segment,
+                ref payload,
+                duration,
+                start,
+            } if rendition == wanted => Some((segment.get(), start.ticks(), duration, payload)),
+            _ => None,
+        };
+        self.outputs.iter().filter_map(of).collect()
+    }
+}
+
+/// Every `tfdt` of a payload of fragments with the sum of the durations behind it.
+fn fragments(bytes: &[u8]) -> Vec<(u64, u64)> {
+    use mp4_atom::{Any, DecodeMaybe};
+    let mut rest = bytes;
+    let mut found = Vec::new();
+    while let Some(any) = Any::decode_maybe(&mut rest).expect("boxes") {
+        if let Any::Moof(moof) = any {
+            let traf = &moof.traf[0];
+            let default = traf.tfhd.default_sample_duration;
+            let run = &traf.trun[0].samples;
+            let sum = run
+                .iter()
+                .map(|e| u64::from(e.duration.or(default).expect("given")));
+            let base = traf.tfdt.as_ref().expect("tfdt").base_media_decode_time;
+            found.push((base, sum.sum()));
+        }
+    }
+    found
+}
+
+const RATES: [(u32, u32); 5] = [(24_000, 1_001), (25, 1), (30_000, 1_001), (30, 1), (60, 1)];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn a_run_holds_every_promise(
+        rate in 0_usize..5, segment_ms in prop::sample::select(vec![1_000_u32, 1_920, 2_000, 2_002]),
+        low_latency in any::<bool>(), segments in 3_u64..9,
+    ) {
+        let config = config(segment_ms, low_latency);
+        let renditions = [video("v720", RATES[rate]), video("v360", RATES[rate]), aac("a128", 128_000)];
+        let run = run(&config, &renditions, segments);
+        segments_tile_the_time_line(&run)?;
+        cuts_are_equal_on_every_rung(&run)?;
+        parts_make_up_their_segment(&run)?;
+        lists_only_what_was_published(&run)?;
+        playlists_keep_their_word(&run)?;
+    }
+}
+
+fn segments_tile_the_time_line(run: &Run) -> Result<(), TestCaseError> {
+    for rendition in 0..run.renditions.len() {
+        let segments = run.segments(rendition);
+        let mut next = None;
+        for (number, start, duration, payload) in segments {
+            prop_assert!(next.is_none_or(|(n, t)| (n, t) == (number, start)));
+            next = Some((number + 1, start.checked_add(duration).expect("fits")));
+            let mut at = u64::try_from(start.get()).expect("positive");
+            for (base, length) in fragments(&payload.to_bytes()) {
+                prop_assert_eq!(base, at);
+                at += length;
+            }
+            let end = u64::try_from(start.get()).expect("positive") + duration.get();
+            prop_assert_eq!(at, end);
+        }
+    }
+    Ok(())
+}
+
+fn cuts_are_equal_on_every_rung(run: &Run) -> Result<(), TestCaseError> {
+    let cuts = |rendition| {
+        let cut = |(n, start, duration, _): &(u64, Ticks, Span, &Payload)| (*n, *start, *duration);
+        run.segments(rendition).iter().map(cut).collect::<Vec<_>>()
+    };
+    prop_assert_eq!(cuts(0), cuts(1));
+    Ok(())
+}
+
+fn parts_make_up_their_segment(run: &Run) -> Result<(), TestCaseError> {
+    let target = run
+        .snapshots()
+        .next()
+        .expect("some")
+        .presentation()
+        .part_target
+        .as_micros();
+    let mut held: Vec<Vec<(Payload, Span)>> = vec![Vec::new(); run.renditions.len()];
+    for output in &run.outputs {
+        match output {
+            Output::Part {
+                rendition,
+                part,
+                payload,
+                duration,
+                ..
+            } => {
+                prop_assert_eq!(part.get() as usize, held[*rendition].len());
+                held[*rendition].push((payload.clone(), *duration));
+            }
+            Output::Segment {
+                rendition, payload, ..
+            } => {
+                let parts = std::mem::take(&mut held[*rendition]);
+                let joined = Payload::concat(parts.iter().map(|(payload, _)| payload));
+                prop_assert_eq!(joined.to_bytes(), payload.to_bytes());
+                let scale = u64::from(run.renditions[*rendition].timescale.get());
+                for (index, (_, duration)) in parts.iter().enumerate() {
+                    let micros = duration.get() * 1_000_000;
+                    prop_assert!(micros <= target * scale);
+                    let last = index + 1 == parts.len();
+                    prop_assert!(last || (micros + 1_000_000) * 100 >= target * scale * 85);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn lists_only_what_was_published(run: &Run) -> Result<(), TestCaseError> {
+    let mut published = std::collections::BTreeSet::new();
+    for output in &run.outputs {
+        match output {
+            Output::Segment {
+                rendition, segment, ..
+            } => {
+                published.insert((*rendition, segment.get()));
+            }
+            Output::Evicted { rendition, segment } => {
+                prop_assert!(published.remove(&(*rendition, segment.get())));
+            }
+            Output::WindowChanged(snapshot) => {
+                for rendition in 0..run.renditions.len() {
+                    for number in snapshot.listed() {
+                        prop_assert!(published.contains(&(rendition, number)));
+                        let found = snapshot.segment(rendition, SegmentNumber::new(number));
+                        prop_assert_eq!(found.map(|s| s.number.get()), Some(number));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn value<'a>(text: &'a str, tag: &str) -> &'a str {
+    let line = text.lines().find_map(|line| line.strip_prefix(tag));
+    line.unwrap_or("")
+}
+
+fn playlists_keep_their_word(run: &Run) -> Result<(), TestCaseError> {
+    let mut sequence = 0;
+    let mut constants = None;
+    let mut known: std::collections::BTreeMap<String, String> = Default::default();
+    for snapshot in run.snapshots() {
+        for rendition in 0..run.renditions.len() {
+            let Some(text) = hls::media::render(snapshot, rendition) else {
+                continue;
+            };
+            let found: u64 = value(&text, "#EXT-X-MEDIA-SEQUENCE:")
+                .parse()
+                .expect("number");
+            prop_assert!(found >= sequence);
+            sequence = found;
+            let target = value(&text, "#EXT-X-TARGETDURATION:").to_owned();
+            let now = Some((target.clone(), value(&text, "#EXT-X-PART-INF:").to_owned()));
+            prop_assert!(constants.is_none() || constants == now);
+            constants = now;
+            let mut length = String::new();
+            for line in text.lines() {
+                if let Some(extinf) = line.strip_prefix("#EXTINF:") {
+                    length = extinf.to_owned();
+                    let seconds: f64 = extinf.trim_end_matches(',').parse().expect("number");
+                    prop_assert!(seconds.round() <= target.parse::<f64>().expect("number"));
+                } else if !line.starts_with('#') {
+                    let key = format!("{rendition}/{line}");
+                    let before = known.insert(key, length.clone());
+                    prop_assert!(before.is_none_or(|before| before == length));
+                }
+            }
+        }
+        if !snapshot.is_ended() && !snapshot.listed().is_empty() {
+            let listed = |r| {
+                snapshot
+                    .listed_segments(r)
+                    .map(|s| s.number)
+                    .collect::<Vec<_>>()
+            };
+            prop_assert_eq!(listed(0), listed(2));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn playlist_is_there_with_the_first_whole_segment() {
+    let config = config(2_000, false);
+    let renditions = [video("v720", (30, 1)), aac("a128", 128_000)];
+    let run = run(&config, &renditions, 2);
+    let first = run.snapshots().next().expect("some");
+    assert_eq!(first.listed(), FIRST..FIRST + 1);
+    assert!(hls::multivariant::render(first).is_some());
+    assert!(hls::media::render(first, 1).is_some());
+}
+
+#[test]
+fn segments_leave_the_list_and_then_memory() {
+    let config = Config {
+        window_segments: 6,
+        kept_segments: 7,
+        ..config(1_000, false)
+    };
+    let run = run(&config, &[aac("a128", 128_000)], 20);
+    let last = run.snapshots().last().expect("some");
+    assert!(last.is_ended());
+    assert_eq!(last.listed(), FIRST + 14..FIRST + 20);
+    let evicted = run.outputs.iter().filter_map(|output| match output {
+        Output::Evicted { segment, .. } => Some(segment.get()),
+        _ => None,
+    });
+    assert_eq!(
+        evicted.collect::<Vec<_>>(),
+        (FIRST..FIRST + 7).collect::<Vec<_>>()
+    );
+    let kept = SegmentNumber::new(FIRST + 7);
+    assert!(last.segment(0, kept).is_some());
+    assert!(last.part(0, kept, PartIndex::new(0)).is_some());
+    assert!(last.segment(0, SegmentNumber::new(FIRST + 6)).is_none());
+}
+
+#[test]
+fn refused_samples_change_nothing() {
+    let config = config(2_000, false);
+    let rendition = video("v720", (30, 1));
+    let good: Vec<_> = samples(&config, &rendition, FIRST).take(3).collect();
+    let mut packager =
+        Packager::new(&config, PeriodId::new(FIRST), vec![rendition]).expect("valid");
+    let delta = Sample {
+        keyframe: false,
+        ..good[0].clone()
+    };
+    assert!(matches!(
+        packager.push(0, delta),
+        Err(Error::NoKeyframe { .. })
+    ));
+    assert!(matches!(
+        packager.push(9, good[0].clone()),
+        Err(Error::UnknownRendition { .. })
+    ));
+    let endless = Sample {
+        duration: Span::new(u64::MAX),
+        ..good[0].clone()
+    };
+    assert!(matches!(
+        packager.push(0, endless),
+        Err(Error::Timing { .. })
+    ));
+    packager.push(0, good[0].clone()).expect("good");
+    assert!(matches!(
+        packager.push(0, good[2].clone()),
+        Err(Error::NotContiguous { .. })
+    ));
+    assert!(matches!(
+        packager.push(0, good[0].clone()),
+        Err(Error::NotContiguous { .. })
+    ));
+    packager.push(0, good[1].clone()).expect("good");
+}
+
+#[test]
+fn a_rendition_without_media_stops_the_others_in_bounded_memory() {
+    let config = config(1_000, false);
+    let renditions = [aac("a128", 128_000), aac("a64", 64_000)];
+    let mut packager =
+        Packager::new(&config, PeriodId::new(FIRST), renditions.to_vec()).expect("valid");
+    let refused =
+        samples(&config, &renditions[0], FIRST).find_map(|sample| packager.push(0, sample).err());
+    let behind = renditions[1].name.clone();
+    assert!(matches!(refused, Some(Error::Stalled { behind: found, .. }) if found == behind));
+}
+
+#[test]
+fn mpd_waits_for_the_delay_that_it_suggests_and_changes_only_with_the_stream() {
+    let config = config(2_000, false);
+    let renditions = [video("v720", (30, 1)), aac("a128", 128_000)];
+    let run = run(&config, &renditions, 12);
+    let texts: Vec<_> = run
+        .snapshots()
+        .map(|snapshot| dash::mpd::render(snapshot))
+        .collect();
+    assert_eq!(texts[0], None);
+    assert_eq!(texts[1], None);
+    assert!(texts[2].is_some());
+    assert!(texts[2..11].iter().all(|text| *text == texts[2]));
+    let last = texts.last().cloned().flatten().expect("there");
+    assert!(last.contains("type=\"static\"") && last.contains("PT20S"));
+}
+
+#[test]
+fn delta_update_leaves_out_what_is_older_than_the_skip_boundary() {
+    let config = config(2_000, true);
+    let run = run(&config, &[video("v720", (30, 1))], 12);
+    let edge = run.snapshots().filter(|s| !s.is_ended()).last();
+    let edge = edge.expect("some");
+    let full = hls::media::render(edge, 0).expect("full");
+    let delta = hls::media::render_delta(edge, 0).expect("delta");
+    let skipped: usize = value(&delta, "#EXT-X-SKIP:SKIPPED-SEGMENTS=")
+        .parse()
+        .expect("number");
+    let count = |text: &str| text.matches("#EXTINF").count();
+    assert_eq!(count(&full), count(&delta) + skipped);
+    assert!(
+        full.ends_with(
+            delta
+                .split_once("#EXT-X-PROGRAM")
+                .map_or("", |(_, tail)| tail)
+        )
+    );
+}

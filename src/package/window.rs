@@ -1,0 +1,418 @@
+//! The one live window of a broadcast: what is published, listed and kept.
+//!
+//! Enters: finished segments and parts of every rendition, in order
+//! Leaves: immutable [`Snapshot`]s, from which every manifest and every answer is made
+//! Never:  text of manifests, cutting, clocks
+//! Time:   positions in each rendition's timescale, from the Unix epoch
+//! Spec:   [HLS] §6.2.1, §6.2.2; [DASH] §5.3.9.5
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::config::Config;
+use super::cut::PartTarget;
+use super::rates::{Meter, Rates};
+use crate::id::{PartIndex, PeriodId, SegmentNumber};
+use crate::media::{Payload, Rendition};
+use crate::time::{Grid, MediaTime, Span, Ticks, WallTime};
+
+/// What never changes in the life of a window.
+#[derive(Clone, Debug)]
+pub struct Presentation {
+    /// How it is cut and how much is listed.
+    pub config: Config,
+    /// Number of the first segment, and name of the init segments.
+    pub period: PeriodId,
+    /// What is published, in the order in which manifests list it.
+    pub renditions: Vec<Rendition>,
+    /// The init segment of each rendition.
+    pub init_segments: Vec<Payload>,
+    /// PART-TARGET of all playlists.
+    pub part_target: PartTarget,
+    /// EXT-X-TARGETDURATION of all playlists, in seconds.
+    pub target_duration_s: u32,
+}
+
+impl Presentation {
+    /// The grid that segments are cut on.
+    #[must_use]
+    pub const fn grid(&self) -> Grid {
+        Grid::new(self.config.segment_ms)
+    }
+}
+
+/// One addressable slice of a segment: a `moof` and its `mdat`.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Decode time of its first sample.
+    pub start: Ticks,
+    /// Length of its samples together.
+    pub duration: Span,
+    /// Whether it holds a key frame: INDEPENDENT of EXT-X-PART.
+    pub independent: bool,
+    /// Its bytes.
+    pub payload: Payload,
+}
+
+/// One segment of one rendition, whole or in the making.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// Its number on the grid.
+    pub number: SegmentNumber,
+    /// Decode time of its first sample; PROGRAM-DATE-TIME.
+    pub start: Ticks,
+    /// Length of its samples together; EXTINF.
+    pub duration: Span,
+    /// Whether decoding can begin with its first sample.
+    pub independent: bool,
+    /// Its parts, in order.
+    pub parts: Vec<Part>,
+    /// The parts end to end; of one in the making, what there is.
+    pub payload: Payload,
+}
+
+/// What is published of a broadcast at one moment. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    presentation: Arc<Presentation>,
+    tracks: Vec<TrackView>,
+    listed: Range<u64>,
+    ended: bool,
+    mpd_changed_at: WallTime,
+}
+
+/// One rendition's side of a [`Snapshot`].
+#[derive(Clone, Debug)]
+struct TrackView {
+    /// Whole segments, oldest first, numbers consecutive.
+    segments: Arc<[Arc<Segment>]>,
+    /// The one in the making, if a part of it is there and parts are published at all.
+    open: Option<Arc<Segment>>,
+    rates: Rates,
+}
+
+impl Snapshot {
+    /// What never changes.
+    #[must_use]
+    pub fn presentation(&self) -> &Presentation {
+        &self.presentation
+    }
+
+    /// Whether the broadcast is over: nothing will be added.
+    #[must_use]
+    pub const fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The numbers of the segments that manifests list: whole on every rendition.
+    #[must_use]
+    pub fn listed(&self) -> Range<u64> {
+        self.listed.clone()
+    }
+
+    /// EXT-X-MEDIA-SEQUENCE of every playlist: the number of the first listed segment.
+    #[must_use]
+    pub const fn media_sequence(&self) -> SegmentNumber {
+        SegmentNumber::new(self.listed.start)
+    }
+
+    /// The index of the rendition called `name`.
+    #[must_use]
+    pub fn rendition(&self, name: &str) -> Option<usize> {
+        let renditions = &self.presentation.renditions;
+        renditions.iter().position(|r| r.name.as_str() == name)
+    }
+
+    /// The listed segments of a rendition, oldest first; none if there is no such rendition.
+    pub fn listed_segments(&self, rendition: usize) -> impl Iterator<Item = &Arc<Segment>> {
+        let listed = self.listed.clone();
+        self.segments(rendition)
+            .filter(move |segment| listed.contains(&segment.number.get()))
+    }
+
+    /// All whole segments of a rendition that are kept, listed or not, oldest first.
+    pub fn segments(&self, rendition: usize) -> impl DoubleEndedIterator<Item = &Arc<Segment>> {
+        let track = self.tracks.get(rendition);
+        track.into_iter().flat_map(|track| track.segments.iter())
+    }
+
+    /// The segment in the making of a rendition, if a part of it is published.
+    #[must_use]
+    pub fn open_segment(&self, rendition: usize) -> Option<&Arc<Segment>> {
+        self.tracks.get(rendition)?.open.as_ref()
+    }
+
+    /// The announced bit rates of a rendition.
+    #[must_use]
+    pub fn rates(&self, rendition: usize) -> Option<Rates> {
+        self.tracks.get(rendition).map(|track| track.rates)
+    }
+
+    /// When what the MPD says last changed, on the media's timeline; `@publishTime`.
+    #[must_use]
+    pub const fn mpd_changed_at(&self) -> WallTime {
+        self.mpd_changed_at
+    }
+
+    /// The init segment of a rendition in `period`.
+    #[must_use]
+    pub fn init_segment(&self, rendition: usize, period: PeriodId) -> Option<&Payload> {
+        let here = period == self.presentation.period;
+        let init = self.presentation.init_segments.get(rendition);
+        init.filter(|_| here)
+    }
+
+    /// A whole segment, listed or kept.
+    #[must_use]
+    pub fn segment(&self, rendition: usize, number: SegmentNumber) -> Option<&Arc<Segment>> {
+        let segments = &self.tracks.get(rendition)?.segments;
+        let first = segments.first()?.number.get();
+        let index = usize::try_from(number.get().checked_sub(first)?).ok()?;
+        segments.get(index)
+    }
+
+    /// A part of a segment, whole, kept, or in the making.
+    #[must_use]
+    pub fn part(
+        &self,
+        rendition: usize,
+        number: SegmentNumber,
+        part: PartIndex,
+    ) -> Option<&Payload> {
+        let open = self.open_segment(rendition).filter(|s| s.number == number);
+        let segment = open.or_else(|| self.segment(rendition, number))?;
+        let index = usize::try_from(part.get()).ok()?;
+        segment.parts.get(index).map(|part| &part.payload)
+    }
+
+    /// The newest part of a rendition: LAST-MSN and LAST-PART.
+    #[must_use]
+    pub fn last_part(&self, rendition: usize) -> Option<(SegmentNumber, PartIndex)> {
+        let whole = self.segments(rendition).next_back();
+        let segment = self.open_segment(rendition).or(whole)?;
+        let index = u32::try_from(segment.parts.len()).ok()?.checked_sub(1)?;
+        Some((segment.number, PartIndex::new(index)))
+    }
+
+    /// Where the next part of a rendition will be; `None` after the end.
+    #[must_use]
+    pub fn next_part(&self, rendition: usize) -> Option<(SegmentNumber, PartIndex)> {
+        if self.ended {
+            return None;
+        }
+        if let Some(open) = self.open_segment(rendition) {
+            let index = u32::try_from(open.parts.len()).ok()?;
+            return Some((open.number, PartIndex::new(index)));
+        }
+        let last = self.segments(rendition).next_back()?;
+        Some((last.number.next(), PartIndex::new(0)))
+    }
+
+    /// The instant at which the listed media of a rendition ends.
+    pub(super) fn listed_end(&self, rendition: usize) -> Option<MediaTime> {
+        let last = self.listed_segments(rendition).last()?;
+        let scale = self.presentation.renditions.get(rendition)?.timescale;
+        last.start
+            .checked_add(last.duration)
+            .map(|end| end.at(scale))
+    }
+}
+
+/// The mutable record behind the snapshots.
+#[derive(Debug)]
+pub(super) struct Window {
+    presentation: Arc<Presentation>,
+    tracks: Vec<Track>,
+    listed: Range<u64>,
+    ended: bool,
+    mpd_changed_at: WallTime,
+}
+
+#[derive(Debug)]
+struct Track {
+    segments: VecDeque<Arc<Segment>>,
+    /// The same, as snapshots hold it; made anew only when it changed.
+    shared: Arc<[Arc<Segment>]>,
+    open: Option<Arc<Segment>>,
+    meter: Meter,
+}
+
+impl Window {
+    pub(super) fn new(presentation: Presentation) -> Self {
+        let first = presentation.period.get();
+        let track = |rendition: &Rendition| Track {
+            segments: VecDeque::new(),
+            shared: Arc::new([]),
+            open: None,
+            meter: Meter::new(rendition.target_bps),
+        };
+        Self {
+            tracks: presentation.renditions.iter().map(track).collect(),
+            presentation: Arc::new(presentation),
+            listed: first..first,
+            ended: false,
+            mpd_changed_at: WallTime::from_micros(0),
+        }
+    }
+
+    pub(super) fn presentation(&self) -> &Presentation {
+        &self.presentation
+    }
+
+    /// The end of the listed numbers: the first segment that some rendition does not have yet.
+    pub(super) const fn listed_end(&self) -> u64 {
+        self.listed.end
+    }
+
+    /// The first rendition that has no whole segment `number` yet.
+    pub(super) fn lacking(&self, number: u64) -> Option<&Rendition> {
+        let lacks = |track: &Track| {
+            let last = track.segments.back();
+            last.is_none_or(|segment| segment.number.get() < number)
+        };
+        let index = self.tracks.iter().position(lacks)?;
+        self.presentation.renditions.get(index)
+    }
+
+    /// Publishes what there is of a segment in the making.
+    pub(super) fn set_open(&mut self, rendition: usize, segment: Segment) {
+        if let Some(track) = self.tracks.get_mut(rendition) {
+            track.open = Some(Arc::new(segment));
+        }
+    }
+
+    /// Adds a whole segment. Returns whether the list changed.
+    pub(super) fn add(&mut self, rendition: usize, segment: Segment) -> bool {
+        let Some(track) = self.tracks.get_mut(rendition) else {
+            return false;
+        };
+        let Some(described) = self.presentation.renditions.get(rendition) else {
+            return false;
+        };
+        let scale = described.timescale;
+        let end = segment.start.checked_add(segment.duration);
+        let end = end.unwrap_or(segment.start).at(scale).to_wall();
+        let bytes = segment.payload.len();
+        let peak_changed = track.meter.measure(bytes, segment.duration, scale);
+        track.open = None;
+        track.segments.push_back(Arc::new(segment));
+        track.shared = track.segments.iter().cloned().collect();
+        if peak_changed || self.mpd_changed_at.as_micros() == 0 {
+            self.mpd_changed_at = self.mpd_changed_at.max(end);
+        }
+        self.advance()
+    }
+
+    /// Marks the end.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+        for track in &mut self.tracks {
+            track.open = None;
+        }
+        let snapshot = self.snapshot();
+        let ends = (0..self.tracks.len()).filter_map(|r| snapshot.listed_end(r));
+        if let Some(end) = ends.map(MediaTime::to_wall).max() {
+            self.mpd_changed_at = self.mpd_changed_at.max(end);
+        }
+    }
+
+    /// Moves the list on to what every rendition has; whether it moved.
+    fn advance(&mut self) -> bool {
+        let end_of = |track: &Track| {
+            let last = track.segments.back();
+            last.map_or(self.listed.start, |segment| segment.number.get() + 1)
+        };
+        let end = self.tracks.iter().map(end_of).min().unwrap_or(0);
+        if end <= self.listed.end {
+            return false;
+        }
+        let window = u64::from(self.presentation.config.window_segments);
+        let start = self.listed.start.max(end.saturating_sub(window));
+        self.listed = start..end;
+        true
+    }
+
+    /// Takes out the oldest segment that is neither listed nor to be kept: which, of which rendition.
+    pub(super) fn evict(&mut self) -> Option<(usize, SegmentNumber)> {
+        let kept = u64::from(self.presentation.config.kept_segments);
+        let keep_from = self.listed.start.saturating_sub(kept);
+        let oldest = |track: &Track| track.segments.front().map(|s| s.number);
+        let is_due = |track: &Track| oldest(track).is_some_and(|n| n.get() < keep_from);
+        let index = self.tracks.iter().position(is_due)?;
+        let track = self.tracks.get_mut(index)?;
+        let evicted = track.segments.pop_front()?;
+        track.shared = track.segments.iter().cloned().collect();
+        Some((index, evicted.number))
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let view = |track: &Track| TrackView {
+            segments: Arc::clone(&track.shared),
+            open: track.open.clone(),
+            rates: track.meter.announced(),
+        };
+        Snapshot {
+            presentation: Arc::clone(&self.presentation),
+            tracks: self.tracks.iter().map(view).collect(),
+            listed: self.listed.clone(),
+            ended: self.ended,
+            mpd_changed_at: self.mpd_changed_at,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use bytes::Bytes;
+
+    use crate::codec::video::{Colour, Dimensions, PixelAspect};
+    use crate::codec::{aac as aac_codec, h264 as h264_codec};
+    use crate::media::{CodecConfig, Rendition};
+    use crate::time::{FrameRate, Timescale};
+
+    /// A rendition of H.264 at 30 frames per second.
+    pub(in crate::package) fn h264(name: &str, width: u32, height: u32) -> Rendition {
+        Rendition {
+            name: name.parse().expect("valid"),
+            timescale: Timescale::VIDEO_90K,
+            codec: CodecConfig::H264(h264_codec::Config {
+                avcc: Bytes::from_static(&[
+                    1, 0x64, 0, 0x1f, 0xff, 0xe1, 0, 4, 0x67, 0x64, 0, 0x1f, 1, 0, 4, 0x68, 0xee,
+                    0x3c, 0x80, 0xfd, 0xf8, 0xf8, 0,
+                ]),
+                profile: 0x64,
+                compatibility: 0,
+                level: 0x1f,
+                dimensions: Dimensions { width, height },
+                pixel_aspect: PixelAspect::SQUARE,
+                colour: Colour {
+                    primaries: 1,
+                    transfer: 1,
+                    matrix: 1,
+                    full_range: false,
+                },
+                declared_rate: None,
+            }),
+            frame_rate: FrameRate::new(30, 1),
+            target_bps: u64::from(width) * 2_000,
+        }
+    }
+
+    /// A rendition of stereo AAC-LC at 48 kHz.
+    pub(in crate::package) fn aac(name: &str, target_bps: u64) -> Rendition {
+        Rendition {
+            name: name.parse().expect("valid"),
+            timescale: Timescale::new(48_000).expect("not zero"),
+            codec: CodecConfig::Aac(aac_codec::Config {
+                asc: Bytes::from_static(&[0x11, 0x90]),
+                object_type: 2,
+                sample_rate: 48_000,
+                channels: 2,
+                frame_samples: 1_024,
+            }),
+            frame_rate: None,
+            target_bps,
+        }
+    }
+}
