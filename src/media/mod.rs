@@ -14,12 +14,14 @@
 
 mod codec_config;
 mod codec_string;
+mod key;
 mod payload;
 mod sample;
 mod track;
 
 pub use codec_config::CodecConfig;
 pub use codec_string::CodecString;
+pub use key::{Item, ObjectKey, ObjectKeyError};
 pub use payload::Payload;
 pub use sample::Sample;
 pub use track::{MediaKind, Rendition, TrackInfo};

@@ -1,1 +1,27 @@
-//! To be written.
+//! The origin: answers what players and caches ask over HTTP.
+//!
+//! Enters: requests from anyone; through [`Origin`], what is published
+//! Leaves: answers whose addresses and headers are a contract with every cache in front
+//! Never:  renders a manifest, cuts media, writes anything
+//! Time:   the wall clock only through [`Origin::now`]; timeouts on tokio's clock
+//! Spec:   [RFC9110], [RFC9111], [RFC9112], [RFC9113], [FETCH] CORS
+//!
+//! Pure: [`route`], [`cache`], [`document`]. Shell: `answer` puts them together, `http` owns the
+//! sockets.
+
+mod answer;
+mod assets;
+mod body;
+pub mod cache;
+pub mod document;
+mod http;
+mod idle;
+mod metrics;
+mod origin;
+pub mod route;
+
+pub use assets::{Asset, Assets};
+pub use document::Document;
+pub use http::{Config, Error, Server};
+pub use metrics::{Kind, Metrics, STATUSES};
+pub use origin::{Feed, Found, Object, Origin, StoreFailed};

@@ -1,1 +1,24 @@
-//! To be written.
+//! Keeps what is published: behind the live path, in an order that survives a crash.
+//!
+//! Enters: init segments, segments and manifests of one broadcast, in the order they were made
+//! Leaves: the same objects under the same relative paths as their addresses; reads; health
+//! Never:  delays a caller: what cannot be stored in time is counted, not waited for
+//! Time:   tokio's clock, for retries and for removal
+//! Spec:   [HLS] §6.2.2; docs/architecture.md
+//!
+//! The promise, at every instant, crash and power loss included: a stored playlist names only objects
+//! that are stored. `queue` keeps it and is pure; `names` reads what a playlist names; `bucket` is the
+//! one place that touches object_store; `writer` moves the one into the other. An MPD names its
+//! segments by number and time, not one by one; it is held back until every init segment is stored.
+
+mod bucket;
+mod health;
+mod names;
+mod open;
+mod queue;
+mod writer;
+
+pub use health::{Failure, Health};
+pub use open::{Config, Error, ReadFailed, Store};
+pub use queue::Put;
+pub use writer::{BroadcastWriter, Left};

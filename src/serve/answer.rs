@@ -1,0 +1,373 @@
+//! Turns a request into its answer.
+//!
+//! Enters: the head of a request; its body is never read
+//! Leaves: a complete answer: status, headers of caching and CORS, body
+//! Never:  sockets
+//! Time:   UTC from [`Origin::now`], for `/time`
+//! Spec:   [RFC9110] §9, §14, §15; [RFC9111] §5.2; [FETCH] CORS; [RESOURCE-TIMING] §4.5
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Response, StatusCode};
+use tokio::sync::Semaphore;
+
+use super::assets::Assets;
+use super::body::PayloadBody;
+use super::cache::{ETag, Encoding, Lifetime, Slice};
+use super::document::{Document, content_type, has_ended};
+use super::metrics::{Gauge, Kind, Metrics};
+use super::origin::{Found, Object, Origin};
+use super::route::{Route, Verb};
+use crate::media::{ObjectKey, Payload};
+
+/// How many objects may be read from the store at once: each is held whole until it is sent, and a
+/// segment has a few megabytes. More wait their turn.
+const MAX_STORE_READS: usize = 32;
+
+/// When to ask again for what the store holds unfinished, or could not be asked for.
+const STORE_RETRY: Duration = Duration::from_secs(2);
+
+/// What a script of another origin may read beside the body.
+const EXPOSED: HeaderValue = HeaderValue::from_static(
+    "Date, Age, Content-Length, Content-Range, ETag, Retry-After, CMSD-Static, CMSD-Dynamic",
+);
+
+/// What a script of another origin may send.
+const ACCEPTED: HeaderValue = HeaderValue::from_static(
+    "Range, If-Range, If-None-Match, Cache-Control, Content-Type, \
+     CMCD-Request, CMCD-Object, CMCD-Session, CMCD-Status",
+);
+
+/// How long a browser may remember a preflight, in seconds; browsers cap it themselves.
+const PREFLIGHT_MAX_AGE: HeaderValue = HeaderValue::from_static("86400");
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Answers requests out of an [`Origin`].
+#[derive(Debug)]
+pub(crate) struct Answerer<O> {
+    origin: Arc<O>,
+    assets: Assets,
+    allow_origin: HeaderValue,
+    metrics: Arc<Metrics>,
+    store_reads: Semaphore,
+}
+
+/// An answer before the headers that every answer has.
+struct Answer {
+    status: StatusCode,
+    lifetime: Lifetime,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Payload,
+}
+
+impl Answer {
+    fn ok(lifetime: Lifetime, content_type: &'static str, body: Bytes) -> Self {
+        Self {
+            status: StatusCode::OK,
+            lifetime,
+            headers: vec![typed(content_type)],
+            body: body.into(),
+        }
+    }
+
+    fn failure(status: StatusCode, reason: &str) -> Self {
+        Self {
+            status,
+            lifetime: Lifetime::Failure,
+            headers: vec![typed(TEXT)],
+            body: Bytes::from(format!("{reason}\n")).into(),
+        }
+    }
+
+    fn not_found() -> Self {
+        Self::failure(StatusCode::NOT_FOUND, "nothing here, or not any more")
+    }
+
+    fn stalled(retry_after: Duration) -> Self {
+        let reason = "the stream has stopped advancing";
+        Self::failure(StatusCode::SERVICE_UNAVAILABLE, reason).retry_after(retry_after)
+    }
+
+    fn retry_after(self, after: Duration) -> Self {
+        let whole = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        self.with(header::RETRY_AFTER, HeaderValue::from(whole.max(1)))
+    }
+
+    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+}
+
+fn typed(content_type: &'static str) -> (HeaderName, HeaderValue) {
+    (header::CONTENT_TYPE, HeaderValue::from_static(content_type))
+}
+
+impl<O: Origin> Answerer<O> {
+    pub(crate) fn new(
+        origin: Arc<O>,
+        assets: Assets,
+        allow_origin: HeaderValue,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            origin,
+            assets,
+            allow_origin,
+            metrics,
+            store_reads: Semaphore::new(MAX_STORE_READS),
+        }
+    }
+
+    /// The answer to the request with the head `head`.
+    pub(crate) async fn answer(&self, head: &Parts) -> Response<PayloadBody> {
+        let request = self.metrics.begin_request();
+        let route = Route::parse(head.uri.path());
+        let kind = Kind::of(route.as_ref());
+        let verb = Verb::parse(&head.method);
+        let answer = match (verb, route) {
+            (None, _) => Answer::failure(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "only GET, HEAD and OPTIONS are answered",
+            )
+            .with(header::ALLOW, HeaderValue::from_static(Verb::ALLOWED)),
+            (Some(Verb::Options), _) => preflight(),
+            (Some(Verb::Get | Verb::Head), None) => Answer::not_found(),
+            (Some(Verb::Get | Verb::Head), Some(route)) => {
+                self.answer_route(&route, &head.headers).await
+            }
+        };
+        self.metrics.count_request(kind, answer.status.as_u16());
+        self.complete(answer, verb, request)
+    }
+
+    async fn answer_route(&self, route: &Route<'_>, headers: &HeaderMap) -> Answer {
+        match route {
+            Route::Page => self.asset("", headers),
+            Route::Asset(path) => self.asset(path, headers),
+            Route::Object(key) if key.item.is_manifest() => self.manifest(key, headers).await,
+            Route::Object(key) => self.object(key, headers).await,
+            Route::Streams => Answer::ok(Lifetime::Never, JSON, self.origin.streams()),
+            Route::Stream(name) => match self.origin.stream(name) {
+                Some(json) => Answer::ok(Lifetime::Never, JSON, json),
+                None => Answer::failure(StatusCode::NOT_FOUND, "there is no such stream"),
+            },
+            Route::Server => Answer::ok(Lifetime::Never, JSON, self.origin.server()),
+            Route::Health => Answer::ok(Lifetime::Never, TEXT, Bytes::from_static(b"ok\n")),
+            Route::Ready => match self.origin.ready() {
+                Ok(()) => Answer::ok(Lifetime::Never, TEXT, Bytes::from_static(b"ready\n")),
+                Err(reason) => Answer::failure(StatusCode::SERVICE_UNAVAILABLE, &reason)
+                    .retry_after(STORE_RETRY),
+            },
+            Route::Metrics => Answer::ok(Lifetime::Never, OPENMETRICS, self.origin.metrics()),
+            Route::Time => {
+                let now = self.origin.now().to_string();
+                Answer::ok(Lifetime::Never, TEXT, now.into())
+            }
+        }
+    }
+
+    fn asset(&self, path: &str, headers: &HeaderMap) -> Answer {
+        match self.assets.get(path) {
+            Some((file, true)) => document(file, Lifetime::Immutable, headers),
+            Some((file, false)) => document(file, Lifetime::Page, headers),
+            None => Answer::not_found(),
+        }
+    }
+
+    async fn manifest(&self, key: &ObjectKey, headers: &HeaderMap) -> Answer {
+        match self.origin.manifest(key) {
+            Found::Live(feed) => {
+                let newest = Arc::clone(&feed.borrow());
+                document(&newest, Lifetime::Changing, headers)
+            }
+            Found::Ended(last) => document(&last, Lifetime::Ended, headers),
+            Found::Stalled { retry_after } => Answer::stalled(retry_after),
+            Found::Missing => {
+                let text = match self.stored(key).await {
+                    Ok(body) => body.to_bytes(),
+                    Err(answer) => return answer,
+                };
+                // Stored, not in memory, and not ended: its publisher was cut off.
+                let lifetime = match has_ended(&key.item, &text) {
+                    Some(false) => return Answer::stalled(STORE_RETRY),
+                    Some(true) => Lifetime::Ended,
+                    None => Lifetime::Changing,
+                };
+                document(&Document::manifest(&key.item, text), lifetime, headers)
+            }
+        }
+    }
+
+    async fn object(&self, key: &ObjectKey, headers: &HeaderMap) -> Answer {
+        let content_type = content_type(&key.item);
+        if let Some(found) = self.origin.object(key) {
+            return media(&found, content_type, headers);
+        }
+        match self.stored(key).await {
+            Ok(body) => media(&Object::new(body), content_type, headers),
+            Err(answer) => answer,
+        }
+    }
+
+    /// What the store has, or the answer that says why there is nothing.
+    async fn stored(&self, key: &ObjectKey) -> Result<Payload, Answer> {
+        let _permit = self.store_reads.acquire().await;
+        match self.origin.stored(key).await {
+            Ok(Some(body)) => Ok(body),
+            Ok(None) => Err(Answer::not_found()),
+            Err(failed) => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                Err(Answer::failure(status, &failed.to_string()).retry_after(STORE_RETRY))
+            }
+        }
+    }
+
+    fn complete(
+        &self,
+        answer: Answer,
+        verb: Option<Verb>,
+        request: Gauge,
+    ) -> Response<PayloadBody> {
+        let len = answer.body.len();
+        let body = match verb {
+            Some(Verb::Head) => Payload::default(),
+            _ => answer.body,
+        };
+        let mut response = Response::new(PayloadBody::new(body, request));
+        *response.status_mut() = answer.status;
+        let headers = response.headers_mut();
+        headers.extend(answer.headers);
+        let fixed = [
+            (header::ACCESS_CONTROL_ALLOW_ORIGIN, &self.allow_origin),
+            (header::ACCESS_CONTROL_EXPOSE_HEADERS, &EXPOSED),
+            (
+                HeaderName::from_static("timing-allow-origin"),
+                &self.allow_origin,
+            ),
+            (
+                header::X_CONTENT_TYPE_OPTIONS,
+                &HeaderValue::from_static("nosniff"),
+            ),
+        ];
+        for (name, value) in fixed {
+            headers.insert(name, value.clone());
+        }
+        if answer.status != StatusCode::NO_CONTENT {
+            let value = HeaderValue::from_static(answer.lifetime.cache_control());
+            headers.insert(header::CACHE_CONTROL, value);
+        }
+        if !matches!(
+            answer.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        ) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
+        }
+        response
+    }
+}
+
+fn preflight() -> Answer {
+    Answer {
+        status: StatusCode::NO_CONTENT,
+        lifetime: Lifetime::Never,
+        headers: vec![
+            (header::ALLOW, HeaderValue::from_static(Verb::ALLOWED)),
+            (
+                header::ACCESS_CONTROL_ALLOW_METHODS,
+                HeaderValue::from_static(Verb::ALLOWED),
+            ),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, ACCEPTED),
+            (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE),
+        ],
+        body: Payload::default(),
+    }
+}
+
+/// A text in the coding that fits best. Ranges of it are not offered: of what is compressed per
+/// client they are no use to anyone.
+fn document(document: &Document, lifetime: Lifetime, headers: &HeaderMap) -> Answer {
+    let wanted = Encoding::negotiate(headers.get_all(header::ACCEPT_ENCODING));
+    let coded = document.coded(wanted);
+    let answer = Answer {
+        status: StatusCode::OK,
+        lifetime,
+        headers: vec![
+            (header::VARY, HeaderValue::from_static("Accept-Encoding")),
+            (header::ETAG, coded.etag.header().clone()),
+        ],
+        body: Payload::default(),
+    };
+    if is_unchanged(&coded.etag, headers) {
+        return Answer {
+            status: StatusCode::NOT_MODIFIED,
+            ..answer
+        };
+    }
+    let mut answer = answer.with(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static(document.content_type()),
+    );
+    if let Some(token) = coded.encoding.token() {
+        answer = answer.with(header::CONTENT_ENCODING, HeaderValue::from_static(token));
+    }
+    answer.body = coded.body.clone().into();
+    answer
+}
+
+/// Media, whole or a range of it, never compressed.
+fn media(object: &Object, content_type: &'static str, headers: &HeaderMap) -> Answer {
+    let etag = object.etag();
+    let mut answer = Answer {
+        status: StatusCode::OK,
+        lifetime: Lifetime::Immutable,
+        headers: vec![(header::ETAG, etag.header().clone())],
+        body: Payload::default(),
+    };
+    if is_unchanged(etag, headers) {
+        answer.status = StatusCode::NOT_MODIFIED;
+        return answer;
+    }
+    let answer = answer.with(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    let len = object.body().len();
+    let range = headers
+        .get(header::RANGE)
+        .filter(|_| etag.allows_range(headers.get(header::IF_RANGE)));
+    match Slice::parse(range, len) {
+        Slice::Whole => Answer {
+            body: object.body().clone(),
+            ..answer.with(header::CONTENT_TYPE, HeaderValue::from_static(content_type))
+        },
+        Slice::Part(range) => {
+            let span = format!("bytes {}-{}/{len}", range.start, range.end - 1);
+            Answer {
+                status: StatusCode::PARTIAL_CONTENT,
+                body: object.body().slice(range),
+                ..answer
+                    .with(header::CONTENT_TYPE, HeaderValue::from_static(content_type))
+                    .with(header::CONTENT_RANGE, text_value(&span))
+            }
+        }
+        Slice::Unsatisfiable => Answer::failure(
+            StatusCode::RANGE_NOT_SATISFIABLE,
+            "the range lies beyond the end",
+        )
+        .with(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"))
+        .with(header::CONTENT_RANGE, text_value(&format!("bytes */{len}"))),
+    }
+}
+
+fn is_unchanged(etag: &ETag, headers: &HeaderMap) -> bool {
+    etag.is_in(headers.get_all(header::IF_NONE_MATCH))
+}
+
+fn text_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}

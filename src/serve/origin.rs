@@ -1,0 +1,110 @@
+//! What the origin has to know, as a trait that its owner implements.
+//!
+//! Enters: keys of objects
+//! Leaves: what is published under them: from memory at once, from the store in a moment
+//! Never:  HTTP
+//! Time:   [`Origin::now`] is UTC
+//! Spec:   docs/architecture.md
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use super::cache::{ETag, Encoding};
+use super::document::Document;
+use crate::id::StreamName;
+use crate::media::{ObjectKey, Payload};
+use crate::time::WallTime;
+
+/// A live manifest: its newest version, and a way to wait for the next.
+pub type Feed = watch::Receiver<Arc<Document>>;
+
+/// What is known of a manifest in memory.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// It is live and advancing.
+    Live(Feed),
+    /// Its stream has not advanced for three target durations and has not ended. Answered with 503,
+    /// so that a cache's failover or a player's can act.
+    Stalled {
+        /// When it is worth asking again; sent rounded up to whole seconds, at least one.
+        retry_after: Duration,
+    },
+    /// It is complete and says so.
+    Ended(Arc<Document>),
+    /// Not in memory; the store is asked next.
+    Missing,
+}
+
+/// One init segment, segment or part, with the tag of its bytes, computed once.
+#[derive(Clone, Debug)]
+pub struct Object {
+    body: Payload,
+    etag: ETag,
+}
+
+impl Object {
+    /// The object of `body`. Reads every byte once for its tag.
+    #[must_use]
+    pub fn new(body: Payload) -> Self {
+        let etag = ETag::of(&body, Encoding::Identity);
+        Self { body, etag }
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn body(&self) -> &Payload {
+        &self.body
+    }
+
+    /// The strong tag of the bytes.
+    #[must_use]
+    pub const fn etag(&self) -> &ETag {
+        &self.etag
+    }
+}
+
+/// The store could not be asked. Why is the store's to report; the client is told 503.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the store could not be read")]
+pub struct StoreFailed;
+
+/// What is published. Every method but [`Self::stored`] answers from memory without waiting.
+pub trait Origin: Send + Sync + 'static {
+    /// The manifest `key`, whose item is one.
+    fn manifest(&self, key: &ObjectKey) -> Found;
+
+    /// The init segment, segment or part `key`, if it is in memory.
+    fn object(&self, key: &ObjectKey) -> Option<Arc<Object>>;
+
+    /// Whatever is stored under `key`, asked when it is not in memory. `Ok(None)`: nothing is.
+    fn stored<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+    ) -> BoxFuture<'a, Result<Option<Payload>, StoreFailed>>;
+
+    /// All streams, as JSON.
+    fn streams(&self) -> Bytes;
+
+    /// One stream, as JSON; `None` where there is no such stream.
+    fn stream(&self, name: &StreamName) -> Option<Bytes>;
+
+    /// The server, as JSON.
+    fn server(&self) -> Bytes;
+
+    /// All metrics, as OpenMetrics text.
+    fn metrics(&self) -> Bytes;
+
+    /// Whether requests can be served well.
+    ///
+    /// # Errors
+    ///
+    /// The reason, in one line for an operator.
+    fn ready(&self) -> Result<(), String>;
+
+    /// The time of day in UTC.
+    fn now(&self) -> WallTime;
+}

@@ -1,0 +1,93 @@
+//! Reads from a manifest which objects it names.
+//!
+//! Enters: the text of a playlist, ours or one found in the store
+//! Leaves: the keys a player would fetch because of it
+//! Never:  judges the playlist
+//! Spec:   [HLS] §4.1, §4.4.4, §4.4.6
+
+#![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::float_arithmetic
+)]
+
+use std::collections::BTreeSet;
+
+use crate::media::{Item, ObjectKey};
+
+/// Tags whose attribute URI is fetched. A preload hint is not among them: it names what is not there
+/// yet, and says so.
+const FETCHED: [&str; 4] = [
+    "#EXT-X-MAP:",
+    "#EXT-X-PART:",
+    "#EXT-X-MEDIA:",
+    "#EXT-X-I-FRAME-STREAM-INF:",
+];
+
+/// The objects that the manifest `key` with the text `text` names. A segment marked as a gap is not
+/// fetched, so it is not named. Nothing for an MPD, whose templates name no single object.
+pub(crate) fn named_by(key: &ObjectKey, text: &[u8]) -> BTreeSet<ObjectKey> {
+    if matches!(key.item, Item::Mpd) {
+        return BTreeSet::new();
+    }
+    let mut names = BTreeSet::new();
+    let mut gap = false;
+    for line in String::from_utf8_lossy(text).lines().map(str::trim) {
+        if line == "#EXT-X-GAP" {
+            gap = true;
+        } else if FETCHED.iter().any(|tag| line.starts_with(tag)) {
+            let is_gap_part = line.contains("GAP=YES");
+            names.extend(
+                uri_attribute(line)
+                    .filter(|_| !is_gap_part)
+                    .and_then(|uri| key.resolve(uri)),
+            );
+        } else if !line.is_empty() && !line.starts_with('#') {
+            names.extend(Some(line).filter(|_| !gap).and_then(|uri| key.resolve(uri)));
+            gap = false;
+        }
+    }
+    names
+}
+
+fn uri_attribute(line: &str) -> Option<&str> {
+    let (_, rest) = line.split_once("URI=\"")?;
+    rest.split_once('"').map(|(uri, _)| uri)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(path: &str, text: &str) -> Vec<String> {
+        let key = path.parse().expect("a key");
+        let named = named_by(&key, text.as_bytes());
+        named.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_media_playlist_names_its_map_segments_and_parts_but_no_gap_and_no_hint() {
+        let text = "#EXTM3U\n#EXT-X-MAP:URI=\"init-7.mp4\"\n#EXTINF:2,\n7.m4s\r\n#EXT-X-GAP\n\
+            #EXTINF:2,\n8.m4s\n#EXTINF:2,\n9.m4s\n#EXT-X-PART:DURATION=0.3,URI=\"10.0.m4s\"\n\
+            #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"10.1.m4s\"\n";
+        assert_eq!(
+            names("live/demo/v720/index.m3u8", text),
+            [
+                "live/demo/v720/init-7.mp4",
+                "live/demo/v720/7.m4s",
+                "live/demo/v720/9.m4s",
+                "live/demo/v720/10.0.m4s",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_multivariant_playlist_names_its_media_playlists() {
+        let text = "#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,URI=\"a128/index.m3u8\",NAME=\"x\"\n\
+            #EXT-X-STREAM-INF:BANDWIDTH=1\nv720/index.m3u8\n";
+        assert_eq!(
+            names("live/demo/index.m3u8", text),
+            ["live/demo/a128/index.m3u8", "live/demo/v720/index.m3u8"]
+        );
+    }
+}
