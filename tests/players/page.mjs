@@ -31,6 +31,7 @@ if (!base || !['playing', 'empty', 'card'].includes(args.expect)) {
 
 const SIZES = { desktop: { width: 1280, height: 800 }, phone: { width: 390, height: 844 } };
 const verdict = { check: 'page', base, stream: args.stream, failures: [], shots: [] };
+let opened = null;
 const fail = (text) => verdict.failures.push(text);
 
 const card = (page) => page.locator('article.card', { has: page.locator('h2', { hasText: new RegExp(`^${args.stream.replace(/[.]/g, '\\.')}$`) }) });
@@ -43,10 +44,12 @@ async function playing(page, what) {
   await page.waitForFunction((v) => !v.paused && v.readyState >= 3 && v.videoWidth > 0, handle, { timeout: 30_000 });
   const from = await video.evaluate((v) => v.currentTime);
   await page.waitForFunction(([v, t]) => v.currentTime > t + 2, [handle, from], { timeout: 15_000 });
-  await page.waitForFunction((v) => /\d s$/.test(v.closest('article').querySelectorAll('.stats dd')[1].textContent), handle, { timeout: 10_000 });
+  const behind = card(page).locator('.stats > div', { hasText: 'Behind live' });
+  await behind.filter({ hasText: /\d s$/ }).waitFor({ timeout: 10_000 });
   const stats = await card(page).locator('.stats > div').evaluateAll((list) => Object.fromEntries(list.map((d) => [d.querySelector('dt').textContent, d.querySelector('dd').textContent])));
   verdict[what] = stats;
-  if (!/^\d+×\d+ · /.test(stats.Picture)) fail(`${what}: the picture's format is not shown: ${stats.Picture}`);
+  if (!/^\d+×\d+ · /.test(stats.Picture)) fail(`${what}: the picture's size is not shown: ${stats.Picture}`);
+  if (!/bit\/s/.test(stats.Encoding)) fail(`${what}: the rate is not shown: ${stats.Encoding}`);
   if (!(parseFloat(stats['Behind live']) > 0 && parseFloat(stats['Behind live']) < 30)) fail(`${what}: latency ${stats['Behind live']}`);
 }
 
@@ -78,12 +81,15 @@ async function accessible(page) {
   await page.keyboard.press('Tab');
   const first = await page.evaluate(() => document.activeElement?.className);
   if (first !== 'skip') fail(`the first Tab goes to ${first}`);
+  await page.evaluate(() => document.activeElement.blur());
 }
 
 async function check(context) {
   const page = context.pages()[0] ?? (await context.newPage());
   const seen = watchPage(page, base);
-  const answer = await page.goto(base, { waitUntil: 'load', timeout: 20_000 });
+  Object.assign(verdict, seen);
+  opened = page;
+  const answer = await page.goto(`${base}#${args.stream}`, { waitUntil: 'load', timeout: 20_000 });
   if (answer.status() !== 200) fail(`/ answered ${answer.status()}`);
   await accessible(page);
   if (args.expect === 'empty') {
@@ -100,12 +106,18 @@ async function check(context) {
     await card(page).getByRole('radio', { name: 'DASH' }).check({ force: true });
     await playing(page, 'dash');
   }
-  Object.assign(verdict, seen);
   for (const [kind, list] of Object.entries(seen)) if (list.length) fail(`${kind}: ${list.slice(0, 3).join(' | ')}`);
 }
 
+/** What the page showed when a check gave up. */
+async function lastLook(error) {
+  fail(String(error.message ?? error).split('\n')[0]);
+  verdict.text = await opened?.locator('main').innerText({ timeout: 2000 }).catch(() => null);
+  if (args.shots) await opened?.screenshot({ path: path.join(args.shots, `${args.prefix}failed.png`) }).catch(() => {});
+}
+
 try {
-  await withBrowser({ viewport: SIZES.desktop }, Number(args.seconds), check);
+  await withBrowser({ viewport: SIZES.desktop }, Number(args.seconds), (context) => check(context).catch(lastLook));
 } catch (error) {
   fail(String(error.message ?? error).split('\n')[0]);
 }

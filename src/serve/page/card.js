@@ -97,11 +97,13 @@ export class StreamCard {
     };
     const cells = {
       picture: cell('Picture', 'What is on the screen now'),
+      encoding: cell('Encoding', 'The rate and the codec of what is on the screen now'),
       latency: cell('Behind live', 'From the picture reaching the server to your screen'),
       buffer: cell('Buffer', 'Seconds fetched ahead'),
       dropped: cell('Dropped', 'Frames this browser could not show in time'),
     };
     cells.picture.element.className = 'wide';
+    cells.encoding.element.className = 'wide';
     return { ...cells, element: h('dl', { class: 'stats' }, ...Object.values(cells).map((c) => c.element)) };
   }
 
@@ -376,6 +378,7 @@ export class StreamCard {
     const playing = engine !== null && video.readyState >= 2;
     this.element.classList.toggle('watching', this.wanted && state !== 'ended');
     this.element.classList.toggle('blank', !playing);
+    this.element.classList.toggle('over', state === 'ended');
     show(this.stopButton, this.wanted && state !== 'ended');
     show(this.controls, this.wanted && state !== 'ended');
     show(this.stats.element, this.wanted && state !== 'ended');
@@ -391,8 +394,8 @@ export class StreamCard {
     const now = engine?.renditions().find((r) => r.key === engine.current());
     const rate = frameRate(shown?.frame_rate ?? now?.frameRate);
     const bps = bitrate(shown?.average_bps ?? shown?.target_bps ?? now?.bps);
-    const picture = playing && join(size(video.videoWidth, video.videoHeight), rate, bps, codec(shown?.codec ?? now?.codec));
-    say(stats.picture.value, picture || '–');
+    say(stats.picture.value, (playing && join(size(video.videoWidth, video.videoHeight), rate)) || '–');
+    say(stats.encoding.value, (playing && join(bps, codec(shown?.codec ?? now?.codec))) || '–');
     say(stats.latency.value, playing && behind !== null && behind < 86_400 ? `${behind.toFixed(1)} s` : '–');
     say(stats.buffer.value, playing ? `${ahead(video).toFixed(1)} s` : '–');
     const quality = video.getVideoPlaybackQuality?.();

@@ -77,6 +77,7 @@ function hlsEngine(video, url, events) {
     lowLatencyMode: true,
     maxLiveSyncPlaybackRate: 1.05,
     // A tab that slept comes back at the live edge, not where it fell asleep.
+    liveSyncDurationCount: 3,
     liveMaxLatencyDurationCount: 12,
     backBufferLength: 30,
   });

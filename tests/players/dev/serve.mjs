@@ -168,6 +168,14 @@ const TYPES = {
   '.m4s': 'video/mp4', '.mp4': 'video/mp4',
 };
 
+/** ffmpeg says that a segment is there some seconds before it is, and names no clock. */
+function honest(mpd) {
+  return mpd
+    .replace(/availabilityStartTime="([^"]+)"/, (_, t) => `availabilityStartTime="${new Date(Date.parse(t) + 2500).toISOString()}"`)
+    .replace(/suggestedPresentationDelay="[^"]+"/, 'suggestedPresentationDelay="PT4S"')
+    .replace('</MPD>', '<UTCTiming schemeIdUri="urn:mpeg:dash:utc:http-iso:2014" value="/time"/></MPD>');
+}
+
 async function body(url) {
   if (url.pathname === '/') return ['.html', await readFile(path.join(page, 'index.html'))];
   const asset = /^\/assets\/([\w.-]+)$/.exec(url.pathname);
@@ -180,7 +188,8 @@ async function body(url) {
   if (media) {
     const dash = /\.mpd$|^(init|chunk)-stream/.test(media[1]);
     const file = path.join(live, dash ? 'dash' : '', media[1]);
-    return [path.extname(file), await readFile(file)];
+    const data = await readFile(file);
+    return [path.extname(file), file.endsWith('.mpd') ? honest(data.toString()) : data];
   }
   return null;
 }
@@ -212,11 +221,15 @@ async function answer(request, response) {
     received += 640_000;
     return json({ streams: SCENARIOS[scenario]() });
   }
-  if (url.pathname === '/time') return response.end(new Date().toISOString());
+  if (url.pathname === '/time') {
+    response.writeHead(200, { 'access-control-allow-origin': '*' });
+    return response.end(new Date().toISOString());
+  }
   const found = await body(url).catch(() => null);
   response.writeHead(found ? 200 : 404, {
     'content-type': found ? (TYPES[found[0]] ?? 'application/octet-stream') : 'text/plain',
     'cache-control': 'no-store',
+    'access-control-allow-origin': '*',
   });
   return response.end(found ? found[1] : 'not found');
 }
