@@ -161,7 +161,9 @@ export class StreamCard {
     const sound = audio ? join(codec(audio.codec), rate, channels) : null;
     const age = since(startedAt, this.page.now());
     const on = this.state === 'live' || this.state === 'stalled';
-    say(this.summary, join(on && age ? `On air for ${age}` : null, on ? words(publisher?.encoder, 60) : null) || '\u00a0');
+    const summary = on ? join(age ? `On air for ${age}` : null, words(publisher?.encoder, 60)) : '';
+    say(this.summary, summary);
+    show(this.summary, summary !== '');
     this.renderFacts([
       ['Picture sent', picture ?? (source ? 'none' : null)],
       ['Sound sent', sound ?? (source ? 'none' : null)],

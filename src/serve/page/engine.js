@@ -96,7 +96,10 @@ function hlsEngine(video, url, events) {
   hls.loadSource(url);
   hls.attachMedia(video);
   return {
-    stop: () => hls.destroy(),
+    stop: () => {
+      hls.destroy();
+      video.playbackRate = 1;
+    },
     renditions: () =>
       hls.levels
         .map((level, index) => ({
@@ -157,9 +160,13 @@ function dashEngine(video, url, events) {
   const ready = () => player.isReady() && player.getActiveStream() !== null;
   return {
     stop: () => {
+      // dash.js 5.2.1 leaves listeners for `canplay` on the element, which fail when the next engine
+      // plays in it; this lets them run out while it still has the element.
+      video.dispatchEvent(new Event('canplay'));
       player.destroy();
       video.removeAttribute('src');
       video.load();
+      video.playbackRate = 1;
     },
     renditions: () =>
       (ready() ? player.getRepresentationsByType('video') : [])

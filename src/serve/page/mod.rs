@@ -6,7 +6,11 @@
 //! Time:   none
 //! Spec:   none
 
-#![deny(clippy::disallowed_methods, clippy::disallowed_types, clippy::float_arithmetic)]
+#![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::float_arithmetic
+)]
 
 /// The `Content-Security-Policy` that the page needs and works under.
 ///
@@ -135,7 +139,10 @@ mod tests {
             for tail in text.split(" from './").skip(1) {
                 let name = tail.split('\'').next().unwrap();
                 let full = format!("/assets/{name}");
-                assert!(ASSETS.iter().any(|a| a.path == full), "{path} imports {name}");
+                assert!(
+                    ASSETS.iter().any(|a| a.path == full),
+                    "{path} imports {name}"
+                );
             }
         }
     }
@@ -158,16 +165,28 @@ mod tests {
             assert!(!html.contains(inline), "{inline}");
         }
         let scripts = html.matches("<script").count();
-        assert_eq!(html.matches("<script type=\"module\" src=\"/assets/").count(), scripts);
+        assert_eq!(
+            html.matches("<script type=\"module\" src=\"/assets/")
+                .count(),
+            scripts
+        );
         // A page cannot set frame-ancestors on itself, so it carries the others.
-        let (own, _) = CONTENT_SECURITY_POLICY.split_once("; frame-ancestors").unwrap();
+        let (own, _) = CONTENT_SECURITY_POLICY
+            .split_once("; frame-ancestors")
+            .unwrap();
         assert!(html.contains(own), "{own}");
     }
 
     #[test]
     fn nothing_from_the_api_becomes_markup() {
         for (path, text) in own_files() {
-            for sink in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval("] {
+            for sink in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+            ] {
                 assert!(!text.contains(sink), "{path} uses {sink}");
             }
         }
