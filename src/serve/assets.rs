@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use bytes::Bytes;
 
 use super::document::Document;
+use super::page;
 
 /// One embedded file.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +53,18 @@ impl Assets {
                 .map(|asset| (asset.path, entry(asset)))
                 .collect(),
         }
+    }
+
+    /// The files of the page at `/`.
+    #[must_use]
+    pub fn of_page() -> Self {
+        let asset = |asset: &page::Asset| Asset {
+            path: asset.path.trim_start_matches("/assets").trim_start_matches('/'),
+            content_type: asset.content_type,
+            bytes: asset.body,
+            immutable: false,
+        };
+        Self::new(&page::ASSETS.iter().map(asset).collect::<Vec<_>>())
     }
 
     /// The file at `path` and whether it may be kept for ever. The first call for a file compresses

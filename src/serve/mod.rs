@@ -18,6 +18,7 @@ mod http;
 mod idle;
 mod metrics;
 mod origin;
+pub mod page;
 pub mod route;
 
 pub use assets::{Asset, Assets};
