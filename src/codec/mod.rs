@@ -12,7 +12,9 @@
 )]
 
 pub mod aac;
+pub mod annexb;
 pub mod av1;
+pub mod bits;
 pub mod h264;
 pub mod opus;
 pub mod video;

@@ -51,3 +51,79 @@ impl fmt::Display for CodecString {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::codec::video::{Colour, Dimensions, PixelAspect};
+    use crate::codec::{aac, av1, h264, opus, vp9};
+
+    const SIZE: Dimensions = Dimensions {
+        width: 1280,
+        height: 720,
+    };
+
+    fn h264(profile: u8, compatibility: u8, level: u8) -> CodecConfig {
+        CodecConfig::H264(h264::Config {
+            avcc: Bytes::new(),
+            profile,
+            compatibility,
+            level,
+            dimensions: SIZE,
+            pixel_aspect: PixelAspect::SQUARE,
+            colour: Colour::UNSPECIFIED,
+            declared_rate: None,
+        })
+    }
+
+    fn aac(asc: &'static [u8]) -> CodecConfig {
+        CodecConfig::Aac(aac::Config::parse_asc(Bytes::from_static(asc)).expect("valid"))
+    }
+
+    fn vp9(level: u8) -> CodecConfig {
+        CodecConfig::Vp9(vp9::Config {
+            profile: 0,
+            level,
+            bit_depth: 8,
+            chroma_subsampling: 1,
+            dimensions: SIZE,
+            colour: Colour::UNSPECIFIED,
+        })
+    }
+
+    fn av1(level_idx: u8, high_tier: bool, bit_depth: u8) -> CodecConfig {
+        CodecConfig::Av1(av1::Config {
+            av1c: Bytes::new(),
+            profile: 0,
+            level_idx,
+            high_tier,
+            bit_depth,
+            dimensions: SIZE,
+            colour: Colour::UNSPECIFIED,
+        })
+    }
+
+    #[test]
+    fn known_configurations_have_their_known_strings() {
+        let opus = CodecConfig::Opus(opus::Config {
+            channels: 2,
+            pre_skip: 312,
+            input_sample_rate: 48_000,
+        });
+        for (config, expected) in [
+            (h264(100, 0, 32), "avc1.640020"),
+            (h264(66, 0xC0, 30), "avc1.42C01E"),
+            (aac(&[0x11, 0x90]), "mp4a.40.2"),
+            (aac(&[0x2B, 0x11, 0x88, 0x00]), "mp4a.40.5"),
+            (aac(&[0xEB, 0x09, 0x88, 0x00]), "mp4a.40.29"),
+            (vp9(31), "vp09.00.31.08"),
+            (av1(5, false, 8), "av01.0.05M.08"),
+            (av1(13, true, 10), "av01.0.13H.10"),
+            (opus, "opus"),
+        ] {
+            assert_eq!(CodecString::of(&config).as_str(), expected);
+        }
+    }
+}
