@@ -1,1 +1,41 @@
-//! To be written.
+//! Turns the source's samples into the samples of every rung of a ladder, in a process of its own.
+//!
+//! ```text
+//! Transcoder (this process)            worker (child process, the only GStreamer)
+//!   source samples ──▶ ipc ──▶ decode ──▶ conductor ──▶ encode ──▶ ipc ──▶ rendition samples
+//! ```
+//!
+//! Enters: [`TrackInfo`](crate::media::TrackInfo) and samples of a source, a pipeline file, a grid
+//! Leaves: renditions once, then their samples, cut-ready on the grid
+//! Never:  containers, manifests, storage
+//! Time:   every position on the Unix epoch timeline, in each track's own timescale
+//! Spec:   docs/architecture.md
+
+pub mod conductor;
+pub mod ipc;
+pub mod ladder;
+//SUP pub mod supervisor;
+pub mod template;
+//W #[cfg(feature = "gst")]
+//W pub mod worker;
+
+//SUP pub use supervisor::{Options, Output, Outputs, Transcoder};
+
+/// The pipeline file used where none is named.
+pub const DEFAULT_LADDER: &str = "auto";
+
+/// What an operator may choose about transcoding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The name of a file of `pipelines/`, or a path to a TOML file (anything with a `/` or ending in
+    /// `.toml`).
+    pub ladder: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ladder: DEFAULT_LADDER.to_owned(),
+        }
+    }
+}

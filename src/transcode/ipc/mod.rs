@@ -1,0 +1,206 @@
+//! The language between the server and its transcode worker.
+//!
+//! Enters: [`Message`]s to be written; bytes as a socket delivers them
+//! Leaves: length-prefixed frames; [`Message`]s
+//! Never:  sockets, versions (both ends are the same binary)
+//! Time:   carried as it is
+//! Spec:   this file: a frame is a kind (1 byte), a length (4 bytes, big endian) and a body
+
+#![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::float_arithmetic
+)]
+
+mod codec;
+mod plan;
+mod wire;
+
+use bytes::{Buf, BytesMut};
+
+use self::wire::{Input, Output};
+use crate::id::{SegmentNumber, TrackId};
+use crate::media::{Rendition, Sample, TrackInfo};
+use crate::transcode::ladder::Plan;
+
+/// The longest body of a frame: the largest access unit that ingest accepts is 8 MiB, and an
+/// encoder's key frame is far below that.
+pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
+/// The most renditions of a ladder: both kinds' rungs of a pipeline file.
+pub const MAX_RENDITIONS: usize = 32;
+
+const HEADER_BYTES: usize = 5;
+
+/// One message of either direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// To the worker, first and once: what to build, and the segment to begin with.
+    Plan {
+        /// The ladder.
+        plan: Box<Plan>,
+        /// The first segment.
+        first: SegmentNumber,
+    },
+    /// To the worker: a track of the source begins or changes.
+    Track(TrackInfo),
+    /// To the worker: one access unit of the source.
+    Source {
+        /// Its track, announced before.
+        track: TrackId,
+        /// The access unit.
+        sample: Sample,
+    },
+    /// From the worker, first and once: the renditions, in the plan's order, pictures first.
+    Opened(Vec<Rendition>),
+    /// From the worker: one access unit of a rendition.
+    Encoded {
+        /// Index into the renditions of [`Message::Opened`].
+        rendition: usize,
+        /// The access unit.
+        sample: Sample,
+    },
+    /// From the worker, last: everything that was sent to it has come out.
+    Finished,
+}
+
+/// Why bytes are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The body is longer than [`MAX_BODY_BYTES`].
+    #[error("a body of {bytes} bytes, at most {MAX_BODY_BYTES} are allowed")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// No such kind of message.
+    #[error("unknown kind {kind}")]
+    Kind {
+        /// The kind found.
+        kind: u8,
+    },
+    /// The body ends too early, goes on too long, or holds a value out of range.
+    #[error("malformed body of kind {kind}")]
+    Body {
+        /// The kind of message.
+        kind: u8,
+    },
+}
+
+impl Message {
+    const fn kind(&self) -> u8 {
+        match self {
+            Self::Plan { .. } => 1,
+            Self::Track(_) => 2,
+            Self::Source { .. } => 3,
+            Self::Opened(_) => 4,
+            Self::Encoded { .. } => 5,
+            Self::Finished => 6,
+        }
+    }
+
+    /// Appends this message to `out`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLong`] if its body is; `out` is then unchanged.
+    pub fn write(&self, out: &mut BytesMut) -> Result<(), Error> {
+        let start = out.len();
+        out.extend_from_slice(&[self.kind(), 0, 0, 0, 0]);
+        self.write_body(&mut Output::new(out));
+        let bytes = out.len() - start - HEADER_BYTES;
+        if bytes > MAX_BODY_BYTES {
+            out.truncate(start);
+            return Err(Error::TooLong { bytes });
+        }
+        let length = u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes();
+        out[start + 1..start + HEADER_BYTES].copy_from_slice(&length);
+        Ok(())
+    }
+
+    fn write_body(&self, out: &mut Output<'_>) {
+        match self {
+            Self::Plan { plan, first } => {
+                out.u64(first.get());
+                plan::write(plan, out);
+            }
+            Self::Track(info) => codec::write_track(info, out),
+            Self::Source { track, sample } => {
+                out.u32(track.get().get());
+                codec::write_sample(sample, out);
+            }
+            Self::Opened(renditions) => {
+                out.count(renditions.len());
+                for rendition in renditions {
+                    codec::write_rendition(rendition, out);
+                }
+            }
+            Self::Encoded { rendition, sample } => {
+                out.count(*rendition);
+                codec::write_sample(sample, out);
+            }
+            Self::Finished => {}
+        }
+    }
+
+    /// Takes one whole message from the front of `bytes`, or nothing if it is not all there yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if what is there can never become a message; the connection is then useless.
+    pub fn parse(bytes: &mut BytesMut) -> Result<Option<Self>, Error> {
+        let Some((kind, length)) = header(bytes) else {
+            return Ok(None);
+        };
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        if length > MAX_BODY_BYTES {
+            return Err(Error::TooLong { bytes: length });
+        }
+        if !(1..=6).contains(&kind) {
+            return Err(Error::Kind { kind });
+        }
+        if bytes.len() < HEADER_BYTES + length {
+            bytes.reserve(HEADER_BYTES + length - bytes.len());
+            return Ok(None);
+        }
+        bytes.advance(HEADER_BYTES);
+        let mut body = Input::new(bytes.split_to(length).freeze());
+        let message = Self::parse_body(kind, &mut body);
+        let message = message.filter(|_| body.is_empty());
+        message.map(Some).ok_or(Error::Body { kind })
+    }
+
+    fn parse_body(kind: u8, body: &mut Input) -> Option<Self> {
+        Some(match kind {
+            1 => Self::Plan {
+                first: SegmentNumber::new(body.u64()?),
+                plan: Box::new(plan::parse(body)?),
+            },
+            2 => Self::Track(codec::parse_track(body)?),
+            3 => Self::Source {
+                track: codec::parse_track_id(body)?,
+                sample: codec::parse_sample(body)?,
+            },
+            4 => {
+                let count = body.count(MAX_RENDITIONS)?;
+                let all = (0..count).map(|_| codec::parse_rendition(body));
+                Self::Opened(all.collect::<Option<_>>()?)
+            }
+            5 => Self::Encoded {
+                rendition: body.count(MAX_RENDITIONS)?,
+                sample: codec::parse_sample(body)?,
+            },
+            _ => Self::Finished,
+        })
+    }
+}
+
+fn header(bytes: &[u8]) -> Option<(u8, u32)> {
+    match bytes {
+        [kind, a, b, c, d, ..] => Some((*kind, u32::from_be_bytes([*a, *b, *c, *d]))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

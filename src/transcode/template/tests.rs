@@ -1,0 +1,114 @@
+use super::*;
+
+#[test]
+fn every_shipped_file_is_valid_and_says_its_contract() {
+    for (name, text) in SHIPPED {
+        let template = Template::named(name).unwrap_or_else(|invalid| panic!("{invalid}"));
+        assert_eq!(template.name, *name);
+        for word in [
+            "Caps in:",
+            "Caps out:",
+            "GOP:",
+            "B-frames:",
+            "Timestamps:",
+            "Latency:",
+        ] {
+            let header = text.lines().take_while(|line| line.starts_with('#'));
+            assert!(
+                header.clone().any(|l| l.contains(word)),
+                "{name}: no {word}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_file_in_the_folder_is_shipped() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines");
+    for entry in std::fs::read_dir(folder).expect("pipelines/") {
+        let name = entry.expect("entry").file_name();
+        let name = name.to_string_lossy();
+        if let Some(stem) = name.strip_suffix(".toml") {
+            assert!(
+                Template::shipped(stem).is_some(),
+                "{name} is not in SHIPPED"
+            );
+        }
+    }
+}
+
+#[test]
+fn all_mistakes_are_listed_with_their_paths() {
+    let text = r#"
+        summary = "x"
+        colour = "red"
+        latency_ms = "soon"
+        [video]
+        codec = "h266"
+        keyframes = "counted"
+        closed_gop = false
+        b_frames = 99
+        encoder = "x264enc bitrate={bitrate} } ! video/x-h264"
+        cost_us_per_kilopixel = 10
+        [[video.rung]]
+        height = "huge"
+        max_fps = 90
+        [[video.rung]]
+        height = 720
+        max_fps = 30
+        bitrate_kbps = 100
+        speed = 3
+    "#;
+    let invalid = Template::parse("mine.toml", text).expect_err("invalid");
+    let shown = invalid.to_string();
+    for wanted in [
+        "mine.toml: colour: unknown key",
+        "mine.toml: latency_ms: must be a whole number, found string",
+        "mine.toml: video.codec: one of h264, vp9, av1, found \"h266\"",
+        "mine.toml: video.closed_gop: must be true",
+        "mine.toml: video.b_frames: 0 to 16, found 99",
+        "mine.toml: video.encoder: unknown placeholder {bitrate}",
+        "mine.toml: video.encoder: a } without its {",
+        "mine.toml: video.encoder: missing placeholder {keyint}",
+        "mine.toml: video.encoder: missing placeholder {bitrate_kbps} or {bitrate_bps}",
+        "mine.toml: video.rung[0].height: a number of lines or \"source\"",
+        "mine.toml: video.rung[0].max_fps: 1 to 60, found 90",
+        "mine.toml: video.rung[0].bitrate_kbps: missing",
+        "mine.toml: video.rung[1].speed: unknown key",
+        "mine.toml: audio: missing",
+    ] {
+        assert!(shown.contains(wanted), "{wanted}\nis not in\n{shown}");
+    }
+    assert_eq!(invalid.problems.len(), 14, "{shown}");
+}
+
+#[test]
+fn an_unknown_name_lists_the_known_ones() {
+    let shown = Template::named("x265").expect_err("unknown").to_string();
+    assert!(shown.contains("auto") && shown.contains("nvenc"), "{shown}");
+    let shown = Template::parse("a.toml", "= 3")
+        .expect_err("syntax")
+        .to_string();
+    assert!(shown.contains("line 1"), "{shown}");
+}
+
+#[test]
+fn a_fragment_names_its_elements() {
+    assert_eq!(
+        elements("x264enc a=b ! video/x-h264,c=d ! h264parse"),
+        ["x264enc", "h264parse"]
+    );
+    let nvenc = Template::named("nvenc").expect("valid").elements();
+    assert!(nvenc.contains(&"nvh264enc".to_owned()), "{nvenc:?}");
+}
+
+#[test]
+fn rendering_fills_every_placeholder() {
+    assert_eq!(
+        render(
+            "a={threads}\n  b={width}:{threads}",
+            &[("threads", 3), ("width", 16)]
+        ),
+        "a=3 b=16:3"
+    );
+}
