@@ -79,6 +79,25 @@ struct AudioTrack {
 }
 
 /// Demuxes one broadcast. Drain [`Self::poll_output`] to `None` after every [`Self::push`].
+///
+/// ```
+/// use bytes::Bytes;
+/// use headwater::demux::Output;
+/// use headwater::demux::flv::{AUDIO_TRACK, Demuxer, Message};
+/// use headwater::time::WallTime;
+///
+/// let mut demuxer = Demuxer::new();
+/// let now = WallTime::from_micros(1_795_000_000_000_000);
+/// // the sequence header of AAC-LC, 48 kHz, stereo, then one access unit
+/// for body in [&[0xAF, 0, 0x11, 0x90], &[0xAF, 1, 0x21, 0x00]] {
+///     let data = Bytes::copy_from_slice(body);
+///     demuxer.push(Message::Audio { timestamp_ms: 0, data }, now)?;
+/// }
+/// assert!(matches!(demuxer.poll_output(), Some(Output::Track(info)) if info.id == AUDIO_TRACK));
+/// let Some(Output::Sample { sample, .. }) = demuxer.poll_output() else { unreachable!() };
+/// assert_eq!(sample.dts.get(), 1_795_000_000 * 48_000);
+/// # Ok::<(), headwater::demux::flv::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Demuxer {
     timeline: Timeline,
