@@ -386,4 +386,8 @@ impl Queue {
 
 #[cfg(test)]
 #[path = "queue_tests.rs"]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an instant to begin from cannot be had otherwise"
+)]
 mod tests;
