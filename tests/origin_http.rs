@@ -250,10 +250,11 @@ struct Answer {
 impl Answer {
     fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|w| w == b"\r\n\r\n");
-        let end = end.unwrap_or_else(|| panic!("no head in {:?}", String::from_utf8_lossy(bytes)));
+        let end = end.expect("a head");
         let head = String::from_utf8(bytes[..end].to_vec()).expect("text");
         let mut lines = head.split("\r\n");
-        let status = lines.next().expect("a status line")[9..12].parse();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1));
+        let status = status.expect("a status line").parse();
         let field = |line: &str| {
             let (name, value) = line.split_once(": ").expect("a field");
             (name.to_ascii_lowercase(), value.to_owned())

@@ -19,7 +19,7 @@ pub struct Health {
     pub deleted: u64,
     /// Attempts that failed, writing and deleting.
     pub failures: u64,
-    /// Media given up: the queue was full, or the retries were used up. No stored playlist names it.
+    /// Media given up: the queue was full, or its removal fell due first. No stored playlist names it.
     pub lost: u64,
     /// Versions of manifests that a newer one overtook in the queue.
     pub superseded: u64,

@@ -22,3 +22,6 @@ pub use health::{Failure, Health};
 pub use open::{Config, Error, ReadFailed, Store};
 pub use queue::Put;
 pub use writer::{BroadcastWriter, Left};
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,8 @@
 //! Spec:   [HLS] §6.2.2
 //!
 //! Full policy: when the waiting bytes or objects exceed their limit, the oldest waiting media is
-//! given up: it would leave the live window first. Init segments and manifests are never given up.
+//! given up: it would leave the live window first. So is what still waits when it is due for removal.
+//! Init segments and manifests are never given up, and no object is because it failed.
 
 #![deny(
     clippy::disallowed_methods,
@@ -100,6 +101,8 @@ pub(crate) struct Queue {
     bytes: u64,
     writing: bool,
     retry: Option<Retry>,
+    /// What has used up its budget and went to the back.
+    set_back: BTreeSet<ObjectKey>,
     stored: BTreeSet<ObjectKey>,
     named: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
     retired: BTreeMap<ObjectKey, Instant>,
@@ -126,6 +129,7 @@ impl Queue {
             bytes: 0,
             writing: false,
             retry: None,
+            set_back: BTreeSet::new(),
             foreign_mpd: found.iter().any(|key| matches!(key.item, Item::Mpd)),
             retired: found
                 .iter()
@@ -175,17 +179,22 @@ impl Queue {
         let oldest = (from..self.waiting.len())
             .find(|at| self.waiting.get(*at).is_some_and(Put::may_be_lost));
         let Some(at) = oldest else { return false };
+        self.lose(at);
+        true
+    }
+
+    fn lose(&mut self, at: usize) {
         self.remove(at);
         self.counts.lost += 1;
         if at == 0 {
             self.retry = None;
         }
-        true
     }
 
     fn remove(&mut self, at: usize) -> Option<Put> {
         let put = self.waiting.remove(at)?;
         self.bytes -= put.body.len();
+        self.set_back.remove(&put.key);
         Some(put)
     }
 
@@ -197,6 +206,7 @@ impl Queue {
     /// What to do next. While a step is under way, objects may be pushed and retired, but no other
     /// step may be asked for.
     pub(crate) fn next(&mut self, now: Instant) -> Step {
+        self.lose_overdue(now);
         if let Some(key) = self.due(now) {
             return Step::Delete(key);
         }
@@ -219,6 +229,16 @@ impl Queue {
             .iter()
             .filter(|(key, _)| self.is_removable(key));
         Step::Wait(removable.map(|(_, due)| *due).min())
+    }
+
+    /// Gives up waiting media whose time of removal has come: it would be written to be deleted.
+    fn lose_overdue(&mut self, now: Instant) {
+        while let Some(at) = self.waiting.iter().position(|put| {
+            put.may_be_lost() && self.retired.get(&put.key).is_some_and(|due| *due <= now)
+        }) {
+            // A failed attempt may have written it all the same: it stays to be deleted.
+            self.lose(at);
+        }
     }
 
     fn due(&self, now: Instant) -> Option<ObjectKey> {
@@ -284,7 +304,7 @@ impl Queue {
     }
 
     /// The write under way has failed. It is tried again after a pause; when that has gone on for
-    /// long, media is given up, and the rest goes to the back.
+    /// long, it goes to the back, and from then on has one attempt whenever its turn comes.
     pub(crate) fn write_failed(&mut self, now: Instant) {
         self.writing = false;
         self.counts.failures += 1;
@@ -305,26 +325,26 @@ impl Queue {
             since,
             next,
         });
-        if now.saturating_duration_since(since) < RETRY_BUDGET {
+        let Some(head) = self.waiting.front() else {
+            return;
+        };
+        let used_up = now.saturating_duration_since(since) >= RETRY_BUDGET;
+        if !used_up && !self.set_back.contains(&head.key) {
             return;
         }
-        match self.waiting.front() {
-            Some(head) if head.may_be_lost() => {
-                self.remove(0);
-                self.counts.lost += 1;
-                self.retry = None;
-            }
-            Some(head) if self.waiting.iter().skip(1).any(|put| put.key == head.key) => {
-                self.remove(0);
-                self.counts.superseded += 1;
-                self.retry = None;
-            }
-            Some(_) if self.waiting.len() > 1 => {
-                self.waiting.rotate_left(1);
-                self.retry = None;
-            }
-            _ => {}
+        if self.waiting.iter().skip(1).any(|put| put.key == head.key) {
+            self.remove(0);
+            self.counts.superseded += 1;
+        } else {
+            self.set_back.insert(head.key.clone());
+            self.waiting.rotate_left(1);
         }
+        // The pause stays, the budget of the new head begins.
+        self.retry = Some(Retry {
+            attempts,
+            since: now,
+            next,
+        });
     }
 
     /// Doubles with each attempt up to a cap, less up to a quarter that differs from object to object
@@ -386,4 +406,8 @@ impl Queue {
 
 #[cfg(test)]
 #[path = "queue_tests.rs"]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an instant to begin from cannot be had otherwise"
+)]
 mod tests;

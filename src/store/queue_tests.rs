@@ -120,25 +120,43 @@ fn a_full_queue_loses_the_oldest_media_and_no_playlist_names_it() {
 }
 
 #[test]
-fn a_failing_object_is_tried_again_with_growing_pauses_and_given_up_at_last() {
+fn a_failing_object_is_tried_with_growing_pauses_and_then_lets_others_pass() {
     let begun = Instant::now();
     let mut now = begun;
     let mut queue = fresh(1_000_000);
     queue.push(put(segment("v720", 1), "s"));
+    queue.push(put(segment("v720", 2), "s"));
     let mut pauses = Vec::new();
-    while queue.len() > 0 {
+    let passed = loop {
         match queue.next(now) {
-            Step::Write(_) => queue.write_failed(now),
+            Step::Write(put) if put.key == segment("v720", 1) => queue.write_failed(now),
+            Step::Write(put) => break put.key,
             Step::Wait(Some(until)) => {
                 pauses.push(until - now);
                 now = until;
             }
             step => panic!("{step:?}"),
         }
-    }
+    };
+    assert_eq!(passed, segment("v720", 2));
     assert!(pauses[0] <= FIRST_PAUSE && pauses[3] > pauses[0] * 4);
     assert!(pauses.iter().all(|pause| *pause <= MAX_PAUSE));
-    assert!((30..=36).contains(&(now - begun).as_secs()));
+    assert!((30..=41).contains(&(now - begun).as_secs()));
+    queue.written();
+    assert_eq!(write_next(&mut queue, now).as_deref(), Some("v720/1.m4s"));
+    assert_eq!(queue.counts().lost, 0);
+}
+
+#[test]
+fn what_is_due_for_removal_before_it_is_written_is_given_up() {
+    let now = Instant::now();
+    let mut queue = fresh(1_000_000);
+    queue.push(put(segment("v720", 1), "s"));
+    queue.push(put(segment("v720", 2), "s"));
+    queue.retire(segment("v720", 1), now);
+    assert!(matches!(queue.next(now), Step::Delete(key) if key == segment("v720", 1)));
+    queue.deleted(&segment("v720", 1));
+    assert_eq!(write_next(&mut queue, now).as_deref(), Some("v720/2.m4s"));
     assert_eq!(queue.counts().lost, 1);
 }
 

@@ -1,0 +1,228 @@
+//! The store on a real folder: layout, restart, removal, and what is said when it cannot work.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use headwater::id::{SegmentNumber, StreamName};
+use headwater::media::{ObjectKey, Payload};
+use headwater::store::{BroadcastWriter, Config, Left, Put, Store};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn stream() -> StreamName {
+    "demo".parse().expect("a name")
+}
+
+fn key(path: &str) -> ObjectKey {
+    format!("live/demo/{path}").parse().expect("a key")
+}
+
+fn put(path: &str, body: &str) -> Put {
+    Put {
+        key: key(path),
+        body: Payload::new(body.as_bytes().chunks(3).map(Bytes::copy_from_slice)),
+        content_type: "video/mp4",
+        cache_control: "public, max-age=31536000, immutable",
+    }
+}
+
+async fn open(folder: &Path) -> Store {
+    let config = Config {
+        url: folder.display().to_string(),
+        leftover_grace: Duration::ZERO,
+        ..Config::default()
+    };
+    Store::open(config).await.expect("opens")
+}
+
+async fn finish(writer: BroadcastWriter) {
+    assert_eq!(writer.finish(PATIENCE).await, Left::default());
+}
+
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let wait = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, wait).await;
+    assert!(waited.is_ok(), "{what}");
+}
+
+/// One whole small broadcast whose only segment is `number`.
+async fn write_broadcast(store: &Store, number: u64) -> BroadcastWriter {
+    let writer = store.broadcast(stream()).await;
+    let playlist = format!("#EXT-X-MAP:URI=\"init-{number}.mp4\"\n#EXTINF:2,\n{number}.m4s\n");
+    writer.put(put(&format!("v720/init-{number}.mp4"), "init"));
+    writer.put(put(&format!("v720/{number}.m4s"), "0123456789"));
+    writer.put(put("v720/index.m3u8", &playlist));
+    writer.put(put("index.m3u8", "v720/index.m3u8\n"));
+    writer.put(put("manifest.mpd", "<MPD/>"));
+    writer
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path.strip_prefix(folder).expect("inside").to_owned());
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[tokio::test]
+async fn a_broadcast_lies_on_disk_under_its_addresses_and_reads_back() {
+    let folder = TempDir::new().expect("a folder");
+    let store = open(&folder.path().join("made/for/it")).await;
+    finish(write_broadcast(&store, 7).await).await;
+    let found = files(&folder.path().join("made/for/it"));
+    let names: Vec<_> = found.iter().map(|path| path.to_string_lossy()).collect();
+    assert_eq!(
+        names,
+        [
+            "live/demo/index.m3u8",
+            "live/demo/manifest.mpd",
+            "live/demo/v720/7.m4s",
+            "live/demo/v720/index.m3u8",
+            "live/demo/v720/init-7.mp4",
+        ]
+    );
+    let segment = store.get(&key("v720/7.m4s")).await.expect("read");
+    assert_eq!(segment.expect("there").to_bytes(), "0123456789");
+    let range = store
+        .get_range(&key("v720/7.m4s"), 2..5)
+        .await
+        .expect("read");
+    assert_eq!(range.expect("there").to_bytes(), "234");
+    assert!(
+        store
+            .get(&key("v720/8.m4s"))
+            .await
+            .expect("asked")
+            .is_none()
+    );
+    assert_eq!(store.health().borrow().stored, 5);
+    assert_eq!(store.health().borrow().waiting_objects, 0);
+}
+
+#[tokio::test]
+async fn after_a_restart_the_numbers_go_on_and_what_was_left_goes() {
+    let folder = TempDir::new().expect("a folder");
+    let store = open(folder.path()).await;
+    assert_eq!(store.highest_segment(&stream()).await.expect("asked"), None);
+    finish(write_broadcast(&store, 7).await).await;
+    drop(store);
+    let rendition = folder.path().join("live/demo/v720");
+    std::fs::write(rendition.join("6.m4s"), "not named").expect("written");
+    std::fs::write(rendition.join("8.m4s#3"), "half").expect("written");
+    std::fs::write(rendition.join("notes.txt"), "not ours").expect("written");
+
+    let store = open(folder.path()).await;
+    let highest = store.highest_segment(&stream()).await.expect("asked");
+    assert_eq!(highest, Some(SegmentNumber::new(7)));
+    let writer = write_broadcast(&store, 9).await;
+    until("the old broadcast is gone", || {
+        files(&rendition)
+            .iter()
+            .map(|path| path.to_string_lossy().into_owned())
+            .eq(["9.m4s", "index.m3u8", "init-9.mp4", "notes.txt"])
+    })
+    .await;
+    finish(writer).await;
+}
+
+#[tokio::test]
+async fn what_left_the_window_goes_when_its_time_has_come() {
+    let folder = TempDir::new().expect("a folder");
+    let store = open(folder.path()).await;
+    let writer = write_broadcast(&store, 7).await;
+    writer.delete_after(key("v720/7.m4s"), Duration::from_millis(50));
+    let path = folder.path().join("live/demo/v720/7.m4s");
+    until("the segment is stored", || path.exists()).await;
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    assert!(path.exists(), "the stored playlist still names it");
+    writer.put(put("v720/8.m4s", "x"));
+    writer.put(put("v720/index.m3u8", "#EXTINF:2,\n8.m4s\n"));
+    until("the segment is removed", || !path.exists()).await;
+    finish(writer).await;
+}
+
+#[tokio::test]
+async fn a_path_that_cannot_be_written_is_reported_and_tried_again() {
+    let folder = TempDir::new().expect("a folder");
+    let store = open(folder.path()).await;
+    // A folder where the segment should be: refused whoever runs the test.
+    let obstacle = folder.path().join("live/demo/v720/7.m4s");
+    std::fs::create_dir_all(obstacle.join("x")).expect("made");
+    let writer = write_broadcast(&store, 7).await;
+    let mut health = store.health();
+    let failing = health.wait_for(|health| !health.is_well());
+    let seen = tokio::time::timeout(PATIENCE, failing).await;
+    let reason = seen.expect("in time").expect("open").failing[&stream()]
+        .reason
+        .clone();
+    assert!(reason.contains("irectory"), "{reason}");
+    assert!(!folder.path().join("live/demo/v720/index.m3u8").exists());
+    std::fs::remove_dir_all(&obstacle).expect("removed");
+    finish(writer).await;
+    assert!(store.health().borrow().is_well());
+    assert!(folder.path().join("live/demo/v720/index.m3u8").exists());
+}
+
+#[tokio::test]
+async fn a_second_writer_of_a_stream_takes_over_from_the_first() {
+    let folder = TempDir::new().expect("a folder");
+    let store = open(folder.path()).await;
+    let first = write_broadcast(&store, 7).await;
+    let second = write_broadcast(&store, 9).await;
+    first.put(put("index.m3u8", "late"));
+    finish(second).await;
+    let top = store.get(&key("index.m3u8")).await.expect("read");
+    assert_eq!(top.expect("there").to_bytes(), "v720/index.m3u8\n");
+    drop(first);
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_the_store_is_one_sentence_that_names_the_setting() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("file");
+    std::fs::write(&file, "").expect("written");
+    for (url, words) in [
+        (file.display().to_string(), "cannot create the folder"),
+        (file.join("below").display().to_string(), "Not a directory"),
+        ("/proc/headwater".to_owned(), "cannot create the folder"),
+        ("ftp://host/x".to_owned(), "found \"ftp://host/x\""),
+        ("file://relative".to_owned(), "found \"file://relative\""),
+        (String::new(), "found \"\""),
+    ] {
+        let config = Config {
+            url: url.clone(),
+            ..Config::default()
+        };
+        let error = Store::open(config).await.expect_err(&url).to_string();
+        assert!(error.starts_with("store.url"), "{error}");
+        assert!(error.contains(words) && error.contains(&url), "{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+    let url = format!("file://{}", folder.path().display());
+    let config = Config {
+        url,
+        ..Config::default()
+    };
+    assert!(Store::open(config).await.is_ok());
+    assert_eq!(
+        files(folder.path()),
+        [PathBuf::from("file")],
+        "the probe leaves nothing"
+    );
+}
