@@ -1,6 +1,6 @@
 // Opens the page at `/` as a viewer does and looks at it.
 //
-//   node page.mjs BASE_URL [--stream NAME] [--shots FOLDER] [--seconds 60] [--expect playing|empty|card]
+//   node page.mjs BASE_URL [--stream NAME] [--shots FOLDER] [--limit 90] [--expect playing|empty|card]
 //
 // Checks: the stream's card plays by itself, in HLS and then in DASH; its numbers are shown; nothing
 // complains on the console; the Content-Security-Policy is not violated; no other host is asked.
@@ -17,7 +17,7 @@ const { values: args, positionals } = parseArgs({
   options: {
     stream: { type: 'string', default: 'demo' },
     shots: { type: 'string' },
-    seconds: { type: 'string', default: '60' },
+    limit: { type: 'string', default: '90' },
     expect: { type: 'string', default: 'playing' },
     prefix: { type: 'string', default: '' },
     open: { type: 'boolean', default: false },
@@ -117,7 +117,7 @@ async function lastLook(error) {
 }
 
 try {
-  await withBrowser({ viewport: SIZES.desktop }, Number(args.seconds), (context) => check(context).catch(lastLook));
+  await withBrowser({ viewport: SIZES.desktop }, Number(args.limit), (context) => check(context).catch(lastLook));
 } catch (error) {
   fail(String(error.message ?? error).split('\n')[0]);
 }

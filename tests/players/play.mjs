@@ -177,7 +177,8 @@ const round = (n, digits = 2) => (n === null || n === undefined ? null : Number(
 
 async function start(page, seen) {
   const before = Date.now();
-  if (seen.failed_requests.length) fail(`not loaded: ${seen.failed_requests[0]}`);
+  const loaded = await evaluate(page, () => 'Hls' in window || 'dashjs' in window);
+  if (!loaded) fail(`the player was not loaded: ${[...seen.failed_requests, ...seen.console_errors][0]}`);
   if (verdict.failures.length) return;
   await evaluate(page, install, { engine: args.engine, url });
   await page.waitForFunction(
