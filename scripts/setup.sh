@@ -117,11 +117,11 @@ install_pinned_toolchain() {
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         env DEBIAN_FRONTEND=noninteractive "$@"
-    elif have sudo; then
-        # A password can only be asked for where somebody sits.
-        if [ -t 0 ]; then sudo env DEBIAN_FRONTEND=noninteractive "$@"; else sudo -n env DEBIAN_FRONTEND=noninteractive "$@"; fi
+    elif have sudo && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
+        # A password can be asked for only where somebody sits.
+        sudo env DEBIAN_FRONTEND=noninteractive "$@"
     else
-        die "installing packages needs root, or sudo; run as root: $*"
+        die "this needs root, or a sudo that asks for no password; run as root:" "$*"
     fi
 }
 
@@ -133,17 +133,16 @@ install_missing_packages() {
         "install them with the package manager of this system, and run this again"
     say "installing ${packages[*]}"
     local apt=(apt-get -q -y -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -o Acquire::Retries=3)
-    as_root "${apt[@]}" update </dev/null >&2 || say "apt-get update failed; trying with the lists that are here"
-    as_root "${apt[@]}" install --no-install-recommends "${packages[@]}" </dev/null >&2 ||
+    as_root "${apt[@]}" update >&2 || say "apt-get update failed; trying with the lists that are here"
+    as_root "${apt[@]}" install --no-install-recommends "${packages[@]}" >&2 ||
         die "apt-get could not install: ${packages[*]}"
     hash -r
 }
 
 install_cargo_deny() {
     [ "$(cargo-deny --version 2>/dev/null)" = "cargo-deny $DENY_VERSION" ] && return 0
-    say "building cargo-deny $DENY_VERSION (once; two to four minutes)"
-    # From /, so that this project's toolchain pin and target folder stay out of it, and with
-    # --root only where CARGO_HOME would not be writable.
+    say "building cargo-deny $DENY_VERSION (once; about two minutes)"
+    # Its advisories half is of no use without the database; see deny.toml.
     cargo install cargo-deny --locked --version "$DENY_VERSION" --no-default-features >&2 </dev/null ||
         die "cargo-deny $DENY_VERSION could not be built"
 }
