@@ -1,3 +1,8 @@
+#![expect(
+    clippy::disallowed_methods,
+    reason = "an instant to begin with has no other source"
+)]
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;
