@@ -14,12 +14,12 @@
 pub mod conductor;
 pub mod ipc;
 pub mod ladder;
-//SUP pub mod supervisor;
+pub mod supervisor;
 pub mod template;
-//W #[cfg(feature = "gst")]
-//W pub mod worker;
+#[cfg(feature = "gst")]
+pub mod worker;
 
-//SUP pub use supervisor::{Options, Output, Outputs, Transcoder};
+pub use supervisor::{Options, Output, Outputs, Transcoder};
 
 /// The pipeline file used where none is named.
 pub const DEFAULT_LADDER: &str = "auto";

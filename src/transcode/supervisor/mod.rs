@@ -1,0 +1,226 @@
+//! Starts a transcode worker, feeds it, and hands on what it makes.
+//!
+//! Enters: tracks and samples of one source
+//! Leaves: [`Output`]s: the renditions once, their samples, and how it ended
+//! Never:  GStreamer, decoding, packaging; a restart (the caller starts another one)
+//! Time:   the epoch timeline; the first segment is that of the first key frame, or the one asked for
+//!         if that is later
+//! Spec:   [`crate::transcode::ipc`]
+
+mod gather;
+mod process;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::id::{SegmentNumber, StreamName, TrackId};
+use crate::media::{Rendition, Sample, TrackInfo};
+use crate::time::Grid;
+use crate::transcode::ladder::{self, Machine};
+use crate::transcode::template::Template;
+use crate::transcode::{ipc, supervisor::gather::Gather};
+
+/// Source samples that wait for the worker: about a second; then the publisher is made to wait.
+const MAX_INPUTS: usize = 128;
+/// Rendition samples that wait for the caller: about a second of a large ladder.
+const MAX_OUTPUTS: usize = 256;
+/// The last lines of a worker's stderr that a failure carries.
+pub const MAX_LAST_LINES: usize = 16;
+
+/// What a transcoder is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Whose samples these are, for the log.
+    pub stream: StreamName,
+    /// The ladder's file.
+    pub template: Template,
+    /// What the ladder may use.
+    pub machine: Machine,
+    /// The grid that all renditions are cut on.
+    pub grid: Grid,
+    /// The earliest segment that may be made: one more than the last that was used.
+    pub first: SegmentNumber,
+    /// The program whose hidden command `worker` is run: this one, `std::env::current_exe`.
+    pub program: PathBuf,
+}
+
+/// What comes out of a transcoder, in this order: `Opened`, `Sample`s, then one of the last two.
+#[derive(Debug)]
+pub enum Output {
+    /// What the renditions are, pictures first, each kind best first. Once, before any sample.
+    Opened(Vec<Rendition>),
+    /// One access unit of the rendition of that index. In decode order per rendition.
+    Sample {
+        /// Index into the renditions of [`Output::Opened`].
+        rendition: usize,
+        /// The access unit, at its exact place.
+        sample: Sample,
+    },
+    /// Everything that went in has come out.
+    Finished,
+    /// The worker is gone; nothing more comes.
+    Failed(Error),
+}
+
+/// Why a transcoder ends before its source.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The source has nothing to make a ladder of.
+    #[error("{0}")]
+    Ladder(#[from] ladder::Error),
+    /// The worker's process could not be started.
+    #[error("the worker cannot be started: {0}")]
+    Spawn(#[source] std::io::Error),
+    /// The worker sent something else than a message.
+    #[error("the worker's answer: {0}")]
+    Message(#[from] ipc::Error),
+    /// The worker ended without having delivered everything.
+    #[error("the worker died ({status}): {}", last.last().map_or("it said nothing", String::as_str))]
+    Died {
+        /// Its exit status or signal, as the system names it.
+        status: String,
+        /// The last lines it wrote, oldest first, at most [`MAX_LAST_LINES`].
+        last: Vec<String>,
+    },
+    /// The transcoder has ended already; its outputs say why.
+    #[error("the transcoder has ended")]
+    Stopped,
+    /// A probe's answer could not be read.
+    #[error("the probe's answer: {0}")]
+    Probe(#[from] serde_json::Error),
+}
+
+/// What a probe of this machine found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// GStreamer's version.
+    pub gstreamer: String,
+    /// The elements asked for that this machine lacks.
+    pub missing: Vec<String>,
+}
+
+/// The side of a transcoder that the source goes into. Dropping it ends the source; what the worker
+/// holds then still comes out.
+#[derive(Clone, Debug)]
+pub struct Transcoder {
+    inputs: mpsc::Sender<Input>,
+}
+
+/// The side of a transcoder that the renditions come out of. Dropping it kills the worker.
+#[derive(Debug)]
+pub struct Outputs {
+    outputs: mpsc::Receiver<Output>,
+}
+
+#[derive(Debug)]
+enum Input {
+    Track(TrackInfo),
+    Sample(TrackId, Sample),
+}
+
+impl Transcoder {
+    /// Starts a transcoder. It first watches the source for about a third of a second to learn its
+    /// frame rate and whether there is sound, then plans the ladder and starts the worker.
+    ///
+    /// Must be called within a tokio runtime.
+    #[must_use]
+    pub fn start(options: Options) -> (Self, Outputs) {
+        let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
+        let (output_queue, outputs) = mpsc::channel(MAX_OUTPUTS);
+        tokio::spawn(run(options, input_queue, output_queue));
+        (Self { inputs }, Outputs { outputs })
+    }
+
+    /// Announces a track, or a change of one. Waits while the worker is behind.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] once the transcoder has ended.
+    pub async fn track(&self, info: TrackInfo) -> Result<(), Error> {
+        let sent = self.inputs.send(Input::Track(info)).await;
+        sent.map_err(|_| Error::Stopped)
+    }
+
+    /// Gives one access unit of an announced track, in decode order. Waits while the worker is behind.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] once the transcoder has ended.
+    pub async fn sample(&self, track: TrackId, sample: Sample) -> Result<(), Error> {
+        let sent = self.inputs.send(Input::Sample(track, sample)).await;
+        sent.map_err(|_| Error::Stopped)
+    }
+}
+
+impl Outputs {
+    /// The next output; `None` after [`Output::Finished`] or [`Output::Failed`]. Cancel safe.
+    pub async fn next(&mut self) -> Option<Output> {
+        self.outputs.recv().await
+    }
+}
+
+/// Asks a child process which of `elements` this machine lacks, so that the server itself need not
+/// load GStreamer.
+///
+/// # Errors
+///
+/// [`Error::Spawn`], [`Error::Died`] or [`Error::Probe`].
+pub async fn probe(program: &std::path::Path, elements: &[String]) -> Result<Probe, Error> {
+    process::probe(program, elements).await
+}
+
+async fn run(options: Options, mut inputs: mpsc::Receiver<Input>, outputs: mpsc::Sender<Output>) {
+    let mut gather = Gather::default();
+    while !gather.is_ready() {
+        match inputs.recv().await {
+            Some(input) => gather.push(input),
+            None => break,
+        }
+    }
+    let end = match work(&options, gather, inputs, &outputs).await {
+        Ok(()) => Output::Finished,
+        Err(error) => Output::Failed(error),
+    };
+    // A caller that does not listen any more does not care how it ended.
+    let _ = outputs.send(end).await;
+}
+
+async fn work(
+    options: &Options,
+    gather: Gather,
+    inputs: mpsc::Receiver<Input>,
+    outputs: &mpsc::Sender<Output>,
+) -> Result<(), Error> {
+    let source = gather.source();
+    let plan = ladder::plan(&options.template, &source, options.machine, options.grid)?;
+    let first = gather.first_segment(options.grid).max(options.first);
+    report(options, &plan, first);
+    let mut worker = process::Worker::spawn(options)?;
+    let plan = ipc::Message::Plan {
+        plan: Box::new(plan),
+        first,
+    };
+    worker.feed(plan, gather.into_inputs(), inputs);
+    tokio::select! {
+        done = worker.deliver(outputs) => done,
+        () = outputs.closed() => Err(Error::Stopped),
+    }
+}
+
+fn report(options: &Options, plan: &ladder::Plan, first: SegmentNumber) {
+    let names = plan.video.iter().flat_map(|video| &video.rungs);
+    let names: Vec<&str> = names.map(|rung| rung.name.as_str()).collect();
+    tracing::info!(
+        stream = %options.stream, ladder = %options.template.name, %first, rungs = ?names,
+        "ladder planned"
+    );
+    if !plan.shed.is_empty() {
+        tracing::warn!(
+            stream = %options.stream, shed = ?plan.shed, cores = options.machine.cores,
+            "this machine cannot carry the whole ladder"
+        );
+    }
+}

@@ -1,0 +1,169 @@
+//! GStreamer's nanoseconds and our positions, in both directions.
+//!
+//! Enters: positions on the epoch timeline; running times of buffers; counts of access units
+//! Leaves: running times; samples' places, exactly on the grid
+//! Never:  an encoder's own decode timestamps: the count is the decode order
+//! Time:   running time zero is the start of the first segment on the encode side, and
+//!         [`LEAD_NS`] before it on the decode side, where frames may lie before that start
+//! Spec:   none
+
+use crate::id::SegmentNumber;
+use crate::time::{FrameRate, MediaTime, Span, Ticks, Timescale};
+use crate::transcode::ladder::{AudioPlan, Plan};
+
+/// How long before the first segment a source's sample may lie and still be decoded: an hour.
+const LEAD_NS: i64 = 3_600_000_000_000;
+
+/// Where running time begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Origin {
+    /// The start of the first segment, in nanoseconds since the epoch.
+    start_ns: i64,
+    /// The same in 90 kHz ticks.
+    start_90k: Ticks,
+}
+
+impl Origin {
+    pub(super) fn new(plan: &Plan, first: SegmentNumber) -> Self {
+        Self {
+            start_ns: plan.grid.start_of(first, Timescale::NANOS).get(),
+            start_90k: plan.grid.start_of(first, Timescale::VIDEO_90K),
+        }
+    }
+
+    /// The running time on the decode side; `None` more than [`LEAD_NS`] before the first segment.
+    pub(super) fn to_running(self, time: MediaTime) -> Option<gst::ClockTime> {
+        let ns = time.rescale_nearest(Timescale::NANOS).get();
+        let ns = ns.checked_sub(self.start_ns)?.checked_add(LEAD_NS)?;
+        u64::try_from(ns).ok().map(gst::ClockTime::from_nseconds)
+    }
+
+    /// The position of a running time of the decode side.
+    pub(super) fn of_running(self, time: gst::ClockTime, scale: Timescale) -> Ticks {
+        let ns = i64::try_from(time.nseconds()).unwrap_or(i64::MAX);
+        let ns = ns.saturating_sub(LEAD_NS).saturating_add(self.start_ns);
+        Ticks::new(ns).at(Timescale::NANOS).rescale_nearest(scale)
+    }
+
+    /// The first slot of the first segment.
+    pub(super) fn first_slot(self, rate: FrameRate) -> i64 {
+        rate.slot_at_or_after(self.start_90k.at(Timescale::VIDEO_90K))
+    }
+}
+
+/// Places of the access units of one rendition of pictures.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct VideoClock {
+    rate: FrameRate,
+    first: i64,
+}
+
+impl VideoClock {
+    /// A clock of every `divisor`-th slot of `rate`, beginning at the first of `origin`. `None` if
+    /// the rate cannot be divided.
+    pub(super) fn new(rate: FrameRate, divisor: u32, origin: Origin) -> Option<Self> {
+        let divided = FrameRate::new(rate.num(), rate.den().checked_mul(divisor)?)?;
+        let first = origin.first_slot(divided);
+        Some(Self {
+            rate: divided,
+            first,
+        })
+    }
+
+    pub(super) const fn rate(self) -> FrameRate {
+        self.rate
+    }
+
+    /// Running time of this clock's slot `slot` on the encode side.
+    pub(super) fn running(self, slot: i64) -> gst::ClockTime {
+        let n = i128::from(slot - self.first) * i128::from(self.rate.den()) * 1_000_000_000;
+        let ns = n / i128::from(self.rate.num());
+        gst::ClockTime::from_nseconds(u64::try_from(ns).unwrap_or(0))
+    }
+
+    /// The slot whose running time is `time`.
+    pub(super) fn slot_of(self, time: gst::ClockTime) -> i64 {
+        let n = 2 * i128::from(time.nseconds()) * i128::from(self.rate.num());
+        let d = i128::from(self.rate.den()) * 1_000_000_000;
+        let slots = (n + d).div_euclid(2 * d);
+        self.first
+            .saturating_add(i64::try_from(slots).unwrap_or(i64::MAX))
+    }
+
+    /// The slot of the `count`-th access unit in decode order.
+    pub(super) const fn slot_at(self, count: i64) -> i64 {
+        self.first.saturating_add(count)
+    }
+
+    pub(super) fn position(self, slot: i64) -> Ticks {
+        self.rate.slot_start(slot, Timescale::VIDEO_90K)
+    }
+
+    pub(super) fn duration(self, slot: i64) -> Span {
+        let (begin, end) = (self.position(slot), self.position(slot.saturating_add(1)));
+        end.since(begin).unwrap_or(Span::ZERO)
+    }
+}
+
+/// Places of the access units of every rendition of sound.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AudioClock {
+    scale: Timescale,
+    frame: i64,
+    /// Where the first published access unit begins: on the grid of access units since the epoch.
+    begin: i64,
+    /// How many samples before `begin` the encoder is fed from, so that its delay ends on that grid.
+    lead: i64,
+    /// How many access units come out before the first published one.
+    priming: i64,
+}
+
+impl AudioClock {
+    /// `None` if the plan's sample rate is zero.
+    pub(super) fn new(plan: &AudioPlan, origin: Origin) -> Option<Self> {
+        let scale = Timescale::new(plan.sample_rate)?;
+        let start = origin.start_90k.at(Timescale::VIDEO_90K);
+        let start = start.rescale_ceil(scale).get();
+        let (frame, delay) = (
+            i64::from(plan.frame_samples.max(1)),
+            i64::from(plan.delay_samples),
+        );
+        let begin = start.div_euclid(frame) * frame;
+        let begin = if begin < start { begin + frame } else { begin };
+        let lead = (frame - delay % frame) % frame;
+        Some(Self {
+            scale,
+            frame,
+            begin,
+            lead,
+            priming: (lead + delay) / frame,
+        })
+    }
+
+    pub(super) const fn scale(self) -> Timescale {
+        self.scale
+    }
+
+    /// The position of the first sample to be fed.
+    pub(super) const fn feed_from(self) -> Ticks {
+        Ticks::new(self.begin - self.lead)
+    }
+
+    /// Where the `count`-th access unit lies; `None` for those that only prime the decoder.
+    pub(super) const fn position(self, count: i64) -> Option<Ticks> {
+        if count < self.priming {
+            return None;
+        }
+        Some(Ticks::new(self.begin + (count - self.priming) * self.frame))
+    }
+
+    pub(super) fn duration(self) -> Span {
+        Span::new(u64::try_from(self.frame).unwrap_or(0))
+    }
+
+    /// Running time of the `fed`-th sample fed.
+    pub(super) fn running(self, fed: u64) -> gst::ClockTime {
+        let ns = u128::from(fed) * 1_000_000_000 / u128::from(self.scale.get());
+        gst::ClockTime::from_nseconds(u64::try_from(ns).unwrap_or(u64::MAX))
+    }
+}

@@ -1,0 +1,304 @@
+//! The decode side: one small pipeline per track, rebuilt whenever the track changes.
+//!
+//! Enters: [`TrackInfo`]s and access units of the source
+//! Leaves: [`Event`]s: frames at the plan's size and layout, blocks at the plan's sample rate
+//! Never:  copies pixels where the source already has the plan's size
+//! Time:   positions of the source; GStreamer's running time begins an hour before the first segment
+//! Spec:   none
+
+use std::sync::mpsc::{Receiver, SyncSender, channel};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gst::prelude::*;
+
+use super::clock::Origin;
+use super::conduct::Event;
+use super::{Error, log};
+use crate::id::TrackId;
+use crate::media::{CodecConfig, MediaKind, Sample, TrackInfo};
+use crate::time::Timescale;
+use crate::transcode::ladder::Plan;
+
+/// Access units that wait for a decoder: enough to keep it busy, few enough to add no latency.
+const MAX_QUEUED: u64 = 16;
+/// How long a decoder may take to deliver what it holds before it is given up.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How often a stalled or failed decoder is looked at while it drains.
+const DRAIN_STEP: Duration = Duration::from_millis(100);
+
+/// The decoders of all tracks of a source.
+pub(super) struct Decoders {
+    plan: Plan,
+    origin: Origin,
+    events: SyncSender<Event>,
+    /// The colour of the first frame: what every later one is converted to.
+    pinned: Arc<OnceLock<gst_video::VideoInfo>>,
+    open: Vec<Decoder>,
+}
+
+struct Decoder {
+    track: TrackInfo,
+    pipeline: gst::Pipeline,
+    source: gst_app::AppSrc,
+    drained: Receiver<()>,
+}
+
+impl Drop for Decoder {
+    fn drop(&mut self) {
+        // A pipeline that will not stop is stopped by the end of the process.
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}
+
+impl Decoders {
+    pub(super) fn new(plan: &Plan, origin: Origin, events: SyncSender<Event>) -> Self {
+        Self {
+            plan: plan.clone(),
+            origin,
+            events,
+            pinned: Arc::new(OnceLock::new()),
+            open: Vec::new(),
+        }
+    }
+
+    /// Begins a track, or changes it: what the decoder before it holds is delivered first. A second
+    /// track of a kind takes the place of the first.
+    pub(super) fn open(&mut self, info: &TrackInfo) -> Result<(), Error> {
+        let kind = info.codec.kind();
+        if self.open.iter().any(|decoder| decoder.track == *info) {
+            return Ok(());
+        }
+        if let Some(index) = self
+            .open
+            .iter()
+            .position(|decoder| decoder.track.codec.kind() == kind)
+        {
+            self.open.swap_remove(index).drain();
+        }
+        if kind == MediaKind::Video && self.plan.video.is_none() {
+            return Ok(());
+        }
+        let decoder = match kind {
+            MediaKind::Video => self.open_video(info)?,
+            MediaKind::Audio => self.open_audio(info)?,
+        };
+        self.open.push(decoder);
+        Ok(())
+    }
+
+    /// Gives one access unit of `track`. Waits while the decoder is behind.
+    pub(super) fn push(&self, track: TrackId, sample: &Sample) -> Result<(), Error> {
+        let Some(decoder) = self.open.iter().find(|decoder| decoder.track.id == track) else {
+            return Ok(());
+        };
+        let scale = decoder.track.timescale;
+        let running = |ticks: crate::time::Ticks| self.origin.to_running(ticks.at(scale));
+        let Some(pts) = running(sample.pts) else {
+            return Ok(());
+        };
+        let mut buffer = gst::Buffer::from_slice(sample.data.clone());
+        if let Some(buffer) = buffer.get_mut() {
+            buffer.set_pts(pts);
+            buffer.set_dts(running(sample.dts));
+            if !sample.keyframe {
+                buffer.set_flags(gst::BufferFlags::DELTA_UNIT);
+            }
+        }
+        match decoder.source.push_buffer(buffer) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Error::Stopped),
+        }
+    }
+
+    /// Delivers everything that the decoders hold.
+    pub(super) fn finish(&mut self) {
+        for decoder in self.open.drain(..) {
+            decoder.drain();
+        }
+    }
+
+    fn open_video(&self, info: &TrackInfo) -> Result<Decoder, Error> {
+        let (caps, chain) = video_decoder(&info.codec)?;
+        let canvas = self.plan.video.as_ref().map(|video| video.canvas);
+        let canvas = canvas.ok_or(Error::Order)?;
+        let colour = self.pinned.get().map_or_else(String::new, colour_caps);
+        let launch = format!(
+            "appsrc name=in ! {chain} ! videoconvertscale add-borders=true \
+             ! video/x-raw,format=I420,width={},height={},pixel-aspect-ratio=1/1{colour} \
+             ! appsink name=out",
+            canvas.width, canvas.height,
+        );
+        let (events, origin) = (self.events.clone(), self.origin);
+        let pinned = Arc::clone(&self.pinned);
+        let mut known: Option<(gst::Caps, gst_video::VideoInfo)> = None;
+        start(info, &caps, &launch, move |sample| {
+            let caps = sample.caps_owned().ok_or(gst::FlowError::NotNegotiated)?;
+            if known.as_ref().is_none_or(|(before, _)| *before != caps) {
+                let info = gst_video::VideoInfo::from_caps(&caps);
+                let info = info.map_err(|_| gst::FlowError::NotNegotiated)?;
+                let _ = pinned.set(info.clone());
+                known = Some((caps, info));
+            }
+            let (_, info) = known.as_ref().ok_or(gst::FlowError::NotNegotiated)?;
+            let buffer = sample.buffer_owned().ok_or(gst::FlowError::Error)?;
+            let Some(pts) = buffer.pts() else {
+                return Ok(());
+            };
+            let event = Event::Frame {
+                position: origin.of_running(pts, Timescale::VIDEO_90K),
+                buffer,
+                info: info.clone(),
+            };
+            events.send(event).map_err(|_| gst::FlowError::Eos)
+        })
+    }
+
+    fn open_audio(&self, info: &TrackInfo) -> Result<Decoder, Error> {
+        let (caps, chain) = audio_decoder(&info.codec)?;
+        let rate = self.plan.audio.sample_rate;
+        let launch = format!(
+            "appsrc name=in ! {chain} ! audioconvert ! audioresample \
+             ! audio/x-raw,format=F32LE,layout=interleaved,channels=2,rate={rate} \
+             ! appsink name=out",
+        );
+        let scale = Timescale::new(rate).ok_or(Error::Order)?;
+        let (events, origin) = (self.events.clone(), self.origin);
+        events
+            .send(Event::SoundExpected)
+            .map_err(|_| Error::Stopped)?;
+        start(info, &caps, &launch, move |sample| {
+            let buffer = sample.buffer().ok_or(gst::FlowError::Error)?;
+            let Some(pts) = buffer.pts() else {
+                return Ok(());
+            };
+            let map = buffer.map_readable().map_err(|_| gst::FlowError::Error)?;
+            let event = Event::Pcm {
+                position: origin.of_running(pts, scale),
+                pcm: Bytes::copy_from_slice(&map),
+            };
+            events.send(event).map_err(|_| gst::FlowError::Eos)
+        })
+    }
+}
+
+impl Decoder {
+    /// Ends the track and waits until everything it holds was delivered.
+    fn drain(self) {
+        if self.source.end_of_stream().is_err() {
+            return;
+        }
+        let steps = DRAIN_LIMIT.as_millis() / DRAIN_STEP.as_millis();
+        for _ in 0..steps {
+            match self.drained.recv_timeout(DRAIN_STEP) {
+                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {}
+                _ => return,
+            }
+        }
+        log("a decoder did not deliver its last frames");
+    }
+}
+
+/// Builds and starts the pipeline `launch` for `info`, whose output goes to `deliver`.
+fn start(
+    info: &TrackInfo,
+    caps: &gst::Caps,
+    launch: &str,
+    mut deliver: impl FnMut(&gst::Sample) -> Result<(), gst::FlowError> + Send + 'static,
+) -> Result<Decoder, Error> {
+    let pipeline = super::encode::launch(launch)?;
+    let source = super::encode::source(&pipeline, "in", caps, MAX_QUEUED)?;
+    // A live source makes the decoder work without a delay of whole frames per thread.
+    source.set_is_live(true);
+    let sink = super::encode::sink(&pipeline, "out")?;
+    sink.set_max_buffers(1);
+    let (done, drained) = channel();
+    let failed = done.clone();
+    sink.set_callbacks(
+        gst_app::AppSinkCallbacks::builder()
+            .new_sample(move |sink| {
+                let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                deliver(&sample).map(|()| gst::FlowSuccess::Ok)
+            })
+            .eos(move |_| {
+                let _ = done.send(());
+            })
+            .build(),
+    );
+    accept_video_meta(&sink);
+    super::encode::watch(&pipeline, move |error| {
+        log(&format!("decoder: {error}"));
+        let _ = failed.send(());
+    });
+    pipeline.set_state(gst::State::Playing)?;
+    Ok(Decoder {
+        track: info.clone(),
+        pipeline,
+        source,
+        drained,
+    })
+}
+
+/// Tells the decoder that padded frames are welcome, so that it decodes straight into them.
+fn accept_video_meta(sink: &gst_app::AppSink) {
+    let Some(pad) = sink.static_pad("sink") else {
+        return;
+    };
+    pad.add_probe(
+        gst::PadProbeType::QUERY_DOWNSTREAM | gst::PadProbeType::PUSH,
+        |_, info| {
+            let Some(query) = info.query_mut() else {
+                return gst::PadProbeReturn::Ok;
+            };
+            if let gst::QueryViewMut::Allocation(allocation) = query.view_mut() {
+                allocation.add_allocation_meta::<gst_video::VideoMeta>(None);
+                return gst::PadProbeReturn::Handled;
+            }
+            gst::PadProbeReturn::Ok
+        },
+    );
+}
+
+/// Caps fields that pin the colour of `info`. Without them GStreamer guesses it from the number of
+/// lines and converts between its guesses.
+pub(super) fn colour_caps(info: &gst_video::VideoInfo) -> String {
+    let site = info.chroma_site().to_str();
+    format!(
+        ",colorimetry=(string){},chroma-site=(string){site}",
+        info.colorimetry(),
+    )
+}
+
+fn video_decoder(codec: &CodecConfig) -> Result<(gst::Caps, &'static str), Error> {
+    match codec {
+        CodecConfig::H264(config) => {
+            let caps = gst::Caps::builder("video/x-h264")
+                .field("stream-format", "avc")
+                .field("alignment", "au")
+                .field("codec_data", gst::Buffer::from_slice(config.avcc.clone()))
+                .build();
+            Ok((caps, "h264parse ! avdec_h264 max-errors=-1"))
+        }
+        other => Err(unsupported(other)),
+    }
+}
+
+fn audio_decoder(codec: &CodecConfig) -> Result<(gst::Caps, &'static str), Error> {
+    match codec {
+        CodecConfig::Aac(config) => {
+            let caps = gst::Caps::builder("audio/mpeg")
+                .field("mpegversion", 4_i32)
+                .field("stream-format", "raw")
+                .field("codec_data", gst::Buffer::from_slice(config.asc.clone()))
+                .build();
+            Ok((caps, "aacparse ! avdec_aac max-errors=-1"))
+        }
+        other => Err(unsupported(other)),
+    }
+}
+
+fn unsupported(codec: &CodecConfig) -> Error {
+    let codec = crate::media::CodecString::of(codec).to_string();
+    Error::Unsupported { codec }
+}

@@ -1,0 +1,212 @@
+//! The child process that holds GStreamer: samples of a source in, samples of every rendition out.
+//!
+//! ```text
+//! stdin ──▶ reader ──▶ decode ──▶ conduct ──▶ encode ──▶ output ──▶ stdin (a socket, both ways)
+//!          (main)    (GStreamer)  (thread)   (GStreamer)  (thread)
+//! ```
+//!
+//! Enters: [`Message`]s on the socket that stands in for stdin
+//! Leaves: [`Message`]s on the same socket; one line per event on stderr; an exit code
+//! Never:  more than one broadcast; a decision that `ladder` or `conductor` could have made
+//! Time:   inside GStreamer, nanoseconds from the start of the first segment
+//! Spec:   docs/architecture.md
+
+mod clock;
+mod conduct;
+mod decode;
+mod encode;
+mod output;
+mod probe;
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::mpsc::{SyncSender, sync_channel};
+
+use bytes::BytesMut;
+
+use self::clock::Origin;
+use self::conduct::Event;
+use self::decode::Decoders;
+use crate::transcode::ipc::{self, Message};
+
+/// Decoded frames and blocks that wait for the conductor: small, because frames are large.
+const MAX_EVENTS: usize = 4;
+/// Access units that wait for the socket, over all renditions: a second of a large ladder.
+const MAX_OUTPUTS: usize = 256;
+/// Bytes taken from the socket at once.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Why a worker stops before its work is done.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The socket failed.
+    #[error("socket: {0}")]
+    Io(#[from] std::io::Error),
+    /// The server sent something else than a message.
+    #[error("message: {0}")]
+    Message(#[from] ipc::Error),
+    /// A message came before the plan, or a second plan.
+    #[error("message out of order")]
+    Order,
+    /// GStreamer could not be started, or an element is missing or refuses its properties.
+    #[error("{0}")]
+    Gst(#[from] gst::glib::Error),
+    /// A state change was refused.
+    #[error("{0}")]
+    State(#[from] gst::StateChangeError),
+    /// An element failed while running.
+    #[error("{element}: {text}")]
+    Element {
+        /// Its name, or the pipeline's.
+        element: String,
+        /// What it said.
+        text: String,
+    },
+    /// The source's time cannot be followed.
+    #[error("{0}")]
+    Conductor(#[from] crate::transcode::conductor::Error),
+    /// A codec that no decoder is known for.
+    #[error("no decoder for {codec}")]
+    Unsupported {
+        /// Its name.
+        codec: String,
+    },
+    /// An encoder's output has no usable configuration.
+    #[error("rendition {rendition}: {text}")]
+    Configuration {
+        /// The rendition's index.
+        rendition: usize,
+        /// What is wrong.
+        text: String,
+    },
+    /// An encoder lost or added a frame, so that its output no longer lies on the grid.
+    #[error("rendition {rendition}: key frame at slot {found}, expected {expected}")]
+    Slot {
+        /// The rendition's index.
+        rendition: usize,
+        /// The slot by count.
+        expected: i64,
+        /// The slot by time.
+        found: i64,
+    },
+    /// One rendition began long after another.
+    #[error("{held} access units held, and rendition {rendition} has not begun")]
+    NotOpened {
+        /// The rendition's index.
+        rendition: usize,
+        /// How many were held for it.
+        held: usize,
+    },
+    /// Another thread of the worker has stopped.
+    #[error("stopped")]
+    Stopped,
+}
+
+/// Runs `headwater worker` with the arguments of this process: the worker itself, or with `--probe`
+/// the question which elements are missing.
+#[must_use]
+pub fn run() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(2).collect();
+    let done = match args.split_first() {
+        Some((flag, names)) if flag == "--probe" => probe::run(names),
+        _ => work(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log(&error.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Writes one line for the server's log.
+fn log(line: &str) {
+    // A server that no longer listens is about to notice the end of the worker anyway.
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+fn work() -> Result<(), Error> {
+    let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+    let mut reader = Reader::new(socket.try_clone()?);
+    gst::init()?;
+    let Some(Message::Plan { plan, first }) = reader.next()? else {
+        return Err(Error::Order);
+    };
+    let origin = Origin::new(&plan, first);
+    let (outputs, output_queue) = sync_channel(MAX_OUTPUTS);
+    let (events, event_queue) = sync_channel(MAX_EVENTS);
+    let output_plan = plan.clone();
+    let failures = outputs.clone();
+    let output = std::thread::spawn(move || {
+        if let Err(error) = output::run(&output_plan, output_queue, socket) {
+            // The reader may be waiting for a server that waits for us; nothing is left to be saved.
+            log(&error.to_string());
+            std::process::exit(1);
+        }
+    });
+    let mut decoders = Decoders::new(&plan, origin, events.clone());
+    std::thread::spawn(move || {
+        let (plan, failed) = (*plan, failures.clone());
+        if let Err(error) = conduct::run(&plan, origin, &event_queue, failures) {
+            let _ = failed.send(output::Item::Failed(error));
+        }
+    });
+    let fed = feed(&mut reader, &mut decoders, &events);
+    if let Err(error) = fed {
+        // What stopped the feeding is known best by whoever failed first; else it is this.
+        let _ = outputs.send(output::Item::Failed(error));
+    }
+    drop(outputs);
+    output.join().map_err(|_| Error::Stopped)
+}
+
+fn feed(
+    reader: &mut Reader,
+    decoders: &mut Decoders,
+    events: &SyncSender<Event>,
+) -> Result<(), Error> {
+    while let Some(message) = reader.next()? {
+        match message {
+            Message::Track(info) => decoders.open(&info)?,
+            Message::Source { track, sample } => decoders.push(track, &sample)?,
+            _ => return Err(Error::Order),
+        }
+    }
+    decoders.finish();
+    events.send(Event::Finish).map_err(|_| Error::Stopped)
+}
+
+/// Messages of a blocking socket.
+struct Reader {
+    socket: UnixStream,
+    buffer: BytesMut,
+    piece: Box<[u8]>,
+}
+
+impl Reader {
+    fn new(socket: UnixStream) -> Self {
+        Self {
+            socket,
+            buffer: BytesMut::new(),
+            piece: vec![0; READ_BYTES].into_boxed_slice(),
+        }
+    }
+
+    /// The next message, or `None` at the end of the source.
+    fn next(&mut self) -> Result<Option<Message>, Error> {
+        loop {
+            if let Some(message) = Message::parse(&mut self.buffer)? {
+                return Ok(Some(message));
+            }
+            let count = self.socket.read(&mut self.piece)?;
+            if count == 0 {
+                return Ok(None);
+            }
+            self.buffer.extend_from_slice(&self.piece[..count]);
+        }
+    }
+}

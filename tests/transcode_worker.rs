@@ -1,0 +1,262 @@
+//! The real worker: the film goes in, and what comes out lies on the grid and looks like the film.
+
+#![cfg(feature = "gst")]
+
+mod transcode;
+
+use std::num::NonZeroU32;
+
+use headwater::codec::h264;
+use headwater::media::CodecConfig;
+use headwater::time::Timescale;
+use headwater::transcode::template::Template;
+
+use crate::transcode::media::{self, Clip};
+use crate::transcode::oracle;
+use crate::transcode::run::{self, Made, SEGMENT_MS};
+
+/// A ladder of two small rungs encoded as the shipped file `name` does.
+fn small(name: &str) -> Template {
+    let mut template = Template::named(name).expect("shipped");
+    template.video.rungs.retain(|rung| {
+        use headwater::transcode::template::RungSize::Lines;
+        rung.max_fps <= 30 && (rung.size == Lines(360) || rung.size == Lines(240))
+    });
+    template
+}
+
+fn assert_on_the_grid(made: &Made) {
+    assert_eq!(made.failure, None);
+    let grid = run::grid();
+    let mut cuts = Vec::new();
+    for (rendition, samples) in made.renditions.iter().zip(&made.samples) {
+        let (name, scale) = (&rendition.name, rendition.timescale);
+        assert!(!samples.is_empty(), "{name}: nothing");
+        for pair in samples.windows(2) {
+            let next = pair[0].dts.checked_add(pair[0].duration).expect("in range");
+            assert_eq!(next, pair[1].dts, "{name}: not contiguous");
+        }
+        let segment = |at: headwater::time::Ticks| grid.segment_at(at.at(scale)).get();
+        let Some(rate) = rendition.frame_rate else {
+            let frame = i64::try_from(samples[0].duration.get()).expect("small");
+            assert!(
+                samples
+                    .iter()
+                    .all(|s| s.dts.get() % frame == 0 && s.pts == s.dts)
+            );
+            let late = samples[0].dts.delta(grid.start_of(made.first, scale)).get();
+            assert!((0..frame).contains(&late), "{name}: {late}");
+            continue;
+        };
+        let mut slot = rate.nearest_slot(samples[0].dts.at(scale));
+        let (mut keys, mut before) = (Vec::new(), None);
+        for sample in samples {
+            assert_eq!(
+                sample.dts,
+                rate.slot_start(slot, scale),
+                "{name}: off the grid"
+            );
+            slot += 1;
+            let number = segment(sample.dts);
+            if before != Some(number) {
+                assert!(sample.keyframe, "{name}: segment {number} has no key frame");
+                assert_eq!(sample.pts, sample.dts, "{name}: segment {number}");
+                if matches!(rendition.codec, CodecConfig::H264(_)) {
+                    assert!(h264::contains_idr(&sample.data), "{name}: no IDR");
+                }
+            }
+            if sample.keyframe {
+                keys.push(sample.pts);
+            }
+            before = Some(number);
+        }
+        assert_eq!(segment(samples[0].dts), made.first.get(), "{name}");
+        let mut shown: Vec<_> = samples.iter().map(|s| s.pts).collect();
+        shown.sort_unstable();
+        shown.dedup();
+        assert_eq!(shown.len(), samples.len(), "{name}: two frames in one slot");
+        cuts.push((keys, samples.len()));
+    }
+    assert!(
+        cuts.windows(2).all(|pair| pair[0] == pair[1]),
+        "rungs differ: {cuts:?}"
+    );
+}
+
+fn runs(ladder: &str) -> Made {
+    let clip = Clip::film(4);
+    let made = run::transcode(&small(ladder), &clip, clip.start_inside_a_segment());
+    assert_on_the_grid(&made);
+    for index in 0..made.renditions.len() {
+        oracle::decodes_cleanly(&made, index);
+    }
+    made
+}
+
+#[test]
+fn default_ladder_lies_on_the_grid() {
+    let made = runs("auto");
+    let names: Vec<_> = made.renditions.iter().map(|r| r.name.to_string()).collect();
+    assert_eq!(names, ["v360", "v240", "a128"]);
+    // Four seconds from half a second into a segment: the slots before are held, all others once.
+    assert_eq!(made.samples[0].len(), 15 + 120);
+    assert!(made.samples[0].iter().all(|s| s.pts == s.dts));
+}
+
+#[test]
+fn quality_ladder_lies_on_the_grid_with_b_frames() {
+    let made = runs("x264-quality");
+    assert_eq!(made.renditions.len(), 4);
+    assert!(made.samples[0].iter().any(|s| s.pts < s.dts), "no B-frames");
+}
+
+#[test]
+fn openh264_lies_on_the_grid() {
+    runs("openh264");
+}
+
+#[test]
+fn vp9_and_opus_lie_on_the_grid() {
+    let made = runs("vp9");
+    assert!(matches!(made.renditions[2].codec, CodecConfig::Opus(_)));
+}
+
+#[test]
+fn av1_lies_on_the_grid_by_counting() {
+    runs("av1");
+}
+
+#[test]
+fn a_source_of_another_rate_keeps_it() {
+    let clip = Clip::made(
+        "testsrc2=size=320x240:rate=30000/1001",
+        "sine=frequency=440:sample_rate=44100",
+        5,
+    );
+    let made = run::transcode(&small("auto"), &clip, clip.start_inside_a_segment());
+    assert_on_the_grid(&made);
+    let rate = made.renditions[0].frame_rate.expect("pictures");
+    assert_eq!((rate.num(), rate.den()), (30_000, 1_001));
+    assert_eq!(
+        made.renditions[1].timescale,
+        Timescale::new(44_100).expect("valid")
+    );
+}
+
+#[test]
+fn fast_and_slow_rungs_cut_at_the_same_instants() {
+    let clip = Clip::made("testsrc2=size=640x360:rate=60", "sine=sample_rate=48000", 5);
+    let mut template = small("auto");
+    template.video.rungs[0].max_fps = 60;
+    let made = run::transcode(&template, &clip, clip.start_inside_a_segment());
+    assert_eq!(made.failure, None);
+    let names: Vec<_> = made.renditions.iter().map(|r| r.name.to_string()).collect();
+    assert_eq!(names, ["v360p60", "v240", "a128"]);
+    let keys = |index: usize| -> Vec<_> {
+        let keys = made.samples[index].iter().filter(|s| s.keyframe);
+        keys.map(|s| s.pts).collect()
+    };
+    assert_eq!(keys(0), keys(1));
+    assert!(made.samples[0].len().abs_diff(2 * made.samples[1].len()) <= 1);
+}
+
+#[test]
+fn colour_is_carried_through_a_scaled_rung() {
+    let mut template = small("auto");
+    for rung in &mut template.video.rungs {
+        rung.bitrate_kbps = 20_000;
+    }
+    let clip = Clip::film(2);
+    let made = run::transcode(&template, &clip, clip.start_of_a_segment());
+    assert_eq!(made.failure, None);
+    let CodecConfig::H264(config) = &made.renditions[0].codec else {
+        panic!("not H.264");
+    };
+    assert_eq!(config.dimensions.height, 360);
+    let CodecConfig::H264(source) = &clip.video.codec else {
+        panic!("not H.264");
+    };
+    if source.colour.matrix != 2 {
+        assert_eq!(config.colour, source.colour);
+    }
+    let psnr = oracle::psnr_against_the_film(&made, 0, config.dimensions);
+    for (plane, db) in [("y", psnr.y), ("u", psnr.u), ("v", psnr.v)] {
+        assert!(db > 38.0, "{plane}: {db} dB");
+    }
+}
+
+#[test]
+fn flash_and_beep_stay_together() {
+    for ladder in ["auto", "vp9"] {
+        let clip = Clip::flash_and_beep();
+        let made = run::transcode(&small(ladder), &clip, clip.start_inside_a_segment());
+        assert_on_the_grid(&made);
+        let offset_ms = oracle::beep_after_flash_ms(&made);
+        assert!(
+            offset_ms.abs() <= 20.0,
+            "{ladder}: the beep comes {offset_ms} ms late"
+        );
+    }
+}
+
+#[test]
+fn a_source_without_sound_gets_silence() {
+    let mut clip = Clip::film(3);
+    clip.drop_audio();
+    let made = run::transcode(&small("auto"), &clip, clip.start_inside_a_segment());
+    assert_on_the_grid(&made);
+    let (video, audio) = (&made.samples[0], &made.samples[2]);
+    assert_eq!(made.renditions[2].name.as_str(), "a128");
+    let seconds = |samples: &Vec<headwater::media::Sample>, scale: i64| {
+        (samples[samples.len() - 1].dts.get() - samples[0].dts.get()) * 1_000 / scale
+    };
+    let apart = seconds(video, 90_000) - seconds(audio, 48_000);
+    assert!(apart.abs() < 100, "{apart} ms");
+}
+
+#[test]
+fn a_change_of_size_is_not_seen_by_the_encoders() {
+    let mut clip = Clip::film(3);
+    clip.append(&Clip::made(
+        "testsrc2=size=480x480:rate=30",
+        "sine=sample_rate=44100",
+        3,
+    ));
+    let made = run::transcode(&small("auto"), &clip, clip.start_inside_a_segment());
+    assert_on_the_grid(&made);
+    let expected = 15 + 6 * 30;
+    let found = made.samples[0].len();
+    assert!(found.abs_diff(expected) <= 2, "{found} frames");
+}
+
+#[test]
+fn a_killed_worker_is_noticed_at_once() {
+    let clip = Clip::film(4);
+    let (failure, took) = run::killed(&small("auto"), &clip);
+    assert!(failure.contains("signal: 9"), "{failure}");
+    assert!(took.as_millis() < 2_000, "{took:?}");
+}
+
+#[test]
+fn a_ladder_for_absent_hardware_names_what_is_missing() {
+    for (ladder, element) in [
+        ("nvenc", "nvh264enc"),
+        ("qsv", "qsvh264enc"),
+        ("vaapi", "vah264enc"),
+    ] {
+        let template = Template::named(ladder).expect("shipped");
+        if media::has_element(element) {
+            continue;
+        }
+        let probe = run::probe(&template.elements());
+        assert_eq!(probe.missing, [element], "{ladder}");
+        assert!(probe.gstreamer.starts_with("1."), "{}", probe.gstreamer);
+    }
+    let probe = run::probe(&Template::named("auto").expect("shipped").elements());
+    assert!(probe.missing.is_empty(), "{:?}", probe.missing);
+}
+
+#[test]
+fn a_segment_is_a_whole_number_of_milliseconds() {
+    assert_eq!(run::grid().segment_ms(), NonZeroU32::get(SEGMENT_MS));
+}
