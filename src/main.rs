@@ -1,11 +1,10 @@
-//! The `headwater` command.
+//! The `headwater` command: arguments in, exit code out; everything else is the library's.
 
 use std::process::ExitCode;
 
+use clap::Parser as _;
+use headwater::app;
+
 fn main() -> ExitCode {
-    #[cfg(feature = "gst")]
-    if std::env::args().nth(1).as_deref() == Some("worker") {
-        return headwater::transcode::worker::run();
-    }
-    ExitCode::SUCCESS
+    app::run(app::cli::Cli::parse())
 }

@@ -1,2 +1,34 @@
-//! To be written.
+//! Wires the stages into one program: the only place that knows them all.
+//!
+//! ```text
+//! gate ─▶ broadcast (one task each) ─▶ publication ─▶ stream ◀─ registry ◀─ serve
+//!                                           └─▶ store
+//! ```
+//!
+//! Enters: the command line
+//! Leaves: a running server, or the answer of a command, and an exit code
+//! Never:  a rule of a format: those live in the stages
+//! Time:   [`clock`] is the only clock
+//! Spec:   docs/architecture.md
+
+mod banner;
+mod broadcast;
+pub mod cli;
+pub mod clock;
+mod commands;
+mod demo;
 pub mod doctor;
+mod examine;
+mod gate;
+
+mod metrics;
+mod pipelines;
+mod publication;
+mod registry;
+mod server;
+pub mod shutdown;
+mod status;
+mod stream;
+mod telemetry;
+
+pub use commands::run;

@@ -10,7 +10,6 @@ mod log;
 mod problem;
 mod raw;
 mod show;
-mod stages;
 #[cfg(test)]
 mod tests;
 pub mod units;
@@ -19,12 +18,16 @@ mod validate;
 pub use log::{Format, Level, Log};
 pub use problem::{Origin, Problem};
 pub use raw::Options;
-// Each stage owns its settings; these are the only names of theirs that this module knows.
-pub use stages::{package, rtmp, serve, store, transcode};
 
 use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use crate::ingest::rtmp;
+use crate::package;
+use crate::serve;
+use crate::store;
+use crate::transcode;
 
 /// The longest file that is read, in bytes: a hundred times a full one with its comments.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;

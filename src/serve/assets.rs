@@ -59,7 +59,10 @@ impl Assets {
     #[must_use]
     pub fn of_page() -> Self {
         let asset = |asset: &page::Asset| Asset {
-            path: asset.path.trim_start_matches("/assets").trim_start_matches('/'),
+            path: asset
+                .path
+                .trim_start_matches("/assets")
+                .trim_start_matches('/'),
             content_type: asset.content_type,
             bytes: asset.body,
             immutable: false,

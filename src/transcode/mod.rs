@@ -19,7 +19,7 @@ pub mod template;
 #[cfg(feature = "gst")]
 pub mod worker;
 
-pub use supervisor::{Options, Output, Outputs, Transcoder};
+pub use supervisor::{Error, Options, Output, Outputs, Transcoder};
 
 /// The pipeline file used where none is named.
 pub const DEFAULT_LADDER: &str = "auto";

@@ -1,0 +1,335 @@
+//! One broadcast, from its publisher's first message to its last stored manifest.
+//!
+//! Enters: messages of one accepted publisher
+//! Leaves: a [`Publication`], and a refusal for the publisher if its media cannot be used
+//! Never:  parses, cuts or encodes: it moves values from stage to stage
+//! Time:   the app's clock gives each message its arrival
+//! Spec:   docs/architecture.md
+//!
+//! ```text
+//! messages ─▶ Demuxer ─▶ Transcoder ─▶ Publication
+//!   (this task)                         (a task of its own)
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::app::clock::wall_now;
+use crate::app::publication::{self, Publication};
+use crate::app::server::Context;
+use crate::app::status::TrackStatus;
+use crate::app::stream::Stream;
+use crate::demux::{self, flv};
+use crate::id::{ConnId, SegmentNumber};
+use crate::ingest::rtmp::{EndReason, Message, Refusal, RefusalCode};
+use crate::media::MediaKind;
+use crate::time::{FrameRate, Grid};
+use crate::transcode::{self, Transcoder};
+
+/// How often the rate of arrival is measured.
+const METER_PERIOD: Duration = Duration::from_secs(2);
+
+/// How long a stream that has ended stays in memory for those who still watch its end; then the store
+/// answers.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// Why a broadcast ended before its publisher did.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum Error {
+    /// The publisher's media could not be understood.
+    #[error(transparent)]
+    Demux(#[from] flv::Error),
+    /// The transcoder or what follows it failed; the reason is in the log and in the other variant.
+    #[error("the transcoder has ended")]
+    Downstream,
+    /// What came out of the transcoder could not be published.
+    #[error(transparent)]
+    Publication(#[from] publication::Error),
+    /// This program could not find itself to start a worker.
+    #[error("the path of this program is not known: {0}")]
+    Program(std::io::Error),
+}
+
+impl Error {
+    /// What the publisher is told.
+    fn refusal(&self) -> Refusal {
+        let code = match self {
+            Self::Demux(_) => RefusalCode::Rejected,
+            Self::Publication(error) if error.is_source() => RefusalCode::Rejected,
+            _ => RefusalCode::Failed,
+        };
+        Refusal {
+            code,
+            description: self.to_string(),
+        }
+    }
+}
+
+/// One accepted publisher's broadcast.
+pub(super) struct Broadcast {
+    /// What all broadcasts share.
+    pub(super) context: Arc<Context>,
+    /// The stream it publishes, claimed by `conn`.
+    pub(super) stream: Arc<Stream>,
+    /// Who publishes.
+    pub(super) conn: ConnId,
+    /// Its messages.
+    pub(super) media: mpsc::Receiver<Message>,
+    /// Refuses it after all.
+    pub(super) close: oneshot::Sender<Refusal>,
+}
+
+/// Gives the stream back however its broadcast ends, a panic included.
+struct Claim {
+    stream: Arc<Stream>,
+    conn: ConnId,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.stream.release(self.conn);
+    }
+}
+
+impl Broadcast {
+    /// Runs to the end; everything is stored when this returns.
+    pub(super) async fn run(self) {
+        let Self {
+            context,
+            stream,
+            conn,
+            media,
+            close,
+        } = self;
+        let claim = Claim {
+            stream: Arc::clone(&stream),
+            conn,
+        };
+        match carry(&context, &stream, media).await {
+            Ok(end) => tracing::info!(stream = %stream.name(), reason = ?end, "broadcast ended"),
+            Err(error) => {
+                tracing::warn!(stream = %stream.name(), %error, "broadcast closed");
+                // The publisher may have gone by itself, and then needs no reason.
+                let _ = close.send(error.refusal());
+            }
+        }
+        drop(claim);
+        let registry = Arc::clone(&context.registry);
+        tokio::spawn(async move {
+            tokio::time::sleep(LINGER).await;
+            registry.forget(stream.name());
+        });
+    }
+}
+
+/// Moves the media of one publisher through the stages, to its end.
+async fn carry(
+    context: &Arc<Context>,
+    stream: &Arc<Stream>,
+    mut media: mpsc::Receiver<Message>,
+) -> Result<EndReason, Error> {
+    let grid = Grid::new(context.config.package.segment_ms);
+    let options = transcode::Options {
+        stream: stream.name().clone(),
+        template: context.template.clone(),
+        machine: context.machine,
+        grid,
+        first: earliest_segment(context, stream).await,
+        program: own_program().map_err(Error::Program)?,
+    };
+    let (transcoder, outputs) = Transcoder::start(options);
+    let publication = Publication::new(Arc::clone(context), Arc::clone(stream));
+    let mut publishing = tokio::spawn(publication.run(outputs));
+    let mut intake = Intake::new(stream, transcoder);
+    // What is published fails on its own only when the transcoder or the packager does.
+    let fed = tokio::select! {
+        fed = intake.run(&mut media) => fed,
+        published = &mut publishing => return Err(early_end(published)),
+    };
+    drop(intake);
+    // A failure downstream is the cause of one upstream, so it is the one to tell.
+    finished(publishing).await?;
+    fed
+}
+
+/// Why publishing ended while there was still media to publish.
+fn early_end(published: Result<Result<(), publication::Error>, tokio::task::JoinError>) -> Error {
+    match published {
+        Ok(Err(error)) => Error::Publication(error),
+        Ok(Ok(())) => Error::Downstream,
+        Err(panic) => {
+            tracing::error!(%panic, "publishing broke down; this is a bug");
+            Error::Downstream
+        }
+    }
+}
+
+async fn finished(publishing: JoinHandle<Result<(), publication::Error>>) -> Result<(), Error> {
+    match publishing.await {
+        Ok(result) => Ok(result?),
+        Err(panic) => {
+            tracing::error!(%panic, "publishing broke down; this is a bug");
+            Err(Error::Downstream)
+        }
+    }
+}
+
+/// The first segment that no earlier broadcast of this stream has used.
+async fn earliest_segment(context: &Context, stream: &Stream) -> SegmentNumber {
+    let stored = context.store.highest_segment(stream.name()).await.unwrap_or_else(|error| {
+        tracing::warn!(stream = %stream.name(), %error, "what is stored already could not be listed");
+        None
+    });
+    let highest = stored.into_iter().chain(stream.highest_segment()).max();
+    highest.map_or(SegmentNumber::new(0), SegmentNumber::next)
+}
+
+/// The path of this program. A file replaced by an update is still this program.
+fn own_program() -> std::io::Result<PathBuf> {
+    let path = std::env::current_exe()?;
+    let exists = path.exists();
+    Ok(if exists {
+        path
+    } else {
+        PathBuf::from("/proc/self/exe")
+    })
+}
+
+/// Demuxes messages into the transcoder.
+struct Intake<'a> {
+    stream: &'a Stream,
+    demuxer: flv::Demuxer,
+    transcoder: Transcoder,
+    rate: Option<FrameRate>,
+    meter: Meter,
+}
+
+impl<'a> Intake<'a> {
+    fn new(stream: &'a Stream, transcoder: Transcoder) -> Self {
+        let demuxer = flv::Demuxer::new();
+        Self {
+            stream,
+            demuxer,
+            transcoder,
+            rate: None,
+            meter: Meter::new(Instant::now()),
+        }
+    }
+
+    async fn run(&mut self, media: &mut mpsc::Receiver<Message>) -> Result<EndReason, Error> {
+        while let Some(message) = media.recv().await {
+            let message = match message {
+                Message::End(reason) => return Ok(reason),
+                Message::Video { timestamp_ms, data } => {
+                    self.count(data.len());
+                    flv::Message::Video { timestamp_ms, data }
+                }
+                Message::Audio { timestamp_ms, data } => {
+                    self.count(data.len());
+                    flv::Message::Audio { timestamp_ms, data }
+                }
+                Message::Metadata(metadata) => flv::Message::Metadata {
+                    frame_rate_millihertz: metadata.frame_rate_millihertz,
+                    width: metadata.width,
+                    height: metadata.height,
+                },
+            };
+            self.demuxer.push(message, wall_now())?;
+            while let Some(output) = self.demuxer.poll_output() {
+                self.pass_on(output).await?;
+            }
+        }
+        // The connection's task failed, which its owner has reported.
+        Ok(EndReason::Disconnected)
+    }
+
+    async fn pass_on(&mut self, output: demux::Output) -> Result<(), Error> {
+        let sent = match output {
+            demux::Output::Track(track) => {
+                let rate = (track.codec.kind() == MediaKind::Video)
+                    .then_some(self.rate)
+                    .flatten();
+                self.stream
+                    .set_source(track.codec.kind(), TrackStatus::of(&track.codec, rate));
+                self.transcoder.track(track).await
+            }
+            demux::Output::FrameRate(rate) => {
+                self.rate = Some(rate);
+                self.stream.set_source_rate(rate);
+                Ok(())
+            }
+            demux::Output::Sample { track, sample } => self.transcoder.sample(track, sample).await,
+            demux::Output::Repair(repair) => {
+                tracing::debug!(stream = %self.stream.name(), ?repair, "repaired");
+                self.stream.repairs.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+        };
+        sent.map_err(|_| Error::Downstream)
+    }
+
+    fn count(&mut self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.stream
+            .received_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
+        if let Some(bps) = self.meter.push(bytes, Instant::now()) {
+            self.stream.set_received_bps(bps);
+        }
+    }
+}
+
+/// Measures a rate over [`METER_PERIOD`].
+#[derive(Debug)]
+struct Meter {
+    since: Instant,
+    bytes: u64,
+}
+
+impl Meter {
+    const fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            bytes: 0,
+        }
+    }
+
+    /// Counts `bytes`; at the end of a period, its rate in bits per second.
+    fn push(&mut self, bytes: u64, now: Instant) -> Option<u64> {
+        self.bytes += bytes;
+        let elapsed = now.duration_since(self.since);
+        if elapsed < METER_PERIOD {
+            return None;
+        }
+        let millis = u64::try_from(elapsed.as_millis())
+            .unwrap_or(u64::MAX)
+            .max(1);
+        let bps = self.bytes.saturating_mul(8_000) / millis;
+        *self = Self::new(now);
+        Some(bps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn meter_gives_the_rate_of_whole_periods() {
+        let begin = Instant::now();
+        let mut meter = Meter::new(begin);
+        assert_eq!(meter.push(1_000, begin + Duration::from_secs(1)), None);
+        assert_eq!(
+            meter.push(1_000, begin + Duration::from_secs(2)),
+            Some(8_000)
+        );
+        assert_eq!(meter.push(500, begin + Duration::from_secs(3)), None);
+        assert_eq!(meter.push(0, begin + Duration::from_secs(4)), Some(2_000));
+    }
+}

@@ -1,0 +1,118 @@
+//! The command line: what a person types, as types.
+//!
+//! Enters: `argv` and the environment, through clap
+//! Leaves: [`Cli`]
+//! Never:  a default: those live in the configuration, so that file < environment < flag holds
+//! Time:   none
+//! Spec:   docs/configuration.md
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A live-video origin: OBS pushes RTMP in; HLS and DASH come out, in several qualities, from one command.
+#[derive(Debug, Parser)]
+#[command(
+    name = "headwater",
+    version,
+    about,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+#[command(after_help = "Try it:  headwater serve --demo   then open http://127.0.0.1:8080/")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server: take RTMP, make the ladder, serve HLS and DASH.
+    ///
+    /// Without a configuration it listens for RTMP on port 1935 and for HTTP on port 8080 and keeps what it
+    /// makes in ./data. Ctrl-C finishes the open segments, stores them and ends.
+    Serve(ServeArgs),
+    /// Publish an MP4 file (H.264 and AAC) to an RTMP address at the speed it plays.
+    Publish(PublishArgs),
+    /// Check whether this machine can run Headwater and say what to do where it cannot.
+    Doctor(ServerArgs),
+    /// Check or show the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// The transcode worker; the server starts it by itself.
+    #[command(hide = true)]
+    Worker(WorkerArgs),
+}
+
+/// What decides how a server runs; every option has a twin in the environment and in the file.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ServerArgs {
+    /// Configuration file (TOML). Flags and environment go before what it says.
+    #[arg(long, value_name = "FILE", env = "HEADWATER_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Where to take RTMP [env: HEADWATER_RTMP] [default: 0.0.0.0:1935]
+    #[arg(long, value_name = "ADDR")]
+    pub rtmp: Option<String>,
+    /// Where to serve HTTP [env: HEADWATER_HTTP] [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<String>,
+    /// Where to keep segments and manifests [env: HEADWATER_STORE] [default: ./data]
+    #[arg(long, value_name = "URL|DIR")]
+    pub store: Option<String>,
+    /// Which qualities to make: "auto", another file of pipelines/ by name, or a path to one
+    /// [env: HEADWATER_LADDER] [default: auto]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub ladder: Option<String>,
+    /// How much to log: error, warn, info, debug, trace, or a tracing filter
+    /// [env: HEADWATER_LOG] [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<String>,
+}
+
+/// `headwater serve`.
+#[derive(Args, Clone, Debug)]
+pub struct ServeArgs {
+    /// How the server runs.
+    #[command(flatten)]
+    pub server: ServerArgs,
+    /// Also publish the bundled film clip to live/demo, over real RTMP.
+    #[arg(long)]
+    pub demo: bool,
+}
+
+/// `headwater publish`.
+#[derive(Args, Clone, Debug)]
+pub struct PublishArgs {
+    /// The film: MP4 with H.264 video and AAC sound.
+    pub file: PathBuf,
+    /// Where to, with the stream key at the end: rtmp://HOST[:PORT]/live/KEY
+    pub url: String,
+    /// Start again at the end, until stopped.
+    #[arg(long = "loop")]
+    pub repeat: bool,
+    /// Publish N copies at once, to KEY-1 … KEY-N.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub streams: u32,
+}
+
+/// `headwater config …`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Check a configuration file; every problem is listed with its place.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Print the configuration that would be in force, as TOML.
+    Show(ServerArgs),
+}
+
+/// `headwater worker`.
+#[derive(Args, Clone, Debug)]
+pub struct WorkerArgs {
+    /// Passed through to the worker.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<String>,
+}

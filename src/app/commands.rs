@@ -1,0 +1,178 @@
+//! Runs what the command line asks for.
+//!
+//! Enters: [`Cli`]
+//! Leaves: an exit code: 0 done, 1 the work failed, 2 the command line or the configuration is wrong
+//! Never:  an answer on standard error or a log line on standard output
+//! Time:   none
+//! Spec:   docs/configuration.md
+
+use std::io::{IsTerminal as _, Write as _};
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::app::cli::{Cli, Command, ConfigCommand, PublishArgs, ServerArgs};
+use crate::app::{examine, server, shutdown, telemetry};
+use crate::config::{self, Config, Options};
+use crate::publish::{Job, Progress, publish};
+
+/// The work was tried and failed.
+const FAILED: u8 = 1;
+/// What was asked for makes no sense.
+const WRONG: u8 = 2;
+
+/// Does what `cli` says.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    match cli.command {
+        Command::Serve(args) => with_config(&args.server, |config| {
+            telemetry::init_logs(&config.log)?;
+            block_on(server::run(config, args.demo))
+        }),
+        Command::Publish(args) => finish(publish_file(args)),
+        Command::Doctor(args) => with_config(&args, |config| block_on(examine::run(&config))),
+        Command::Config(ConfigCommand::Check { file }) => check(&file),
+        Command::Config(ConfigCommand::Show(args)) => {
+            with_config(&args, |config| print(&config.to_toml()))
+        }
+        Command::Worker(_) => worker(),
+    }
+}
+
+fn with_config(args: &ServerArgs, work: impl FnOnce(Config) -> anyhow::Result<()>) -> ExitCode {
+    match load(args) {
+        Ok(config) => finish(work(config)),
+        Err(problems) => {
+            complain(&problems.to_string());
+            ExitCode::from(WRONG)
+        }
+    }
+}
+
+fn load(args: &ServerArgs) -> Result<Config, config::Error> {
+    let options = Options {
+        rtmp: args.rtmp.clone(),
+        http: args.http.clone(),
+        store: args.store.clone(),
+        ladder: args.ladder.clone(),
+        log: args.log.clone(),
+    };
+    Config::load(
+        args.config.as_deref(),
+        &|name| std::env::var(name).ok(),
+        &options,
+    )
+}
+
+fn check(file: &Path) -> ExitCode {
+    match Config::load(Some(file), &|_| None, &Options::default()) {
+        Ok(_) => finish(print(&format!("{}: no problem found\n", file.display()))),
+        Err(problems) => {
+            complain(&problems.to_string());
+            ExitCode::from(WRONG)
+        }
+    }
+}
+
+fn publish_file(args: PublishArgs) -> anyhow::Result<()> {
+    telemetry::init_logs(&config::Log::default())?;
+    let streams = NonZeroU32::new(args.streams).unwrap_or(NonZeroU32::MIN);
+    let job = Job {
+        file: args.file,
+        url: args.url,
+        repeat: args.repeat,
+        streams,
+    };
+    let bar = progress_bar(args.repeat);
+    block_on(async {
+        let stopped = shutdown::watch_signals()?;
+        let sent = publish(job, |progress| show(&bar, &progress), stopped).await;
+        bar.finish_and_clear();
+        let sent = sent?;
+        print(&format!(
+            "sent {} s of media, {} bytes\n",
+            sent.media.as_secs(),
+            sent.bytes
+        ))
+    })
+}
+
+/// A bar that fills once, or one that only counts for a film that never ends.
+fn progress_bar(repeat: bool) -> ProgressBar {
+    let template = if repeat {
+        "{spinner} {elapsed_precise}  {msg}"
+    } else {
+        "{bar:40} {percent:>3} %  {msg}"
+    };
+    let style = ProgressStyle::with_template(template);
+    let bar = ProgressBar::new(0);
+    // The templates are constants; a bar without its style still shows the message.
+    if let Ok(style) = style {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+fn show(bar: &ProgressBar, progress: &Progress) {
+    let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+    bar.set_length(millis(progress.film));
+    bar.set_position(millis(progress.media));
+    let kbps = (progress.bytes * 8)
+        .checked_div(millis(progress.media))
+        .unwrap_or(0);
+    let loops = match progress.loops {
+        0 => String::new(),
+        loops => format!(", played {loops} times"),
+    };
+    bar.set_message(format!(
+        "{} s sent, {kbps} kbit/s{loops}",
+        progress.media.as_secs()
+    ));
+}
+
+fn worker() -> ExitCode {
+    #[cfg(feature = "gst")]
+    {
+        crate::transcode::worker::run()
+    }
+    #[cfg(not(feature = "gst"))]
+    {
+        complain("this build has no transcoder: it was made without the feature \"gst\"");
+        ExitCode::from(FAILED)
+    }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
+
+fn finish(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+}
+
+/// Says what is wrong on standard error; if that is closed, the exit code is what remains.
+fn complain(text: &str) {
+    let mark = if std::io::stderr().is_terminal() {
+        "\u{1b}[31merror\u{1b}[0m"
+    } else {
+        "error"
+    };
+    let _ = writeln!(std::io::stderr(), "{mark}: {text}");
+}

@@ -1,0 +1,101 @@
+//! The `doctor` command: asks this machine everything a broadcast will need.
+//!
+//! Enters: a checked configuration
+//! Leaves: a table on standard output; an error if a broadcast would not run
+//! Never:  loads GStreamer: a child process answers for it
+//! Time:   none
+//! Spec:   docs/configuration.md
+
+use std::io::{IsTerminal as _, Write as _};
+
+use crate::app::doctor::{self, Check, Facts, Needs, Status};
+use crate::app::pipelines;
+use crate::config::Config;
+use crate::store::Store;
+use crate::transcode::supervisor::probe;
+use crate::transcode::template::{SHIPPED, Template};
+
+/// Examines this machine for `config` and prints what was found.
+///
+/// # Errors
+/// If something was found that keeps a broadcast from running.
+pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
+    let mut checks = gstreamer(config).await?;
+    checks.push(doctor::check_port(
+        "RTMP port",
+        "rtmp.listen",
+        config.rtmp.listen,
+    ));
+    checks.push(doctor::check_port(
+        "HTTP port",
+        "serve.listen",
+        config.serve.listen,
+    ));
+    let opened = Store::open(config.store.clone()).await;
+    let opened = opened.map(drop).map_err(|error| error.to_string());
+    checks.push(doctor::check_store(&config.store.url, || opened));
+    checks.extend(Facts::read().checks());
+    let coloured = std::io::stdout().is_terminal();
+    std::io::stdout()
+        .lock()
+        .write_all(doctor::render(&checks, coloured).as_bytes())?;
+    if doctor::worst(&checks) == Status::Fail {
+        anyhow::bail!("this machine cannot run a broadcast as configured; see the table");
+    }
+    Ok(())
+}
+
+/// GStreamer itself, and what each ladder needs of it.
+async fn gstreamer(config: &Config) -> anyhow::Result<Vec<Check>> {
+    let chosen = pipelines::load(&config.transcode.ladder)?;
+    let mut ladders = SHIPPED
+        .iter()
+        .map(|(name, _)| Ok(needs(Template::named(name)?)))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    if ladders.iter().all(|needs| needs.ladder != chosen.name) {
+        ladders.insert(0, needs(chosen.clone()));
+    }
+    let mut elements: Vec<String> = ladders.iter().flat_map(|n| n.elements.clone()).collect();
+    elements.sort();
+    elements.dedup();
+    let probe = match probe(&std::env::current_exe()?, &elements).await {
+        Ok(probe) => probe,
+        Err(error) => {
+            tracing::debug!(%error, "GStreamer could not be asked");
+            return Ok(vec![doctor::check_gstreamer(None)]);
+        }
+    };
+    let mut checks = vec![doctor::check_gstreamer(version(&probe.gstreamer))];
+    let has = |element: &str| !probe.missing.iter().any(|missing| missing == element);
+    checks.extend(doctor::check_ladders(&ladders, &chosen.name, &has));
+    Ok(checks)
+}
+
+fn needs(template: Template) -> Needs {
+    Needs {
+        elements: template.elements(),
+        ladder: template.name,
+    }
+}
+
+/// The three numbers of "GStreamer 1.22.0".
+fn version(text: &str) -> Option<doctor::Version> {
+    let mut numbers = text.rsplit(' ').next()?.split('.').map(str::parse);
+    Some((
+        numbers.next()?.ok()?,
+        numbers.next()?.ok()?,
+        numbers.next()?.ok()?,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_is_read_from_gstreamers_own_words() {
+        assert_eq!(version("GStreamer 1.22.0"), Some((1, 22, 0)));
+        assert_eq!(version("1.24.13"), Some((1, 24, 13)));
+        assert_eq!(version("unknown"), None);
+    }
+}

@@ -1,0 +1,170 @@
+//! Everything that is counted, as OpenMetrics text.
+//!
+//! Enters: the counters that the stages keep by themselves
+//! Leaves: the text of `/metrics`
+//! Never:  counts: what is read here belongs to the stage that counts it
+//! Time:   none
+//! Spec:   [OPENMETRICS]; docs/metrics.md
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::app::status::StreamState;
+use crate::app::stream::Stream;
+use crate::serve;
+use crate::store;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StreamLabel {
+    stream: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    kind: String,
+    status: String,
+}
+
+/// Renders the text of `/metrics` from what the stages have counted.
+///
+/// # Errors
+/// Never in practice: writing to a `String` does not fail.
+pub(super) fn render(
+    streams: &[Arc<Stream>],
+    health: &store::Health,
+    requests: &serve::Metrics,
+) -> Result<Bytes, std::fmt::Error> {
+    let mut registry = Registry::with_prefix("headwater");
+    add_streams(&mut registry, streams);
+    add_store(&mut registry, health);
+    add_requests(&mut registry, requests);
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out.into())
+}
+
+fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
+    let live = Family::<StreamLabel, Gauge>::default();
+    let bytes = Family::<StreamLabel, Counter>::default();
+    let repairs = Family::<StreamLabel, Counter>::default();
+    let segments = Family::<StreamLabel, Counter>::default();
+    for stream in streams {
+        let label = StreamLabel {
+            stream: stream.name().to_string(),
+        };
+        let is_live = stream.state() == StreamState::Live;
+        live.get_or_create(&label).set(i64::from(is_live));
+        let set = |family: &Family<StreamLabel, Counter>, value: &AtomicU64| {
+            family
+                .get_or_create(&label)
+                .inc_by(value.load(Ordering::Relaxed));
+        };
+        set(&bytes, &stream.received_bytes);
+        set(&repairs, &stream.repairs);
+        set(&segments, &stream.segments);
+    }
+    registry.register(
+        "stream_live",
+        "1 while a stream can be played and advances",
+        live,
+    );
+    registry.register_with_unit("ingest", "Media received", Unit::Bytes, bytes);
+    registry.register("ingest_repairs", "Timestamps and samples repaired", repairs);
+    registry.register(
+        "segments",
+        "Segments published, all renditions together",
+        segments,
+    );
+}
+
+fn add_store(registry: &mut Registry, health: &store::Health) {
+    let mut counter = |name: &str, help: &str, value: u64| {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    };
+    counter("store_objects", "Objects stored", health.stored);
+    counter("store_deletions", "Objects deleted", health.deleted);
+    counter(
+        "store_failures",
+        "Attempts to write or delete that failed",
+        health.failures,
+    );
+    counter(
+        "store_lost",
+        "Media given up: no stored playlist names it",
+        health.lost,
+    );
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        registry.register(name, help, gauge);
+    };
+    gauge(
+        "store_waiting_objects",
+        "Objects waiting to be stored",
+        health.waiting_objects,
+    );
+    gauge(
+        "store_waiting_bytes",
+        "Bytes waiting to be stored",
+        health.waiting_bytes,
+    );
+}
+
+fn add_requests(registry: &mut Registry, metrics: &serve::Metrics) {
+    let requests = Family::<RequestLabels, Counter>::default();
+    for (kind, status, count) in metrics.requests().filter(|(_, _, count)| *count > 0) {
+        let status = if status == 0 {
+            "other".to_owned()
+        } else {
+            status.to_string()
+        };
+        let labels = RequestLabels {
+            kind: kind.as_str().to_owned(),
+            status,
+        };
+        requests.get_or_create(&labels).inc_by(count);
+    }
+    registry.register("http_requests", "Requests answered", requests);
+    let bytes = Counter::<u64>::default();
+    bytes.inc_by(metrics.body_bytes());
+    registry.register_with_unit(
+        "http_body",
+        "Bodies handed to connections",
+        Unit::Bytes,
+        bytes,
+    );
+    let open = Gauge::<i64>::default();
+    open.set(i64::try_from(metrics.connections()).unwrap_or(i64::MAX));
+    registry.register("http_connections", "Connections open now", open);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_open_metrics_text_with_a_line_for_each_stream() {
+        let stream = Arc::new(Stream::new("demo".parse().expect("a name")));
+        stream.received_bytes.store(7, Ordering::Relaxed);
+        let text = render(
+            &[stream],
+            &store::Health::default(),
+            &serve::Metrics::default(),
+        );
+        let text = String::from_utf8(text.expect("renders").to_vec()).expect("UTF-8");
+        assert!(
+            text.contains("headwater_ingest_bytes_total{stream=\"demo\"} 7\n"),
+            "{text}"
+        );
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

@@ -1,0 +1,184 @@
+//! What `/api/v1` says of the server and its streams, as JSON.
+//!
+//! Enters: the app's own records
+//! Leaves: serde values whose field names are the API
+//! Never:  secrets: a stream's name is public, what follows `?` in a stream key never comes here
+//! Time:   instants as RFC 3339, rates in bits per second
+//! Spec:   docs/api.md
+
+use serde::Serialize;
+
+use crate::media::{CodecConfig, CodecString, MediaKind, Rendition};
+use crate::time::FrameRate;
+
+/// `GET /api/v1/server`.
+#[derive(Debug, Serialize)]
+pub(super) struct ServerStatus {
+    /// The program's version.
+    pub(super) version: &'static str,
+    /// What a publisher has to dial.
+    pub(super) rtmp: RtmpStatus,
+    /// UTC now.
+    pub(super) now: String,
+}
+
+/// Where RTMP is taken.
+#[derive(Debug, Serialize)]
+pub(super) struct RtmpStatus {
+    /// TCP port.
+    pub(super) port: u16,
+    /// Application name.
+    pub(super) app: &'static str,
+}
+
+/// `GET /api/v1/streams`.
+#[derive(Debug, Serialize)]
+pub(super) struct StreamsStatus {
+    /// All streams that are live or were of late, by name.
+    pub(super) streams: Vec<StreamStatus>,
+}
+
+/// Where a stream is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StreamState {
+    /// A publisher is there, nothing can be played yet.
+    Starting,
+    /// It can be played and advances.
+    Live,
+    /// It has stopped advancing without having ended.
+    Stalled,
+    /// It has ended; what was made can still be played for a while.
+    Ended,
+}
+
+/// `GET /api/v1/streams/<stream>`.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct StreamStatus {
+    /// The stream's name.
+    pub(super) name: String,
+    /// Where it is in its life.
+    pub(super) state: StreamState,
+    /// When its publisher came.
+    pub(super) started_at: String,
+    /// Path of the HLS multivariant playlist.
+    pub(super) hls: String,
+    /// Path of the DASH MPD.
+    pub(super) dash: String,
+    /// Who publishes; `null` once gone.
+    pub(super) publisher: Option<PublisherStatus>,
+    /// What it sends; `null` until known.
+    pub(super) source: Option<SourceStatus>,
+    /// What is made of it.
+    pub(super) renditions: Vec<RenditionStatus>,
+    /// How well it arrives.
+    pub(super) ingest: IngestStatus,
+}
+
+/// Who publishes.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct PublisherStatus {
+    /// Address and port.
+    pub(super) address: String,
+    /// The encoder's own name, if it gave one.
+    pub(super) encoder: Option<String>,
+    /// When it connected.
+    pub(super) connected_at: String,
+}
+
+/// What the publisher sends.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct SourceStatus {
+    /// Its pictures.
+    pub(super) video: Option<TrackStatus>,
+    /// Its sound.
+    pub(super) audio: Option<TrackStatus>,
+}
+
+/// One track, by what is known of it; fields that do not apply are left out.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct TrackStatus {
+    /// RFC 6381 codec string.
+    pub(super) codec: String,
+    /// Pixels across.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) width: Option<u32>,
+    /// Pixels down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) height: Option<u32>,
+    /// Frames per second, three decimals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) frame_rate: Option<String>,
+    /// Samples per second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sample_rate: Option<u32>,
+    /// Number of channels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) channels: Option<u8>,
+}
+
+impl TrackStatus {
+    /// What `codec` and the measured `rate` say.
+    #[must_use]
+    pub(super) fn of(codec: &CodecConfig, rate: Option<FrameRate>) -> Self {
+        let dimensions = codec.dimensions();
+        let audio = codec.audio();
+        Self {
+            codec: CodecString::of(codec).to_string(),
+            width: dimensions.map(|d| d.width),
+            height: dimensions.map(|d| d.height),
+            frame_rate: rate.map(|rate| rate.to_string()),
+            sample_rate: audio.map(|(rate, _)| rate),
+            channels: audio.map(|(_, channels)| channels),
+        }
+    }
+}
+
+/// One rendition.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct RenditionStatus {
+    /// Its path segment.
+    pub(super) name: String,
+    /// `video` or `audio`.
+    pub(super) kind: &'static str,
+    /// What it is.
+    #[serde(flatten)]
+    pub(super) track: TrackStatus,
+    /// The rate its encoder aims at.
+    pub(super) target_bps: u64,
+    /// The highest rate of a segment, as measured; 0 before the first.
+    pub(super) peak_bps: u64,
+    /// The mean rate, as measured; 0 before the first segment.
+    pub(super) average_bps: u64,
+}
+
+impl RenditionStatus {
+    /// The status of `rendition`, with its rates as measured.
+    #[must_use]
+    pub(super) fn of(rendition: &Rendition, peak_bps: u64, average_bps: u64) -> Self {
+        Self {
+            name: rendition.name.to_string(),
+            kind: match rendition.codec.kind() {
+                MediaKind::Video => "video",
+                MediaKind::Audio => "audio",
+            },
+            track: TrackStatus::of(&rendition.codec, rendition.frame_rate),
+            target_bps: rendition.target_bps,
+            peak_bps,
+            average_bps,
+        }
+    }
+}
+
+/// How well a stream arrives.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(super) struct IngestStatus {
+    /// Media bytes received.
+    pub(super) received_bytes: u64,
+    /// Media bits per second, over the last seconds.
+    pub(super) received_bps: u64,
+    /// Timestamps and samples that had to be repaired.
+    pub(super) repairs: u64,
+    /// What the streamer should change, in plain words.
+    pub(super) warnings: Vec<String>,
+}

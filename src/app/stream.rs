@@ -1,0 +1,347 @@
+//! What the server holds of one stream: who publishes it, what can be fetched, how it is doing.
+//!
+//! Enters: what the broadcast's task publishes
+//! Leaves: objects and manifests for the origin, a status for the API
+//! Never:  waits: every answer comes from memory, and no lock is held across an await
+//! Time:   `Instant` for staleness, UTC for the status
+//! Spec:   docs/architecture.md
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use crate::app::status::{IngestStatus, PublisherStatus, RenditionStatus, SourceStatus};
+use crate::app::status::{StreamState, StreamStatus, TrackStatus};
+use crate::id::{ConnId, SegmentNumber, StreamName};
+use crate::media::{Item, MediaKind, ObjectKey};
+use crate::serve::{Document, Found, Object};
+use crate::time::{FrameRate, WallTime};
+
+/// A stream counts as stalled when its manifests have not moved for this many segment durations.
+const STALLED_AFTER_SEGMENTS: u32 = 3;
+
+/// One stream by name, over all its broadcasts.
+#[derive(Debug)]
+pub(super) struct Stream {
+    name: StreamName,
+    catalog: RwLock<Catalog>,
+    facts: Mutex<Facts>,
+    /// Media bytes received, over all broadcasts; a counter for metrics.
+    pub(super) received_bytes: AtomicU64,
+    /// Repairs made to timestamps and samples; a counter for metrics.
+    pub(super) repairs: AtomicU64,
+    /// Segments published, all renditions together; a counter for metrics.
+    pub(super) segments: AtomicU64,
+}
+
+/// What can be fetched from memory.
+#[derive(Debug, Default)]
+struct Catalog {
+    manifests: HashMap<Item, watch::Sender<Arc<Document>>>,
+    objects: HashMap<Item, Arc<Object>>,
+    progress: Option<Progress>,
+}
+
+/// How the newest manifests came to be.
+#[derive(Clone, Copy, Debug)]
+struct Progress {
+    advanced: Instant,
+    segment: Duration,
+    ended: bool,
+}
+
+/// What the API tells and the gate needs to know.
+#[derive(Debug, Default)]
+struct Facts {
+    publisher: Option<Publisher>,
+    started: Option<WallTime>,
+    source: Option<SourceStatus>,
+    renditions: Vec<RenditionStatus>,
+    received_bps: u64,
+}
+
+/// The connection that publishes.
+#[derive(Clone, Debug)]
+pub(super) struct Publisher {
+    /// The connection.
+    pub(super) conn: ConnId,
+    /// Its address, as text.
+    pub(super) address: String,
+    /// How the encoder calls itself.
+    pub(super) encoder: Option<String>,
+    /// When it was accepted.
+    pub(super) since: WallTime,
+}
+
+impl Stream {
+    /// A stream that nobody has published yet.
+    #[must_use]
+    pub(super) fn new(name: StreamName) -> Self {
+        Self {
+            name,
+            catalog: RwLock::default(),
+            facts: Mutex::default(),
+            received_bytes: AtomicU64::new(0),
+            repairs: AtomicU64::new(0),
+            segments: AtomicU64::new(0),
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub(super) const fn name(&self) -> &StreamName {
+        &self.name
+    }
+
+    /// Makes `publisher` the one that publishes.
+    ///
+    /// # Errors
+    /// The publisher that already does, unchanged.
+    pub(super) fn claim(&self, publisher: Publisher) -> Result<(), Publisher> {
+        let mut facts = self.facts();
+        if let Some(present) = &facts.publisher {
+            return Err(present.clone());
+        }
+        facts.started = Some(publisher.since);
+        facts.publisher = Some(publisher);
+        facts.source = None;
+        Ok(())
+    }
+
+    /// The publisher `conn` is gone; another may claim the stream.
+    pub(super) fn release(&self, conn: ConnId) {
+        let mut facts = self.facts();
+        if facts
+            .publisher
+            .as_ref()
+            .is_some_and(|publisher| publisher.conn == conn)
+        {
+            facts.publisher = None;
+            facts.received_bps = 0;
+        }
+    }
+
+    /// Whether nobody publishes it.
+    #[must_use]
+    pub(super) fn is_vacant(&self) -> bool {
+        self.facts().publisher.is_none()
+    }
+
+    /// Says what a track of the source turned out to be.
+    pub(super) fn set_source(&self, kind: MediaKind, track: TrackStatus) {
+        let mut facts = self.facts();
+        let source = facts.source.get_or_insert_default();
+        match kind {
+            MediaKind::Video => source.video = Some(track),
+            MediaKind::Audio => source.audio = Some(track),
+        }
+    }
+
+    /// Says the source's frame rate.
+    pub(super) fn set_source_rate(&self, rate: FrameRate) {
+        if let Some(video) = self
+            .facts()
+            .source
+            .as_mut()
+            .and_then(|source| source.video.as_mut())
+        {
+            video.frame_rate = Some(rate.to_string());
+        }
+    }
+
+    /// Says what is made of it.
+    pub(super) fn set_renditions(&self, renditions: Vec<RenditionStatus>) {
+        self.facts().renditions = renditions;
+    }
+
+    /// Says how fast it arrives, in bits per second.
+    pub(super) fn set_received_bps(&self, bps: u64) {
+        self.facts().received_bps = bps;
+    }
+
+    /// Makes an object fetchable.
+    pub(super) fn insert(&self, item: Item, object: Arc<Object>) {
+        self.catalog_mut(|catalog| catalog.objects.insert(item, object));
+    }
+
+    /// The highest number of a segment or part in memory.
+    #[must_use]
+    pub(super) fn highest_segment(&self) -> Option<SegmentNumber> {
+        let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
+        let number = |item: &Item| match item {
+            Item::Segment(_, number) | Item::Part(_, number, _) => Some(*number),
+            _ => None,
+        };
+        catalog.objects.keys().filter_map(number).max()
+    }
+
+    /// Drops objects from memory; the store still has them.
+    pub(super) fn remove(&self, items: impl IntoIterator<Item = Item>) {
+        self.catalog_mut(|catalog| {
+            for item in items {
+                catalog.objects.remove(&item);
+            }
+        });
+    }
+
+    /// Publishes new versions of manifests, all at once, and wakes who waits for them.
+    pub(super) fn publish(
+        &self,
+        manifests: Vec<(Item, Arc<Document>)>,
+        segment: Duration,
+        ended: bool,
+    ) {
+        self.catalog_mut(|catalog| {
+            for (item, document) in manifests {
+                match catalog.manifests.get(&item) {
+                    Some(feed) => drop(feed.send_replace(document)),
+                    None => drop(catalog.manifests.insert(item, watch::Sender::new(document))),
+                }
+            }
+            catalog.progress = Some(Progress {
+                advanced: Instant::now(),
+                segment,
+                ended,
+            });
+        });
+    }
+
+    /// Forgets everything that can be fetched: a new broadcast begins, or memory is given back.
+    pub(super) fn clear(&self) {
+        self.catalog_mut(|catalog| *catalog = Catalog::default());
+        self.facts().renditions.clear();
+    }
+
+    /// The manifest `item`, if it is in memory.
+    #[must_use]
+    pub(super) fn manifest(&self, item: &Item) -> Found {
+        let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
+        let (Some(feed), Some(progress)) = (catalog.manifests.get(item), catalog.progress) else {
+            return Found::Missing;
+        };
+        if progress.ended {
+            Found::Ended(Arc::clone(&feed.borrow()))
+        } else if progress.is_stalled() {
+            Found::Stalled {
+                retry_after: progress.segment,
+            }
+        } else {
+            Found::Live(feed.subscribe())
+        }
+    }
+
+    /// The object `item`, if it is in memory.
+    #[must_use]
+    pub(super) fn object(&self, item: &Item) -> Option<Arc<Object>> {
+        let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
+        catalog.objects.get(item).cloned()
+    }
+
+    /// Where it is in its life; `None` before its first publisher.
+    #[must_use]
+    pub(super) fn state(&self) -> StreamState {
+        let progress = self
+            .catalog
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .progress;
+        match progress {
+            Some(progress) if progress.ended && self.is_vacant() => StreamState::Ended,
+            Some(progress) if progress.ended => StreamState::Starting,
+            Some(progress) if progress.is_stalled() => StreamState::Stalled,
+            Some(_) => StreamState::Live,
+            None if self.is_vacant() => StreamState::Ended,
+            None => StreamState::Starting,
+        }
+    }
+
+    /// What the API says of it.
+    #[must_use]
+    pub(super) fn status(&self) -> StreamStatus {
+        let state = self.state();
+        let facts = self.facts();
+        let path = |item| format!("/{}", ObjectKey::new(self.name.clone(), item));
+        StreamStatus {
+            name: self.name.to_string(),
+            state,
+            started_at: facts.started.map(|at| at.to_string()).unwrap_or_default(),
+            hls: path(Item::Multivariant),
+            dash: path(Item::Mpd),
+            publisher: facts.publisher.as_ref().map(|publisher| PublisherStatus {
+                address: publisher.address.clone(),
+                encoder: publisher.encoder.clone(),
+                connected_at: publisher.since.to_string(),
+            }),
+            source: facts.source.clone(),
+            renditions: facts.renditions.clone(),
+            ingest: IngestStatus {
+                received_bytes: self.received_bytes.load(Ordering::Relaxed),
+                received_bps: facts.received_bps,
+                repairs: self.repairs.load(Ordering::Relaxed),
+                warnings: Vec::new(),
+            },
+        }
+    }
+
+    fn facts(&self) -> MutexGuard<'_, Facts> {
+        // A panic while it was held leaves plain values behind, which are still true enough to show.
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn catalog_mut<T>(&self, change: impl FnOnce(&mut Catalog) -> T) -> T {
+        change(&mut self.catalog.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Progress {
+    fn is_stalled(&self) -> bool {
+        self.advanced.elapsed() > self.segment * STALLED_AFTER_SEGMENTS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publisher(conn: u64) -> Publisher {
+        Publisher {
+            conn: ConnId::new(conn),
+            address: "192.0.2.1:5000".to_owned(),
+            encoder: None,
+            since: WallTime::from_micros(0),
+        }
+    }
+
+    fn stream() -> Stream {
+        Stream::new("demo".parse().expect("a name"))
+    }
+
+    #[test]
+    fn second_publisher_is_refused_until_the_first_has_gone() {
+        let stream = stream();
+        assert!(stream.claim(publisher(1)).is_ok());
+        assert_eq!(
+            stream.claim(publisher(2)).map_err(|p| p.conn),
+            Err(ConnId::new(1))
+        );
+        stream.release(ConnId::new(2));
+        assert!(!stream.is_vacant());
+        stream.release(ConnId::new(1));
+        assert!(stream.claim(publisher(2)).is_ok());
+    }
+
+    #[test]
+    fn stream_is_starting_then_live_then_ended() {
+        let stream = stream();
+        stream.claim(publisher(1)).expect("vacant");
+        assert_eq!(stream.state(), StreamState::Starting);
+        stream.publish(Vec::new(), Duration::from_secs(2), false);
+        assert_eq!(stream.state(), StreamState::Live);
+        stream.publish(Vec::new(), Duration::from_secs(2), true);
+        stream.release(ConnId::new(1));
+        assert_eq!(stream.state(), StreamState::Ended);
+    }
+}
