@@ -192,6 +192,7 @@ fn flash_and_beep_stay_together() {
         let made = run::transcode(&small(ladder), &clip, clip.start_inside_a_segment());
         assert_on_the_grid(&made);
         let offset_ms = oracle::beep_after_flash_ms(&made);
+        println!("{ladder}: the beep comes {offset_ms:.2} ms after the flash");
         assert!(
             offset_ms.abs() <= 20.0,
             "{ladder}: the beep comes {offset_ms} ms late"
