@@ -25,6 +25,17 @@ fn small(name: &str) -> Template {
     template
 }
 
+fn holds_parameter_sets(data: &[u8]) -> bool {
+    let mut rest = data;
+    while let Some((length, tail)) = rest.split_first_chunk::<4>() {
+        if matches!(tail[0] & 31, 7 | 8) {
+            return true;
+        }
+        rest = &tail[u32::from_be_bytes(*length) as usize..];
+    }
+    false
+}
+
 fn assert_on_the_grid(made: &Made) {
     assert_eq!(made.failure, None);
     let grid = run::grid();
@@ -62,6 +73,10 @@ fn assert_on_the_grid(made: &Made) {
                 assert_eq!(sample.pts, sample.dts, "{name}: segment {number}");
                 if matches!(rendition.codec, CodecConfig::H264(_)) {
                     assert!(h264::contains_idr(&sample.data), "{name}: no IDR");
+                    assert!(
+                        !holds_parameter_sets(&sample.data),
+                        "{name}: avc1 has none in band"
+                    );
                 }
             }
             if sample.keyframe {
