@@ -25,6 +25,17 @@ fn small(name: &str) -> Template {
     template
 }
 
+fn holds_parameter_sets(data: &[u8]) -> bool {
+    let mut rest = data;
+    while let Some((length, tail)) = rest.split_first_chunk::<4>() {
+        if matches!(tail[0] & 31, 7 | 8) {
+            return true;
+        }
+        rest = &tail[u32::from_be_bytes(*length) as usize..];
+    }
+    false
+}
+
 fn assert_on_the_grid(made: &Made) {
     assert_eq!(made.failure, None);
     let grid = run::grid();
@@ -48,21 +59,24 @@ fn assert_on_the_grid(made: &Made) {
             assert!((0..frame).contains(&late), "{name}: {late}");
             continue;
         };
-        let mut slot = rate.nearest_slot(samples[0].dts.at(scale));
+        let first = rate.nearest_slot(samples[0].dts.at(scale));
         let (mut keys, mut before) = (Vec::new(), None);
-        for sample in samples {
+        for (slot, sample) in (first..).zip(samples) {
             assert_eq!(
                 sample.dts,
                 rate.slot_start(slot, scale),
                 "{name}: off the grid"
             );
-            slot += 1;
             let number = segment(sample.dts);
             if before != Some(number) {
                 assert!(sample.keyframe, "{name}: segment {number} has no key frame");
                 assert_eq!(sample.pts, sample.dts, "{name}: segment {number}");
                 if matches!(rendition.codec, CodecConfig::H264(_)) {
                     assert!(h264::contains_idr(&sample.data), "{name}: no IDR");
+                    assert!(
+                        !holds_parameter_sets(&sample.data),
+                        "{name}: avc1 has none in band"
+                    );
                 }
             }
             if sample.keyframe {
@@ -180,6 +194,7 @@ fn colour_is_carried_through_a_scaled_rung() {
         assert_eq!(config.colour, source.colour);
     }
     let psnr = oracle::psnr_against_the_film(&made, 0, config.dimensions);
+    println!("{psnr:?}");
     for (plane, db) in [("y", psnr.y), ("u", psnr.u), ("v", psnr.v)] {
         assert!(db > 38.0, "{plane}: {db} dB");
     }
@@ -192,6 +207,7 @@ fn flash_and_beep_stay_together() {
         let made = run::transcode(&small(ladder), &clip, clip.start_inside_a_segment());
         assert_on_the_grid(&made);
         let offset_ms = oracle::beep_after_flash_ms(&made);
+        println!("{ladder}: the beep comes {offset_ms:.2} ms after the flash");
         assert!(
             offset_ms.abs() <= 20.0,
             "{ladder}: the beep comes {offset_ms} ms late"

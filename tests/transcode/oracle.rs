@@ -221,9 +221,9 @@ pub(crate) fn beep_after_flash_ms(made: &Made) -> f64 {
         let flash =
             (0..bright.len()).find(|n| bright[*n] && shown[*n] as f64 / 90_000.0 > whole - 0.3);
         let flash = shown[flash.expect("a flash")] as f64 / 90_000.0;
-        let start = ((whole - 0.3 - from) * scale) as usize;
-        let beep = (start..loud.len()).find(|n| loud[*n]).expect("a beep");
-        let beep = from + beep as f64 / scale;
+        let at = |n: &usize| from + *n as f64 / scale;
+        let heard = |n: &usize| loud[*n] && at(n) > whole - 0.3;
+        let beep = at(&(0..loud.len()).find(heard).expect("a beep"));
         offsets.push((beep - flash) * 1_000.0);
     }
     offsets.iter().sum::<f64>() / offsets.len() as f64

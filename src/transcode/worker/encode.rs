@@ -18,6 +18,8 @@ use super::Error;
 use super::clock::{AudioClock, Origin, VideoClock};
 use super::decode::colour_caps;
 use super::output::Item;
+use crate::codec::annexb::{self, LengthPrefixed, LengthSize};
+use crate::codec::h264::NalType;
 use crate::codec::{aac, av1, h264, opus, vp9};
 use crate::media::{CodecConfig, Sample};
 use crate::time::{FrameRate, Timescale};
@@ -235,8 +237,12 @@ impl VideoWriter {
             });
         }
         let mut data = bytes_of(buffer).ok_or_else(|| broken("unreadable"))?;
-        if self.codec == VideoCodec::Av1 {
-            data = av1::strip_temporal_delimiters(&data).map_err(|e| broken(&e.to_string()))?;
+        match self.codec {
+            VideoCodec::Av1 => {
+                data = av1::strip_temporal_delimiters(&data).map_err(|e| broken(&e.to_string()))?;
+            }
+            VideoCodec::H264 if keyframe => data = without_parameter_sets(&data),
+            VideoCodec::H264 | VideoCodec::Vp9 => {}
         }
         let codec = if self.count == 0 {
             let config = self.configuration(sample, &data);
@@ -273,6 +279,18 @@ impl VideoWriter {
                 Ok(CodecConfig::Av1(config.map_err(|e| e.to_string())?))
             }
         }
+    }
+}
+
+/// A key frame's access unit without the parameter sets that encoders repeat in it: in an `avc1` track
+/// they are in the sample entry alone ([NALFF] §5.4.2.1.2).
+fn without_parameter_sets(data: &Bytes) -> Bytes {
+    let is_set = |nal: &&[u8]| matches!(h264::nal_type(nal), Some(NalType::Sps | NalType::Pps));
+    let nals = || LengthPrefixed::new(data, LengthSize::Four).map_while(Result::ok);
+    if nals().any(|nal| is_set(&nal)) {
+        annexb::join(nals().filter(|nal| !is_set(nal)))
+    } else {
+        data.clone()
     }
 }
 
