@@ -43,7 +43,9 @@ pub fn render(snapshot: &Snapshot) -> Option<String> {
 }
 
 /// The dynamic MPD as it is while the broadcast lives, but with its end in it and no more updates: what
-/// players that were watching need to play to the end, on the time line that they are on.
+/// players that were watching need to play to the end, on the time line that they are on. Publish it for
+/// `@timeShiftBufferDepth` before [`render`]'s: dash.js 5.2 jumps to the end at once when the static MPD,
+/// whose line begins elsewhere, takes the place of the dynamic one.
 ///
 /// `None` while the broadcast lives.
 #[must_use]

@@ -17,7 +17,7 @@ use super::error::Error;
 use super::window::{Part, Presentation, Segment, Snapshot, Window};
 use crate::id::{PartIndex, PeriodId, RenditionName, SegmentNumber};
 use crate::media::{MediaKind, Payload, Rendition, Sample};
-use crate::time::{Grid, MediaTime, Span, Ticks};
+use crate::time::{Grid, MediaTime, Span, Ticks, Timescale};
 
 /// The most renditions of one broadcast: a ladder has ten rungs at most, in three codecs.
 pub const MAX_RENDITIONS: usize = 32;
@@ -141,7 +141,7 @@ struct Track {
     kind: MediaKind,
     cutter: Cutter,
     longest_sample: Span,
-    scale: crate::time::Timescale,
+    scale: Timescale,
     next_dts: Option<Ticks>,
     segment: Option<OpenSegment>,
     pending: Vec<Sample>,
