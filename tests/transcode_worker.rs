@@ -231,6 +231,39 @@ fn a_source_without_sound_gets_silence() {
 }
 
 #[test]
+fn sound_alone_is_a_ladder_of_sound() {
+    let mut clip = Clip::film(3);
+    clip.drop_video();
+    let made = run::transcode(&small("auto"), &clip, clip.start_inside_a_segment());
+    assert_on_the_grid(&made);
+    assert_eq!(made.renditions.len(), 1);
+    oracle::decodes_cleanly(&made, 0);
+    let loudness = oracle::loudness(&made, 0);
+    assert!(loudness > 1.0, "silence: {loudness}");
+}
+
+#[test]
+fn a_fragment_that_gstreamer_refuses_is_named() {
+    let mut template = small("auto");
+    template.video.encoder = "x264enc colour=red bitrate={bitrate_kbps}".to_owned();
+    let clip = Clip::film(1);
+    let made = run::transcode(&template, &clip, clip.start_inside_a_segment());
+    let failure = made.failure.expect("refused");
+    assert!(
+        failure.contains("colour") && failure.contains("x264enc"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn damaged_pictures_do_not_end_a_broadcast() {
+    let mut clip = Clip::film(4);
+    clip.damage(10);
+    let made = run::transcode(&small("auto"), &clip, clip.start_inside_a_segment());
+    assert_on_the_grid(&made);
+}
+
+#[test]
 fn a_change_of_size_is_not_seen_by_the_encoders() {
     let mut clip = Clip::film(3);
     clip.append(&Clip::made(

@@ -125,7 +125,8 @@ impl Clip {
                 }
                 _ => {
                     let rate = track.sample_freq_index().expect("AAC").freq();
-                    let config = aac::Config::low_complexity(rate, 2).expect("valid");
+                    let channels = track.channel_config().expect("AAC") as u8;
+                    let config = aac::Config::low_complexity(rate, channels).expect("valid");
                     CodecConfig::Aac(config)
                 }
             };
@@ -176,6 +177,34 @@ impl Clip {
             Item::Track(info) => info.id == video,
             Item::Sample(track, _) => *track == video,
         });
+    }
+
+    pub(crate) fn drop_video(&mut self) {
+        let video = self.video.id;
+        self.items.retain(|item| match item {
+            Item::Track(info) => info.id != video,
+            Item::Sample(track, _) => *track != video,
+        });
+    }
+
+    /// Flips bits in the middle of every `nth` picture that is no key frame.
+    pub(crate) fn damage(&mut self, nth: usize) {
+        let video = self.video.id;
+        let mut seen = 0;
+        for item in &mut self.items {
+            if let Item::Sample(track, sample) = item
+                && *track == video
+                && !sample.keyframe
+            {
+                seen += 1;
+                if seen % nth == 0 {
+                    let mut data = sample.data.to_vec();
+                    let half = data.len() / 2;
+                    data[half..].iter_mut().for_each(|byte| *byte ^= 0x5a);
+                    sample.data = data.into();
+                }
+            }
+        }
     }
 
     /// Plays `other` after this clip, as a publisher that changes its settings does.

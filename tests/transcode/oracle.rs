@@ -192,6 +192,16 @@ pub(crate) fn psnr_against_the_film(made: &Made, index: usize, size: Dimensions)
     }
 }
 
+/// The mean magnitude of a rendition's sound, of 32768.
+pub(crate) fn loudness(made: &Made, index: usize) -> f64 {
+    let pcm = through_ffmpeg(made, index, &["-f", "s16le", "-ac", "1", "-"]);
+    let each = pcm.chunks_exact(2);
+    let sum: u64 = each
+        .map(|s| u64::from(i16::from_le_bytes([s[0], s[1]]).unsigned_abs()))
+        .sum();
+    sum as f64 / (pcm.len() / 2) as f64
+}
+
 /// By how many milliseconds the beeps of a flash-and-beep clip come after their flashes, in the mean.
 pub(crate) fn beep_after_flash_ms(made: &Made) -> f64 {
     let args = [
