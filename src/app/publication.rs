@@ -244,6 +244,9 @@ impl Out {
             .iter()
             .map(|(i, d)| (i.clone(), d.text().clone()))
             .collect();
+        if snapshot.is_ended() {
+            soften_end(&mut changed, snapshot);
+        }
         self.stream
             .publish(changed, self.segment, snapshot.is_ended());
         self.tell(snapshot);
@@ -318,5 +321,14 @@ impl Out {
 
     fn key(&self, item: Item) -> ObjectKey {
         ObjectKey::new(self.stream.name().clone(), item)
+    }
+}
+
+/// Lets players that are still behind the live edge play to the end: the MPD in memory stays dynamic
+/// and says how long the presentation has become. Who comes later gets the static one from the store.
+fn soften_end(manifests: &mut [(Item, Arc<Document>)], snapshot: &Snapshot) {
+    let mpd = manifests.iter_mut().find(|(item, _)| *item == Item::Mpd);
+    if let (Some((item, document)), Some(text)) = (mpd, dash::mpd::render_ending(snapshot)) {
+        *document = Arc::new(Document::manifest(item, Bytes::from(text)));
     }
 }
