@@ -238,11 +238,16 @@ impl<'a> Intake<'a> {
                     self.count(data.len());
                     flv::Message::Audio { timestamp_ms, data }
                 }
-                Message::Metadata(metadata) => flv::Message::Metadata {
-                    frame_rate_millihertz: metadata.frame_rate_millihertz,
-                    width: metadata.width,
-                    height: metadata.height,
-                },
+                Message::Metadata(metadata) => {
+                    if let Some(encoder) = metadata.encoder {
+                        self.stream.set_encoder(encoder);
+                    }
+                    flv::Message::Metadata {
+                        frame_rate_millihertz: metadata.frame_rate_millihertz,
+                        width: metadata.width,
+                        height: metadata.height,
+                    }
+                }
             };
             self.demuxer.push(message, wall_now())?;
             while let Some(output) = self.demuxer.poll_output() {

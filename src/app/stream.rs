@@ -138,6 +138,14 @@ impl Stream {
         self.facts().publisher.is_none()
     }
 
+    /// Says how the publisher's encoder calls itself in its metadata. That goes before what it said when it
+    /// connected, where OBS and others give the name of an old Adobe product.
+    pub(super) fn set_encoder(&self, encoder: String) {
+        if let Some(publisher) = &mut self.facts().publisher {
+            publisher.encoder = Some(encoder);
+        }
+    }
+
     /// Says what a track of the source turned out to be.
     pub(super) fn set_source(&self, kind: MediaKind, track: TrackStatus) {
         let mut facts = self.facts();
@@ -339,6 +347,21 @@ mod tests {
         assert!(!stream.is_vacant());
         stream.release(ConnId::new(1));
         assert!(stream.claim(publisher(2)).is_ok());
+    }
+
+    #[test]
+    fn metadata_names_the_encoder_better_than_the_connection() {
+        let stream = stream();
+        stream.set_encoder("nobody publishes".to_owned());
+        let connected = Publisher {
+            encoder: Some("FMLE/3.0 (compatible; FMSc/1.0)".to_owned()),
+            ..publisher(1)
+        };
+        stream.claim(connected).expect("vacant");
+        let name = || stream.status().publisher.and_then(|p| p.encoder);
+        assert_eq!(name().as_deref(), Some("FMLE/3.0 (compatible; FMSc/1.0)"));
+        stream.set_encoder("obs-output module".to_owned());
+        assert_eq!(name().as_deref(), Some("obs-output module"));
     }
 
     #[test]
