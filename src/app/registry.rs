@@ -32,7 +32,7 @@ pub(super) const MAX_STREAMS: usize = 256;
 pub(super) enum ClaimError {
     /// Another publisher holds it.
     #[error(
-        "\"{name}\" is already being published from {} ; stop that one first or use another stream key",
+        "\"{name}\" is already being published from {}; stop that one first or use another stream key",
         present.address
     )]
     Taken {
