@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::app::gate;
 use crate::app::registry::Registry;
-use crate::app::{banner, demo, pipelines, shutdown};
+use crate::app::{banner, demo, examine, shutdown};
 use crate::config::Config;
 use crate::ingest::rtmp;
 use crate::serve;
@@ -57,14 +57,14 @@ impl Context {
     }
 }
 
-/// Runs the server until a signal ends it.
+/// Runs the server, with `template` for its ladder, until a signal ends it.
 ///
 /// # Errors
 /// If it cannot start: a port, a folder or a ladder that cannot be used.
-pub(super) async fn run(config: Config, with_demo: bool) -> anyhow::Result<()> {
+pub(super) async fn run(config: Config, template: Template, with_demo: bool) -> anyhow::Result<()> {
     let mut asked = shutdown::watch_signals().context("signals cannot be watched")?;
     raise_file_limit();
-    let template = pipelines::load(&config.transcode.ladder)?;
+    examine::require(&template).await?;
     let store = Store::open(config.store.clone()).await?;
     let http = serve::Server::bind(config.serve.clone())?;
     let listener = listen_rtmp(config.rtmp.listen).await?;
