@@ -53,6 +53,14 @@ fn resident_kb(pid: u32) -> u64 {
     number.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
+fn wait_for(authority: &str, path: &str) {
+    let begun = Instant::now();
+    while get(authority, path).is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "no {path}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 fn get(authority: &str, path: &str) -> Option<String> {
     let mut socket = TcpStream::connect(authority).ok()?;
     write!(
@@ -134,7 +142,6 @@ fn ours(folder: &std::path::Path) -> Cost {
     }
     let (http, rtmp) = (http.expect("printed"), rtmp.expect("printed"));
     let pid = server.0.id();
-    let begun = Instant::now();
     let mut publisher = ffmpeg(&[
         "-c",
         "copy",
@@ -233,7 +240,7 @@ fn main() {
         permille % 1_000
     );
     println!(
-        "  publisher started to playable index.m3u8   {:.2?}",
+        "  publisher accepted to playable index.m3u8  {:.2?}",
         ours.playable
     );
     let [half, full] = ours.resident_kb;
