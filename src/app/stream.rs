@@ -29,6 +29,8 @@ pub(super) struct Stream {
     name: StreamName,
     catalog: RwLock<Catalog>,
     facts: Mutex<Facts>,
+    /// Held by the broadcast that is under way, to the last of its stored manifests.
+    turn: tokio::sync::Mutex<()>,
     /// Media bytes received, over all broadcasts; a counter for metrics.
     pub(super) received_bytes: AtomicU64,
     /// Repairs made to timestamps and samples; a counter for metrics.
@@ -84,6 +86,7 @@ impl Stream {
             name,
             catalog: RwLock::default(),
             facts: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             received_bytes: AtomicU64::new(0),
             repairs: AtomicU64::new(0),
             segments: AtomicU64::new(0),
@@ -122,6 +125,11 @@ impl Stream {
             facts.publisher = None;
             facts.received_bps = 0;
         }
+    }
+
+    /// Waits until the broadcast before this one has been stored to its end. Hold it to the end of yours.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// Whether nobody publishes it.
