@@ -67,7 +67,7 @@ pub mod package {
                 part_ms: NonZeroU32::MIN.saturating_add(332),
                 window_segments: 10,
                 kept_segments: 15,
-                low_latency: false,
+                low_latency: true,
             }
         }
     }
