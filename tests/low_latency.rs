@@ -166,6 +166,8 @@ struct Broadcast {
     next: Vec<u64>,
     published: Arc<Published>,
     segment_ms: u64,
+    /// How far it has come.
+    ms: u64,
 }
 
 impl Broadcast {
@@ -180,12 +182,20 @@ impl Broadcast {
             renditions,
             published: Arc::default(),
             segment_ms,
+            ms: 0,
         }
     }
 
     /// Pushes everything that begins before `ms` milliseconds of the broadcast.
     fn run_to(&mut self, ms: u64) {
-        let end = FIRST * self.segment_ms + ms;
+        while self.ms < ms {
+            self.ms = ms.min(self.ms + 50);
+            self.push_all();
+        }
+    }
+
+    fn push_all(&mut self) {
+        let end = FIRST * self.segment_ms + self.ms;
         for index in 0..self.renditions.len() {
             let (length, scale) = [(3_000, 90_000), (1_024, 48_000)][index];
             while self.next[index] * length * 1_000 < end * scale {
@@ -567,19 +577,19 @@ async fn hinted_part_blocks_and_comes_whole_and_others_are_not_there() {
 #[tokio::test]
 async fn hint_that_the_end_breaks_is_not_found_and_waiting_playlists_say_the_end() {
     let (mut broadcast, server) = running();
-    broadcast.run_to(20_999);
-    let (segment, part) = broadcast.published.edge(SOUND);
-    let hinted = format!("{SOUND}/{segment}.{}.m4s", part + 1);
-    let playlist = format!("{VIDEO}/index.m3u8?_HLS_msn={}", FIRST + 10);
+    broadcast.run_to(22_000);
+    let next = FIRST + 11;
+    let hinted = format!("{VIDEO}/{next}.0.m4s");
+    let hinted = server.ask_and_wait(&hinted).await;
+    let playlist = format!("{VIDEO}/index.m3u8?_HLS_msn={next}");
     let playlist = server.ask_and_wait(&playlist).await;
-    assert_eq!(server.get(&hinted).await.status, 404);
     broadcast.end();
+    assert_eq!(hinted.await.expect("answered").status, 404);
     let text = playlist.await.expect("answered").text();
     assert!(text.ends_with("#EXT-X-ENDLIST\n"), "{text}");
-    let ignored = server
-        .get(&format!("{VIDEO}/index.m3u8?_HLS_msn=999999999999"))
-        .await;
-    assert_eq!(ignored.text(), text);
+    assert!(!text.contains("PRELOAD-HINT"), "{text}");
+    let far = format!("{VIDEO}/index.m3u8?_HLS_msn=999999999999&_HLS_skip=YES");
+    assert_eq!(server.get(&far).await.text(), text);
 }
 
 #[tokio::test]

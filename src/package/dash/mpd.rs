@@ -206,7 +206,7 @@ impl Mpd<'_> {
         writeln!(
             out,
             "  <ServiceDescription id=\"0\">\n    \
-             <Latency referenceId=\"0\" min=\"{}\" target=\"{target}\" max=\"{}\"/>\n    \
+             <Latency referenceId=\"1\" min=\"{}\" target=\"{target}\" max=\"{}\"/>\n    \
              <PlaybackRate min=\"{}\" max=\"{}\"/>\n  </ServiceDescription>",
             target / 2,
             target * 3,
@@ -222,11 +222,11 @@ impl Mpd<'_> {
     }
 
     /// Where in a set the wall clock is tied to its media, and how far apart its parts are.
-    fn write_references(&self, out: &mut String) -> fmt::Result {
+    fn write_references(&self, out: &mut String, id: usize) -> fmt::Result {
         let at = WallTime::from_micros(self.first_ms().saturating_mul(1_000));
         writeln!(
             out,
-            "      <ProducerReferenceTime id=\"0\" inband=\"true\" type=\"encoder\" \
+            "      <ProducerReferenceTime id=\"{id}\" inband=\"true\" type=\"encoder\" \
              wallClockTime=\"{}\" presentationTime=\"{}\">\n        \
              <UTCTiming schemeIdUri=\"{UTC_SCHEME}\" value=\"{UTC_ADDRESS}\"/>\n      \
              </ProducerReferenceTime>\n      \
@@ -299,7 +299,7 @@ impl Mpd<'_> {
             )?;
         }
         if self.low_latency {
-            self.write_references(out)?;
+            self.write_references(out, id)?;
         }
         out.write_str("      <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"main\"/>\n")?;
         self.write_template(out)?;
