@@ -105,6 +105,15 @@ impl Registry {
         }
     }
 
+    /// How many streams have a publisher.
+    pub(super) fn published(&self) -> usize {
+        let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
+        streams
+            .values()
+            .filter(|stream| !stream.is_vacant())
+            .count()
+    }
+
     fn get(&self, name: &StreamName) -> Option<Arc<Stream>> {
         self.streams
             .read()

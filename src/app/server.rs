@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -37,12 +38,23 @@ pub(super) struct Context {
     pub(super) config: Config,
     /// The ladder that broadcasts are planned from.
     pub(super) template: Template,
-    /// What a ladder may use.
-    pub(super) machine: Machine,
+    /// Processors of this machine.
+    pub(super) cores: u32,
     /// All streams.
     pub(super) registry: Arc<Registry>,
     /// Where everything is kept.
     pub(super) store: Store,
+}
+
+impl Context {
+    /// What the ladder of one more broadcast may use: the machine is shared evenly among those that
+    /// are published now, this one included.
+    pub(super) fn machine_share(&self) -> Machine {
+        let published = u32::try_from(self.registry.published()).unwrap_or(u32::MAX);
+        Machine {
+            cores: (self.cores / published.max(1)).max(1),
+        }
+    }
 }
 
 /// Runs the server, with `template` for its ladder, until a signal ends it.
@@ -51,6 +63,7 @@ pub(super) struct Context {
 /// If it cannot start: a port, a folder or a ladder that cannot be used.
 pub(super) async fn run(config: Config, template: Template, with_demo: bool) -> anyhow::Result<()> {
     let mut asked = shutdown::watch_signals().context("signals cannot be watched")?;
+    raise_file_limit();
     examine::require(&template).await?;
     let store = Store::open(config.store.clone()).await?;
     let http = serve::Server::bind(config.serve.clone())?;
@@ -58,11 +71,10 @@ pub(super) async fn run(config: Config, template: Template, with_demo: bool) -> 
     let rtmp_at = listener.local_addr().context("rtmp.listen")?;
     let http_at = http.local_addr();
     let registry = Arc::new(Registry::new(store.clone(), rtmp_at.port(), http.metrics()));
-    let machine = Machine { cores: cores() };
     let context = Arc::new(Context {
         config,
         template,
-        machine,
+        cores: cores(),
         registry,
         store,
     });
@@ -106,6 +118,19 @@ async fn listen_rtmp(address: SocketAddr) -> anyhow::Result<TcpListener> {
             "cannot listen for RTMP on {address}: {error} (setting: rtmp.listen, --rtmp)"
         )
     })
+}
+
+/// Allows this process as many open files as it may have: every viewer is one, and the usual soft limit of
+/// 1024 is there for programs that still call `select`.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, allowed = ?limit.current, "the limit on open files stays as it is");
+    }
 }
 
 /// Processors that this process may use.
