@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::app::clock::wall_now;
+use crate::app::context::Context;
 use crate::app::publication::{self, Publication};
-use crate::app::server::Context;
 use crate::app::status::TrackStatus;
 use crate::app::stream::Stream;
 use crate::demux::{self, flv};

@@ -15,6 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use crate::app::context::Context;
 use crate::app::gate;
 use crate::app::registry::Registry;
 use crate::app::{banner, demo, examine, shutdown};
@@ -22,7 +23,6 @@ use crate::config::Config;
 use crate::ingest::rtmp;
 use crate::serve;
 use crate::store::Store;
-use crate::transcode::ladder::Machine;
 use crate::transcode::template::Template;
 
 /// How long finishing the open segments and storing them may take before the process ends anyway.
@@ -30,32 +30,6 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 
 /// Requests to publish that may wait for the gate: it answers each without waiting for anything.
 const PUBLISH_REQUESTS: usize = 32;
-
-/// What all broadcasts share.
-#[derive(Debug)]
-pub(super) struct Context {
-    /// Every setting.
-    pub(super) config: Config,
-    /// The ladder that broadcasts are planned from.
-    pub(super) template: Template,
-    /// Processors of this machine.
-    pub(super) cores: u32,
-    /// All streams.
-    pub(super) registry: Arc<Registry>,
-    /// Where everything is kept.
-    pub(super) store: Store,
-}
-
-impl Context {
-    /// What the ladder of one more broadcast may use: the machine is shared evenly among those that
-    /// are published now, this one included.
-    pub(super) fn machine_share(&self) -> Machine {
-        let published = u32::try_from(self.registry.published()).unwrap_or(u32::MAX);
-        Machine {
-            cores: (self.cores / published.max(1)).max(1),
-        }
-    }
-}
 
 /// Runs the server, with `template` for its ladder, until a signal ends it.
 ///
