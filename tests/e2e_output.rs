@@ -39,7 +39,7 @@ fn small_ladder_is_what_others_understand() {
     let config = folder.path().join("config.toml");
     std::fs::write(
         &config,
-        "[package]\nwindow_segments = 6\nkept_segments = 7\n",
+        "[package]\nwindow_segments = 7\nkept_segments = 8\n",
     )
     .unwrap();
     let config = config.display().to_string();
@@ -53,7 +53,7 @@ fn small_ladder_is_what_others_understand() {
         server.wait_for("/live/film/v180/index.m3u8", Duration::from_secs(20));
         let first = listed(&server, "v180")[0];
         eventually("a full window", Duration::from_secs(30), || {
-            (listed(&server, "v180").len() >= 6).then_some(())
+            (listed(&server, "v180").len() >= 7).then_some(())
         });
         check_all(&[
             ("ffmpeg decodes HLS", &|| {
