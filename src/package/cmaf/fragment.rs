@@ -181,7 +181,7 @@ mod tests {
         #[test]
         fn what_is_written_parses_to_the_same_samples(samples in samples(), first in any::<bool>()) {
             let payload = write_fragment(Fragment {
-                sequence_number: 7, starts_segment: first, samples: &samples,
+                sequence_number: 7, starts_segment: first, samples: &samples, produced: None,
             }).expect("writable");
             let bytes = payload.to_bytes();
             let mut rest = &bytes[..];
