@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::app::cli::{Cli, Command, ConfigCommand, PublishArgs, ServerArgs};
-use crate::app::{examine, server, shutdown, telemetry};
+use crate::app::cli::{Cli, Command, ConfigCommand, InspectArgs, PublishArgs, ServerArgs};
+use crate::app::{examine, inspection, server, shutdown, telemetry};
 use crate::config::{self, Config, Options};
+use crate::inspect::follow::{self, Target};
 use crate::publish::{Job, Progress, publish};
 
 /// The work was tried and failed.
@@ -33,6 +34,7 @@ pub fn run(cli: Cli) -> ExitCode {
             block_on(server::run(config, args.demo))
         }),
         Command::Publish(args) => finish(publish_file(args)),
+        Command::Inspect(args) => inspect(args),
         Command::Doctor(args) => with_config(&args, |config| block_on(examine::run(&config))),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
         Command::Config(ConfigCommand::Show(args)) => {
@@ -98,6 +100,22 @@ fn publish_file(args: PublishArgs) -> anyhow::Result<()> {
             sent.bytes
         ))
     })
+}
+
+fn inspect(args: InspectArgs) -> ExitCode {
+    match Target::parse(&args.target) {
+        Ok(target) => {
+            let length = args.length;
+            finish(block_on(inspection::run(
+                follow::Job { target, length },
+                args.json,
+            )))
+        }
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(WRONG)
+        }
+    }
 }
 
 /// A bar that fills once, or one that only counts for a film that never ends.
