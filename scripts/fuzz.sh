@@ -12,5 +12,10 @@ cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked </dev/
 
 for target in $(cargo +nightly fuzz list); do
     echo "fuzz: $target for $seconds s"
-    cargo +nightly fuzz run "$target" -- -max_total_time="$seconds" -rss_limit_mb=2048 </dev/null
+    # What is found goes to the first folder, which git ignores; the seeds are only read.
+    folders=("fuzz/corpus/$target")
+    if [ -d "fuzz/seeds/$target" ]; then folders+=("fuzz/seeds/$target"); fi
+    mkdir -p "${folders[0]}"
+    cargo +nightly fuzz run "$target" "${folders[@]}" -- \
+        -max_total_time="$seconds" -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 </dev/null
 done

@@ -4,8 +4,6 @@
 
 mod transcode;
 
-use std::num::NonZeroU32;
-
 use headwater::codec::h264;
 use headwater::media::CodecConfig;
 use headwater::time::Timescale;
@@ -13,7 +11,7 @@ use headwater::transcode::template::Template;
 
 use crate::transcode::media::{self, Clip};
 use crate::transcode::oracle;
-use crate::transcode::run::{self, Made, SEGMENT_MS};
+use crate::transcode::run::{self, Made};
 
 /// A ladder of two small rungs encoded as the shipped file `name` does.
 fn small(name: &str) -> Template {
@@ -303,9 +301,4 @@ fn a_ladder_for_absent_hardware_names_what_is_missing() {
     }
     let probe = run::probe(&Template::named("auto").expect("shipped").elements());
     assert!(probe.missing.is_empty(), "{:?}", probe.missing);
-}
-
-#[test]
-fn a_segment_is_a_whole_number_of_milliseconds() {
-    assert_eq!(run::grid().segment_ms(), NonZeroU32::get(SEGMENT_MS));
 }

@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::app::clock::wall_now;
+use crate::app::context::Context;
 use crate::app::publication::{self, Publication};
-use crate::app::server::Context;
 use crate::app::status::TrackStatus;
 use crate::app::stream::Stream;
 use crate::demux::{self, flv};
@@ -111,7 +111,9 @@ impl Broadcast {
             stream: Arc::clone(&stream),
             conn,
         };
-        match carry(&context, &stream, media).await {
+        // Who comes back at once waits for the end of what came before to be stored.
+        let turn = stream.turn().await;
+        match carry(&context, &stream, media, claim).await {
             Ok(end) => tracing::info!(stream = %stream.name(), reason = ?end, "broadcast ended"),
             Err(error) => {
                 tracing::warn!(stream = %stream.name(), %error, "broadcast closed");
@@ -119,7 +121,7 @@ impl Broadcast {
                 let _ = close.send(error.refusal());
             }
         }
-        drop(claim);
+        drop(turn);
         let registry = Arc::clone(&context.registry);
         tokio::spawn(async move {
             tokio::time::sleep(LINGER).await;
@@ -133,12 +135,13 @@ async fn carry(
     context: &Arc<Context>,
     stream: &Arc<Stream>,
     mut media: mpsc::Receiver<Message>,
+    claim: Claim,
 ) -> Result<EndReason, Error> {
     let grid = Grid::new(context.config.package.segment_ms);
     let options = transcode::Options {
         stream: stream.name().clone(),
         template: context.template.clone(),
-        machine: context.machine,
+        machine: context.machine_share(),
         grid,
         first: earliest_segment(context, stream).await,
         program: own_program().map_err(Error::Program)?,
@@ -152,7 +155,8 @@ async fn carry(
         fed = intake.run(&mut media) => fed,
         published = &mut publishing => return Err(early_end(published)),
     };
-    drop(intake);
+    // The name is free for the next publisher, and the transcoder drains.
+    drop((claim, intake));
     // A failure downstream is the cause of one upstream, so it is the one to tell.
     finished(publishing).await?;
     fed
@@ -234,11 +238,16 @@ impl<'a> Intake<'a> {
                     self.count(data.len());
                     flv::Message::Audio { timestamp_ms, data }
                 }
-                Message::Metadata(metadata) => flv::Message::Metadata {
-                    frame_rate_millihertz: metadata.frame_rate_millihertz,
-                    width: metadata.width,
-                    height: metadata.height,
-                },
+                Message::Metadata(metadata) => {
+                    if let Some(encoder) = metadata.encoder {
+                        self.stream.set_encoder(encoder);
+                    }
+                    flv::Message::Metadata {
+                        frame_rate_millihertz: metadata.frame_rate_millihertz,
+                        width: metadata.width,
+                        height: metadata.height,
+                    }
+                }
             };
             self.demuxer.push(message, wall_now())?;
             while let Some(output) = self.demuxer.poll_output() {

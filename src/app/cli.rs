@@ -92,7 +92,7 @@ pub struct ServeArgs {
 pub struct PublishArgs {
     /// The film: MP4 with H.264 video and AAC sound.
     pub file: PathBuf,
-    /// Where to, with the stream key at the end: rtmp://HOST[:PORT]/live/KEY
+    /// Where to, with the stream key at the end: rtmp://HOST/live/KEY
     pub url: String,
     /// Start again at the end, until stopped.
     #[arg(long = "loop")]

@@ -15,10 +15,11 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::app::cli::{Cli, Command, ConfigCommand, InspectArgs, PublishArgs, ServerArgs};
-use crate::app::{examine, inspection, server, shutdown, telemetry};
+use crate::app::{examine, inspection, pipelines, server, shutdown, telemetry};
 use crate::config::{self, Config, Options};
 use crate::inspect::follow::{self, Target};
 use crate::publish::{Job, Progress, publish};
+use crate::transcode::template::Template;
 
 /// The work was tried and failed.
 const FAILED: u8 = 1;
@@ -30,27 +31,41 @@ const WRONG: u8 = 2;
 pub fn run(cli: Cli) -> ExitCode {
     match cli.command {
         Command::Serve(args) => with_config(&args.server, |config| {
-            telemetry::init_logs(&config.log)?;
-            block_on(server::run(config, args.demo))
+            with_ladder(config, |config, ladder| {
+                telemetry::init_logs(&config.log)?;
+                block_on(server::run(config, ladder, args.demo))
+            })
         }),
         Command::Publish(args) => finish(publish_file(args)),
         Command::Inspect(args) => inspect(args),
-        Command::Doctor(args) => with_config(&args, |config| block_on(examine::run(&config))),
+        Command::Doctor(args) => with_config(&args, |config| {
+            with_ladder(config, |config, ladder| {
+                block_on(examine::run(&config, ladder))
+            })
+        }),
         Command::Config(ConfigCommand::Check { file }) => check(&file),
         Command::Config(ConfigCommand::Show(args)) => {
-            with_config(&args, |config| print(&config.to_toml()))
+            with_config(&args, |config| finish(print(&config.to_toml())))
         }
         Command::Worker(_) => worker(),
     }
 }
 
-fn with_config(args: &ServerArgs, work: impl FnOnce(Config) -> anyhow::Result<()>) -> ExitCode {
+fn with_config(args: &ServerArgs, work: impl FnOnce(Config) -> ExitCode) -> ExitCode {
     match load(args) {
-        Ok(config) => finish(work(config)),
-        Err(problems) => {
-            complain(&problems.to_string());
-            ExitCode::from(WRONG)
-        }
+        Ok(config) => work(config),
+        Err(problems) => wrong(&problems.to_string()),
+    }
+}
+
+/// A ladder with mistakes is a wrong configuration, wherever the mistakes stand.
+fn with_ladder(
+    config: Config,
+    work: impl FnOnce(Config, Template) -> anyhow::Result<()>,
+) -> ExitCode {
+    match pipelines::load(&config.transcode.ladder) {
+        Ok(ladder) => finish(work(config, ladder)),
+        Err(problems) => wrong(&in_words(&problems)),
     }
 }
 
@@ -71,11 +86,10 @@ fn load(args: &ServerArgs) -> Result<Config, config::Error> {
 
 fn check(file: &Path) -> ExitCode {
     match Config::load(Some(file), &|_| None, &Options::default()) {
-        Ok(_) => finish(print(&format!("{}: no problem found\n", file.display()))),
-        Err(problems) => {
-            complain(&problems.to_string());
-            ExitCode::from(WRONG)
-        }
+        Ok(config) => with_ladder(config, |_, _| {
+            print(&format!("{}: no problem found\n", file.display()))
+        }),
+        Err(problems) => wrong(&problems.to_string()),
     }
 }
 
@@ -175,10 +189,28 @@ fn finish(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("{error:#}"));
+            complain(&in_words(&error));
             ExitCode::from(FAILED)
         }
     }
+}
+
+fn wrong(text: &str) -> ExitCode {
+    complain(text);
+    ExitCode::from(WRONG)
+}
+
+/// The error and what caused it; a cause that is already part of the sentence is not said again.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
@@ -193,4 +225,24 @@ fn complain(text: &str) {
         "error"
     };
     let _ = writeln!(std::io::stderr(), "{mark}: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot connect: {source}")]
+    struct Connect {
+        source: std::io::Error,
+    }
+
+    #[test]
+    fn cause_is_said_once() {
+        let source = std::io::Error::other("refused");
+        let error = anyhow::Error::from(Connect { source });
+        assert_eq!(in_words(&error), "cannot connect: refused");
+        let error = error.context("publishing");
+        assert_eq!(in_words(&error), "publishing: cannot connect: refused");
+    }
 }

@@ -1,6 +1,6 @@
-//! The `doctor` command: asks this machine everything a broadcast will need.
+//! The `doctor` command, and what `serve` asks of it: whether this machine has what a broadcast needs.
 //!
-//! Enters: a checked configuration
+//! Enters: a checked configuration and its ladder
 //! Leaves: a table on standard output; an error if a broadcast would not run
 //! Never:  loads GStreamer: a child process answers for it
 //! Time:   none
@@ -8,19 +8,42 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
+use anyhow::Context as _;
+
 use crate::app::doctor::{self, Check, Facts, Needs, Status};
-use crate::app::pipelines;
 use crate::config::Config;
 use crate::store::Store;
 use crate::transcode::supervisor::probe;
 use crate::transcode::template::{SHIPPED, Template};
 
-/// Examines this machine for `config` and prints what was found.
+/// Refuses a ladder that this machine lacks an element for.
+///
+/// # Errors
+/// The missing elements by name, and what brings them.
+pub(super) async fn require(ladder: &Template) -> anyhow::Result<()> {
+    let needs = [needs(ladder.clone())];
+    let found = probe(&std::env::current_exe()?, &needs[0].elements).await;
+    let found = found.context("GStreamer could not be asked what it has")?;
+    let has = |element: &str| !found.missing.iter().any(|missing| missing == element);
+    for check in doctor::check_ladders(&needs, &ladder.name, &has) {
+        if check.status == Status::Fail {
+            anyhow::bail!(
+                "{} cannot run on this machine: {} ({}, or choose another with transcode.ladder, --ladder)",
+                check.what,
+                check.detail,
+                check.fix
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Examines this machine for `config` and the ladder it names, and prints what was found.
 ///
 /// # Errors
 /// If something was found that keeps a broadcast from running.
-pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
-    let mut checks = gstreamer(config).await?;
+pub(super) async fn run(config: &Config, ladder: Template) -> anyhow::Result<()> {
+    let mut checks = gstreamer(ladder).await?;
     checks.push(doctor::check_port(
         "RTMP port",
         "rtmp.listen",
@@ -46,8 +69,7 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<()> {
 }
 
 /// GStreamer itself, and what each ladder needs of it.
-async fn gstreamer(config: &Config) -> anyhow::Result<Vec<Check>> {
-    let chosen = pipelines::load(&config.transcode.ladder)?;
+async fn gstreamer(chosen: Template) -> anyhow::Result<Vec<Check>> {
     let mut ladders = SHIPPED
         .iter()
         .map(|(name, _)| Ok(needs(Template::named(name)?)))

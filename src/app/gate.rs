@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::app::broadcast::Broadcast;
 use crate::app::clock::wall_now;
-use crate::app::server::Context;
+use crate::app::context::Context;
 use crate::app::stream::Publisher;
 use crate::id::StreamName;
 use crate::ingest::rtmp::{Decision, MEDIA_CHANNEL_MESSAGES, PublishRequest, Refusal, RefusalCode};

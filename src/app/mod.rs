@@ -16,6 +16,7 @@ mod broadcast;
 pub mod cli;
 pub mod clock;
 mod commands;
+mod context;
 mod demo;
 pub mod doctor;
 mod examine;

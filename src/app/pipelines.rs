@@ -16,7 +16,7 @@ use crate::transcode::template::Template;
 /// Every mistake in it, with its place.
 pub(super) fn load(ladder: &str) -> anyhow::Result<Template> {
     if !Template::is_path(ladder) {
-        return Ok(Template::named(ladder)?);
+        return Template::named(ladder).context("transcode.ladder");
     }
     let text = std::fs::read_to_string(ladder)
         .with_context(|| format!("transcode.ladder: cannot read {ladder}"))?;

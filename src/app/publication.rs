@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::app::server::Context;
+use crate::app::context::Context;
 use crate::app::status::RenditionStatus;
 use crate::app::stream::Stream;
 use crate::id::{PartIndex, PeriodId, RenditionName, SegmentNumber};

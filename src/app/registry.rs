@@ -32,7 +32,7 @@ pub(super) const MAX_STREAMS: usize = 256;
 pub(super) enum ClaimError {
     /// Another publisher holds it.
     #[error(
-        "\"{name}\" is already being published from {} ; stop that one first or use another stream key",
+        "\"{name}\" is already being published from {}; stop that one first or use another stream key",
         present.address
     )]
     Taken {
@@ -103,6 +103,15 @@ impl Registry {
         if streams.get(name).is_some_and(|stream| stream.is_vacant()) {
             streams.remove(name);
         }
+    }
+
+    /// How many streams have a publisher.
+    pub(super) fn published(&self) -> usize {
+        let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
+        streams
+            .values()
+            .filter(|stream| !stream.is_vacant())
+            .count()
     }
 
     fn get(&self, name: &StreamName) -> Option<Arc<Stream>> {

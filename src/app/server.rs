@@ -11,17 +11,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use crate::app::context::Context;
 use crate::app::gate;
 use crate::app::registry::Registry;
-use crate::app::{banner, demo, pipelines, shutdown};
+use crate::app::{banner, demo, examine, shutdown};
 use crate::config::Config;
 use crate::ingest::rtmp;
 use crate::serve;
 use crate::store::Store;
-use crate::transcode::ladder::Machine;
 use crate::transcode::template::Template;
 
 /// How long finishing the open segments and storing them may take before the process ends anyway.
@@ -30,39 +31,24 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 /// Requests to publish that may wait for the gate: it answers each without waiting for anything.
 const PUBLISH_REQUESTS: usize = 32;
 
-/// What all broadcasts share.
-#[derive(Debug)]
-pub(super) struct Context {
-    /// Every setting.
-    pub(super) config: Config,
-    /// The ladder that broadcasts are planned from.
-    pub(super) template: Template,
-    /// What a ladder may use.
-    pub(super) machine: Machine,
-    /// All streams.
-    pub(super) registry: Arc<Registry>,
-    /// Where everything is kept.
-    pub(super) store: Store,
-}
-
-/// Runs the server until a signal ends it.
+/// Runs the server, with `template` for its ladder, until a signal ends it.
 ///
 /// # Errors
 /// If it cannot start: a port, a folder or a ladder that cannot be used.
-pub(super) async fn run(config: Config, with_demo: bool) -> anyhow::Result<()> {
+pub(super) async fn run(config: Config, template: Template, with_demo: bool) -> anyhow::Result<()> {
     let mut asked = shutdown::watch_signals().context("signals cannot be watched")?;
-    let template = pipelines::load(&config.transcode.ladder)?;
+    raise_file_limit();
+    examine::require(&template).await?;
     let store = Store::open(config.store.clone()).await?;
     let http = serve::Server::bind(config.serve.clone())?;
     let listener = listen_rtmp(config.rtmp.listen).await?;
     let rtmp_at = listener.local_addr().context("rtmp.listen")?;
     let http_at = http.local_addr();
     let registry = Arc::new(Registry::new(store.clone(), rtmp_at.port(), http.metrics()));
-    let machine = Machine { cores: cores() };
     let context = Arc::new(Context {
         config,
         template,
-        machine,
+        cores: cores(),
         registry,
         store,
     });
@@ -106,6 +92,19 @@ async fn listen_rtmp(address: SocketAddr) -> anyhow::Result<TcpListener> {
             "cannot listen for RTMP on {address}: {error} (setting: rtmp.listen, --rtmp)"
         )
     })
+}
+
+/// Allows this process as many open files as it may have: every viewer is one, and the usual soft limit of
+/// 1024 is there for programs that still call `select`.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, allowed = ?limit.current, "the limit on open files stays as it is");
+    }
 }
 
 /// Processors that this process may use.

@@ -29,6 +29,8 @@ pub(super) struct Stream {
     name: StreamName,
     catalog: RwLock<Catalog>,
     facts: Mutex<Facts>,
+    /// Held by the broadcast that is under way, to the last of its stored manifests.
+    turn: tokio::sync::Mutex<()>,
     /// Media bytes received, over all broadcasts; a counter for metrics.
     pub(super) received_bytes: AtomicU64,
     /// Repairs made to timestamps and samples; a counter for metrics.
@@ -84,6 +86,7 @@ impl Stream {
             name,
             catalog: RwLock::default(),
             facts: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
             received_bytes: AtomicU64::new(0),
             repairs: AtomicU64::new(0),
             segments: AtomicU64::new(0),
@@ -124,10 +127,23 @@ impl Stream {
         }
     }
 
+    /// Waits until the broadcast before this one has been stored to its end. Hold it to the end of yours.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
     /// Whether nobody publishes it.
     #[must_use]
     pub(super) fn is_vacant(&self) -> bool {
         self.facts().publisher.is_none()
+    }
+
+    /// Says how the publisher's encoder calls itself in its metadata. That goes before what it said when it
+    /// connected, where OBS and others give the name of an old Adobe product.
+    pub(super) fn set_encoder(&self, encoder: String) {
+        if let Some(publisher) = &mut self.facts().publisher {
+            publisher.encoder = Some(encoder);
+        }
     }
 
     /// Says what a track of the source turned out to be.
@@ -331,6 +347,21 @@ mod tests {
         assert!(!stream.is_vacant());
         stream.release(ConnId::new(1));
         assert!(stream.claim(publisher(2)).is_ok());
+    }
+
+    #[test]
+    fn metadata_names_the_encoder_better_than_the_connection() {
+        let stream = stream();
+        stream.set_encoder("nobody publishes".to_owned());
+        let connected = Publisher {
+            encoder: Some("FMLE/3.0 (compatible; FMSc/1.0)".to_owned()),
+            ..publisher(1)
+        };
+        stream.claim(connected).expect("vacant");
+        let name = || stream.status().publisher.and_then(|p| p.encoder);
+        assert_eq!(name().as_deref(), Some("FMLE/3.0 (compatible; FMSc/1.0)"));
+        stream.set_encoder("obs-output module".to_owned());
+        assert_eq!(name().as_deref(), Some("obs-output module"));
     }
 
     #[test]

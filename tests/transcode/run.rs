@@ -15,7 +15,7 @@ use headwater::transcode::{Options, Output, Outputs, Transcoder};
 
 use super::media::{Clip, Item};
 
-pub(crate) const SEGMENT_MS: NonZeroU32 = NonZeroU32::new(2_000).expect("not zero");
+const SEGMENT_MS: NonZeroU32 = NonZeroU32::new(2_000).expect("not zero");
 const TIME_LIMIT: Duration = Duration::from_secs(90);
 
 /// Everything that came out of a run.
@@ -50,10 +50,6 @@ pub(crate) struct TestGrid(Grid);
 impl TestGrid {
     pub(crate) fn segment_at(&self, time: MediaTime) -> SegmentNumber {
         self.0.segment_at(time)
-    }
-
-    pub(crate) fn segment_ms(&self) -> u32 {
-        self.0.segment_ms()
     }
 
     pub(crate) fn start_of(&self, number: impl Into<SegmentNumber>, scale: Timescale) -> Ticks {

@@ -57,6 +57,7 @@ impl Metadata {
             encoder: object
                 .property("encoder")
                 .and_then(Value::as_text)
+                .filter(|name| !name.is_empty())
                 .map(clip),
             video_codec: codec(object.property("videocodecid")),
             audio_codec: codec(object.property("audiocodecid")),

@@ -31,6 +31,8 @@ const EXIT_LIMIT: Duration = Duration::from_secs(5);
 const PROBE_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes taken from the socket at once.
 const READ_BYTES: usize = 256 * 1024;
+/// Room below which a read would be too small to be worth a call of the system.
+const MIN_SPARE_BYTES: usize = 8 * 1024;
 /// The longest line of a worker's stderr that is kept, in characters.
 const MAX_LINE_CHARS: usize = 500;
 
@@ -128,7 +130,11 @@ impl Worker {
                 };
                 outputs.send(output).await.map_err(|_| Error::Stopped)?;
             }
-            buffer.reserve(READ_BYTES);
+            // Only when nearly full: what has been cut from the buffer keeps all of it alive, so a fresh
+            // one for every read would hold a whole buffer for every sample in the window.
+            if buffer.capacity() - buffer.len() < MIN_SPARE_BYTES {
+                buffer.reserve(READ_BYTES);
+            }
             match self.reader.read_buf(&mut buffer).await {
                 Ok(0) | Err(_) => break,
                 Ok(_) => {}

@@ -3,7 +3,7 @@
 //! Enters: names of elements
 //! Leaves: one line of JSON on stdout: `{"gstreamer":"1.22.0","missing":["nvh264enc"]}`
 //! Never:  creates an element
-//! Spec:   [`Probe`](crate::transcode::supervisor::Probe)
+//! Spec:   [`Probe`]
 
 use std::io::Write;
 

@@ -12,7 +12,13 @@
     clippy::float_arithmetic
 )]
 
+mod header;
+mod input;
+
 use bytes::{Bytes, BytesMut};
+
+use header::{EXTENDED, Header};
+use input::Replay;
 
 /// Chunk streams one peer may open. Publishers use at most eight; each costs us a partial message.
 pub const MAX_CHUNK_STREAMS: usize = 32;
@@ -23,10 +29,6 @@ pub const MAX_PARTIAL_MESSAGES: usize = 2;
 
 /// Payload bytes per chunk before the peer says otherwise.
 const DEFAULT_CHUNK_BYTES: u32 = 128;
-/// The value of the 24-bit timestamp field that announces the 32-bit one.
-const EXTENDED: u32 = 0x00FF_FFFF;
-/// Basic header 3, message header 11, extended timestamp 4.
-const MAX_HEADER_BYTES: usize = 18;
 /// What a message buffer begins with; from there it grows with what has arrived.
 const FIRST_RESERVE_BYTES: usize = 4_096;
 
@@ -477,175 +479,6 @@ impl ChunkStream {
             self.data.reserve(target - self.data.len());
         }
         self.data.extend_from_slice(piece);
-    }
-}
-
-/// A chunk header as it comes in, byte by byte.
-#[derive(Debug)]
-struct Header {
-    bytes: [u8; MAX_HEADER_BYTES],
-    len: usize,
-    extended: [u8; 4],
-    extended_len: usize,
-}
-
-impl Header {
-    const fn new() -> Self {
-        Self {
-            bytes: [0; MAX_HEADER_BYTES],
-            len: 0,
-            extended: [0; 4],
-            extended_len: 0,
-        }
-    }
-
-    const fn push(&mut self, byte: u8) {
-        self.bytes[self.len] = byte;
-        self.len += 1;
-    }
-
-    /// Whether bytes are missing, the extended timestamp aside.
-    const fn missing(&self) -> bool {
-        self.len == 0 || self.len < self.basic_len() + self.message_len()
-    }
-
-    const fn basic_len(&self) -> usize {
-        match self.bytes[0] & 0x3F {
-            0 => 2,
-            1 => 3,
-            _ => 1,
-        }
-    }
-
-    const fn format(&self) -> u8 {
-        self.bytes[0] >> 6
-    }
-
-    const fn message_len(&self) -> usize {
-        match self.format() {
-            0 => 11,
-            1 => 7,
-            2 => 3,
-            _ => 0,
-        }
-    }
-
-    /// Type of chunk and chunk stream.
-    fn basic(&self) -> (u8, u32) {
-        let csid = match self.bytes[0] & 0x3F {
-            0 => 64 + u32::from(self.bytes[1]),
-            1 => 64 + u32::from(self.bytes[1]) + 256 * u32::from(self.bytes[2]),
-            id => u32::from(id),
-        };
-        (self.format(), csid)
-    }
-
-    fn byte(&self, at: usize) -> u32 {
-        u32::from(self.bytes[self.basic_len() + at])
-    }
-
-    /// The 24-bit timestamp field. Types 0 to 2 only.
-    fn field(&self) -> u32 {
-        self.byte(0) << 16 | self.byte(1) << 8 | self.byte(2)
-    }
-
-    /// The timestamp field, or the extended one in its place.
-    fn timestamp_field(&self) -> u32 {
-        match self.field() {
-            EXTENDED => u32::from_be_bytes(self.extended),
-            field => field,
-        }
-    }
-
-    fn length(&self) -> Option<u32> {
-        (self.format() < 2).then(|| self.byte(3) << 16 | self.byte(4) << 8 | self.byte(5))
-    }
-
-    fn type_id(&self) -> Option<u8> {
-        (self.format() < 2).then(|| self.bytes[self.basic_len() + 6])
-    }
-
-    fn stream_id(&self) -> Option<u32> {
-        (self.format() == 0)
-            .then(|| self.byte(7) | self.byte(8) << 8 | self.byte(9) << 16 | self.byte(10) << 24)
-    }
-}
-
-/// Up to three bytes that looked like an extended timestamp and were not: they come before the input.
-#[derive(Debug)]
-struct Replay {
-    bytes: [u8; 4],
-    len: usize,
-}
-
-impl Replay {
-    const fn new() -> Self {
-        Self {
-            bytes: [0; 4],
-            len: 0,
-        }
-    }
-
-    const fn peek(&self, input: &[u8]) -> Option<u8> {
-        if self.len > 0 {
-            return Some(self.bytes[0]);
-        }
-        match input {
-            [first, ..] => Some(*first),
-            [] => None,
-        }
-    }
-
-    fn next(&mut self, input: &mut &[u8]) -> Option<u8> {
-        if self.len > 0 {
-            let byte = self.bytes[0];
-            self.bytes.copy_within(1.., 0);
-            self.len -= 1;
-            return Some(byte);
-        }
-        let (first, rest) = input.split_first()?;
-        *input = rest;
-        Some(*first)
-    }
-
-    /// Puts up to three taken bytes back in front. What is already here was taken together with
-    /// them from at most four, so there is room.
-    fn put_back(&mut self, taken: &[u8]) {
-        let count = taken.len().min(self.bytes.len() - self.len);
-        self.bytes.copy_within(..self.len, count);
-        self.bytes[..count].copy_from_slice(&taken[..count]);
-        self.len += count;
-    }
-
-    /// Up to `max` bytes from the front; empty when there are none.
-    fn take<'a>(&mut self, input: &mut &'a [u8], max: usize) -> Piece<'a> {
-        if self.len > 0 {
-            let count = self.len.min(max);
-            let bytes = self.bytes;
-            self.bytes.copy_within(count.., 0);
-            self.len -= count;
-            return Piece::Replayed(bytes, count);
-        }
-        let (taken, rest) = input.split_at(max.min(input.len()));
-        *input = rest;
-        Piece::Input(taken)
-    }
-}
-
-/// Payload bytes from one of the two sources.
-enum Piece<'a> {
-    Replayed([u8; 4], usize),
-    Input(&'a [u8]),
-}
-
-impl std::ops::Deref for Piece<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Replayed(bytes, count) => &bytes[..*count],
-            Self::Input(bytes) => bytes,
-        }
     }
 }
 

@@ -12,20 +12,21 @@
     clippy::float_arithmetic
 )]
 
+mod command;
+mod error;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rml_rtmp::handshake::{Handshake, HandshakeProcessResult, PeerType};
 
-use super::amf::{self, Value};
 use super::chunk::{self, ChunkReader, kind};
-use super::metadata::clip;
 use super::reply::{Level, Status, Writer};
-use super::{APP, Config, Metadata, Refusal};
+use super::{Config, Metadata, Refusal};
 
-/// Message streams one connection may create. Publishers create one.
-const MAX_CREATED_STREAMS: u32 = 8;
+pub use error::{Error, Fault};
+
 /// Input kept while a decision is awaited. The owner stops reading meanwhile, so this is what one
 /// read may bring.
 pub const MAX_HELD_BYTES: usize = 1 << 20;
@@ -83,128 +84,6 @@ pub struct Request {
     pub query: Option<String>,
     /// `flashVer` of the connect command, clipped.
     pub encoder: Option<String>,
-}
-
-/// Why a connection cannot go on.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The handshake is not one.
-    #[error("handshake: expected version 3 and two packets of 1536 bytes, found {first_byte:#04x}")]
-    Handshake {
-        /// The first byte received.
-        first_byte: u8,
-    },
-    /// The chunk stream is broken.
-    #[error(transparent)]
-    Chunk(#[from] chunk::Error),
-    /// A command is broken.
-    #[error("message of type {type_id}: {source}")]
-    Amf {
-        /// Message type.
-        type_id: u8,
-        /// What is wrong.
-        source: amf::Error,
-    },
-    /// A command without its name or transaction number.
-    #[error("command of {found} values, expected a name, a transaction and their arguments")]
-    ShortCommand {
-        /// Values found.
-        found: usize,
-    },
-    /// A command that has no place where the session stands.
-    #[error("command {name:?} while {phase}")]
-    UnexpectedCommand {
-        /// The command, clipped.
-        name: String,
-        /// Where the session stands.
-        phase: &'static str,
-    },
-    /// Media where there is no publication.
-    #[error("media message of type {type_id} while {phase}")]
-    UnexpectedMedia {
-        /// Message type.
-        type_id: u8,
-        /// Where the session stands.
-        phase: &'static str,
-    },
-    /// Media on another message stream than the published one.
-    #[error("media on message stream {found}, expected {expected}")]
-    ForeignStream {
-        /// The message stream of the publication.
-        expected: u32,
-        /// The one found.
-        found: u32,
-    },
-    /// An aggregate whose parts do not add up, or of more than 4096 parts.
-    #[error("aggregate of {found_bytes} bytes ends inside a part or has too many")]
-    Aggregate {
-        /// Its length.
-        found_bytes: usize,
-    },
-    /// Another application than [`APP`].
-    #[error("application {found:?}, expected {APP:?}")]
-    App {
-        /// What was asked for, clipped.
-        found: String,
-    },
-    /// A player.
-    #[error("wants to play, and this server only takes publishers")]
-    Play,
-    /// More message streams than a publisher needs.
-    #[error("more than {MAX_CREATED_STREAMS} message streams created")]
-    TooManyStreams,
-    /// More input than fits while a decision is awaited.
-    #[error("{found_bytes} bytes while a decision is awaited, the limit is {MAX_HELD_BYTES}")]
-    Held {
-        /// Bytes that would be held.
-        found_bytes: usize,
-    },
-    /// Nothing came in time.
-    #[error("no {expected} within {} s", after.as_secs())]
-    TimedOut {
-        /// What was awaited.
-        expected: &'static str,
-        /// How long.
-        after: Duration,
-    },
-}
-
-/// Whose doing an [`Error`] is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Fault {
-    /// The peer broke the protocol.
-    Misbehaved,
-    /// Well-formed, and nothing that this server does.
-    Unsupported,
-    /// A limit of ours.
-    Limit,
-    /// The peer or the network was too slow.
-    Timeout,
-}
-
-impl Error {
-    /// Whose doing it is.
-    #[must_use]
-    pub const fn fault(&self) -> Fault {
-        match self {
-            Self::App { .. } | Self::Play => Fault::Unsupported,
-            Self::TimedOut { .. } => Fault::Timeout,
-            Self::TooManyStreams
-            | Self::Held { .. }
-            | Self::Chunk(
-                chunk::Error::MessageTooLong { .. }
-                | chunk::Error::TooManyChunkStreams { .. }
-                | chunk::Error::PartialsTooLarge { .. },
-            )
-            | Self::Amf {
-                source: amf::Error::TooDeep { .. } | amf::Error::TooMany { .. },
-                ..
-            } => Fault::Limit,
-            _ => Fault::Misbehaved,
-        }
-    }
 }
 
 /// A publisher's connection, after the manner of a peer: feed it, then drain [`Self::poll_output`] to
@@ -548,146 +427,6 @@ impl Session {
         Ok(())
     }
 
-    fn data(&mut self, message: &chunk::Message) -> Result<(), Error> {
-        if !matches!(self.phase, Phase::Publishing { .. }) {
-            let (type_id, phase) = (message.type_id, self.phase.name());
-            return Err(Error::UnexpectedMedia { type_id, phase });
-        }
-        let values = match parse(message) {
-            Ok(values) => values,
-            // Data is not ours to judge: cue points and captions come in encodings of their own.
-            Err(Error::Amf {
-                source: amf::Error::Marker { .. },
-                ..
-            }) => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        if let Some(metadata) = Metadata::from_values(&values) {
-            self.outputs
-                .push_back(Output::Event(Event::Metadata(metadata)));
-        }
-        Ok(())
-    }
-
-    fn command(&mut self, message: &chunk::Message, now: Instant) -> Result<(), Error> {
-        let values = parse(message)?;
-        let found = values.len();
-        let name = values
-            .first()
-            .and_then(Value::as_text)
-            .ok_or(Error::ShortCommand { found })?;
-        let transaction = values
-            .get(1)
-            .and_then(Value::as_number)
-            .ok_or(Error::ShortCommand { found })?;
-        match name {
-            "connect" => self.connect(transaction, &values, now),
-            "createStream" => self.create_stream(transaction),
-            "publish" => self.publish(message.stream_id, &values, now),
-            "releaseStream" | "FCPublish" => {
-                // OBS, librtmp and ffmpeg do not wait for this; some hardware encoders do.
-                let result = self.writer.result(transaction, None);
-                self.send(result);
-                Ok(())
-            }
-            "FCUnpublish" | "deleteStream" | "closeStream" => {
-                if matches!(self.phase, Phase::Publishing { .. }) {
-                    self.outputs.push_back(Output::Event(Event::Unpublished));
-                    self.close();
-                }
-                Ok(())
-            }
-            "play" | "play2" => {
-                let status = Status {
-                    level: Level::Error,
-                    code: "NetStream.Play.Failed",
-                    description: "This server only takes publishers; watch over HLS or DASH.",
-                };
-                let status = self.writer.status(message.stream_id, &status);
-                self.send(status);
-                Err(Error::Play)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn connect(&mut self, transaction: f64, values: &[Value], now: Instant) -> Result<(), Error> {
-        if !matches!(self.phase, Phase::Connecting) {
-            return Err(self.unexpected("connect"));
-        }
-        let argument = |name| values.get(2).and_then(|o| o.property(name)?.as_text());
-        let app = argument("app").unwrap_or_default();
-        let bare = app.split('?').next().unwrap_or_default();
-        if bare.trim_matches('/') != APP {
-            return Err(self.refuse_app(transaction, app));
-        }
-        self.encoder = argument("flashVer").filter(|v| !v.is_empty()).map(clip);
-        for reply in self.writer.connect_accepted(transaction) {
-            self.send(reply);
-        }
-        self.phase = Phase::Connected;
-        self.expect(now, self.config.handshake_timeout, "request to publish");
-        Ok(())
-    }
-
-    /// `_error` is what the protocol asks for and ffmpeg shows; librtmp closes with a word in its
-    /// log only on a status.
-    fn refuse_app(&mut self, transaction: f64, app: &str) -> Error {
-        let found = clip(app);
-        let description = format!(
-            "There is no application \"{found}\" here: the address ends in /{APP}, the stream key stands apart."
-        );
-        let mut status = Status {
-            level: Level::Error,
-            code: "NetConnection.Connect.Rejected",
-            description: &description,
-        };
-        let error = self.writer.error(transaction, &status);
-        self.send(error);
-        status.code = "NetConnection.Connect.InvalidApp";
-        let status = self.writer.status(0, &status);
-        self.send(status);
-        Error::App { found }
-    }
-
-    fn create_stream(&mut self, transaction: f64) -> Result<(), Error> {
-        if matches!(self.phase, Phase::Connecting) {
-            return Err(self.unexpected("createStream"));
-        }
-        if self.created_streams == MAX_CREATED_STREAMS {
-            return Err(Error::TooManyStreams);
-        }
-        self.created_streams += 1;
-        let result = self
-            .writer
-            .result(transaction, Some(f64::from(self.created_streams)));
-        self.send(result);
-        Ok(())
-    }
-
-    /// The mode (`live`, `record`, `append`) changes nothing here, so that it may be missing.
-    fn publish(&mut self, stream_id: u32, values: &[Value], now: Instant) -> Result<(), Error> {
-        let created = (1..=self.created_streams).contains(&stream_id);
-        if !matches!(self.phase, Phase::Connected) || !created {
-            return Err(self.unexpected("publish"));
-        }
-        let name = values.get(3).and_then(Value::as_text).unwrap_or_default();
-        let (stream_key, query) = match name.split_once('?') {
-            Some((key, query)) => (key, Some(query.to_owned())),
-            None => (name, None),
-        };
-        let request = Request {
-            stream_key: stream_key.to_owned(),
-            query,
-            encoder: self.encoder.clone(),
-        };
-        self.phase = Phase::Requested { stream_id };
-        self.expect(now, self.config.handshake_timeout, "decision");
-        self.outputs
-            .push_back(Output::Event(Event::Requested(request)));
-        Ok(())
-    }
-
     fn user_control(&mut self, data: &[u8]) {
         const PING_REQUEST: [u8; 2] = [0, 6];
         if let Some((&PING_REQUEST, rest)) = data.split_first_chunk()
@@ -709,13 +448,6 @@ impl Session {
         }
     }
 
-    fn unexpected(&self, name: &str) -> Error {
-        Error::UnexpectedCommand {
-            name: name.to_owned(),
-            phase: self.phase.name(),
-        }
-    }
-
     fn send(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
             self.outputs.push_back(Output::Send(bytes));
@@ -733,17 +465,6 @@ impl Session {
             announced: self.deadline.announced && at >= self.deadline.at,
         };
     }
-}
-
-/// The values of a command or data message. What calls itself AMF3 is AMF0 after a zero byte.
-fn parse(message: &chunk::Message) -> Result<Vec<Value>, Error> {
-    let type_id = message.type_id;
-    let amf3 = matches!(type_id, kind::COMMAND_AMF3 | kind::DATA_AMF3);
-    let body = match message.data.split_first() {
-        Some((0, rest)) if amf3 => rest,
-        _ => &message.data[..],
-    };
-    amf::parse(body).map_err(|source| Error::Amf { type_id, source })
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use rml_rtmp::time::RtmpTimestamp;
 
 use super::super::RefusalCode;
 use super::*;
+use crate::ingest::rtmp::amf;
 
 /// A publisher that writes what it is told to.
 struct Publisher {

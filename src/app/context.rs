@@ -1,0 +1,41 @@
+//! What all broadcasts share.
+//!
+//! Enters: what the server opened at its start
+//! Leaves: the same, to every task
+//! Never:  changes
+//! Time:   none
+//! Spec:   docs/architecture.md
+
+use std::sync::Arc;
+
+use crate::app::registry::Registry;
+use crate::config::Config;
+use crate::store::Store;
+use crate::transcode::ladder::Machine;
+use crate::transcode::template::Template;
+
+/// What all broadcasts share.
+#[derive(Debug)]
+pub(super) struct Context {
+    /// Every setting.
+    pub(super) config: Config,
+    /// The ladder that broadcasts are planned from.
+    pub(super) template: Template,
+    /// Processors of this machine.
+    pub(super) cores: u32,
+    /// All streams.
+    pub(super) registry: Arc<Registry>,
+    /// Where everything is kept.
+    pub(super) store: Store,
+}
+
+impl Context {
+    /// What the ladder of one more broadcast may use: the machine is shared evenly among those that
+    /// are published now, this one included.
+    pub(super) fn machine_share(&self) -> Machine {
+        let published = u32::try_from(self.registry.published()).unwrap_or(u32::MAX);
+        Machine {
+            cores: (self.cores / published.max(1)).max(1),
+        }
+    }
+}
