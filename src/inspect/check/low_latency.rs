@@ -328,16 +328,20 @@ pub(super) fn delta(findings: &mut Findings, book: &mut Book, seen: &Observation
                 )
             },
         );
-    } else {
-        let target = last.target_s.unwrap_or(0) * SECOND_US;
-        let could = last.length_us() >= until + 2 * target;
-        findings.check(&rules::LL_DELTA_SKIPS, !could, &place, || {
+    }
+    let target = last.target_s.unwrap_or(0) * SECOND_US;
+    let could = last.length_us() >= until + 2 * target;
+    findings.check(
+        &rules::LL_DELTA_SKIPS,
+        skipped > 0 || !could,
+        &place,
+        || {
             (
                 "no EXT-X-SKIP".to_owned(),
                 format!("one for all but {}", seconds(until)),
             )
-        });
-    }
+        },
+    );
     for segment in &new.segments {
         let Some(known) = rendition.listed.get(&segment.msn) else {
             continue;
