@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use headwater::id::StreamName;
 use headwater::media::{ObjectKey, Payload};
 use headwater::serve::{
-    Asset, Assets, Config, Document, Found, Object, Origin, Server, StoreFailed,
+    Asset, Assets, Config, Document, Found, Live, Object, Origin, Server, StoreFailed, Version,
 };
 use headwater::time::WallTime;
 use http_body_util::{BodyExt, Empty};
@@ -113,6 +113,10 @@ fn document(path: &str, text: String) -> Arc<Document> {
     Arc::new(Document::manifest(&key(path).item, text.into()))
 }
 
+fn live(path: &str, text: String) -> Arc<Live> {
+    Arc::new(Live::new(Version::plain(document(path, text))))
+}
+
 /// A segment in pieces, the byte at each place known.
 fn segment() -> Payload {
     let bytes: Vec<u8> = (0..=255_u8).cycle().take(10_000).collect();
@@ -126,7 +130,7 @@ fn scripted() -> Scripted {
         "live/demo/manifest.mpd",
         "live/demo/v720/index.m3u8",
     ] {
-        let (_, feed) = watch::channel(document(path, playlist()));
+        let (_, feed) = watch::channel(live(path, playlist()));
         origin.manifests.insert(path.to_owned(), Found::Live(feed));
     }
     let ended = "live/over/v720/index.m3u8";
@@ -544,12 +548,12 @@ async fn time_is_utc_with_milliseconds_and_stalls_say_when_to_retry() {
 async fn a_live_manifest_is_its_newest_version() {
     let mut origin = scripted();
     let path = "live/demo/v720/index.m3u8";
-    let (sender, feed) = watch::channel(document(path, "one".to_owned()));
+    let (sender, feed) = watch::channel(live(path, "one".to_owned()));
     origin.manifests.insert(path.to_owned(), Found::Live(feed));
     let server = start_with(origin, |_| {});
     assert_eq!(server.get(&format!("/{path}"), &[]).await.body, b"one");
     sender
-        .send(document(path, "two".to_owned()))
+        .send(live(path, "two".to_owned()))
         .expect("a receiver");
     assert_eq!(server.get(&format!("/{path}"), &[]).await.body, b"two");
     server.stop().await;

@@ -74,11 +74,12 @@ const tallestFirst = (a, b) => b.height - a.height || b.bps - a.bps;
 function hlsEngine(video, url, events) {
   const Hls = window.Hls;
   const hls = new Hls({
+    // How far behind live it plays is the playlist's to say (PART-HOLD-BACK, or else HOLD-BACK): any
+    // liveSync setting here would take its place.
     lowLatencyMode: true,
     maxLiveSyncPlaybackRate: 1.05,
     // A tab that slept comes back at the live edge, not where it fell asleep.
-    liveSyncDurationCount: 3,
-    liveMaxLatencyDurationCount: 12,
+    liveMaxLatencyDurationCount: 6,
     backBufferLength: 30,
   });
   const fatal = once(events.fatal);
@@ -141,6 +142,8 @@ function dashEngine(video, url, events) {
     debug: { logLevel: dashjs.Debug.LOG_LEVEL_NONE },
     streaming: {
       utcSynchronization: { defaultTimingSource: { scheme: '', value: '' } },
+      // The latency and the rates to reach it are the MPD's to say (ServiceDescription).
+      applyServiceDescription: true,
       liveCatchup: { enabled: true },
       buffer: { fastSwitchEnabled: true },
       abr: { autoSwitchBitrate: { video: true } },
