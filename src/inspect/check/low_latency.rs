@@ -307,9 +307,15 @@ pub(super) fn delta(findings: &mut Findings, book: &mut Book, seen: &Observation
     let Some(until) = until.filter(|_| !new.ended) else {
         return;
     };
+    skips(findings, &place, last, &new, until);
+    puts_together(findings, &place, rendition, &new);
+}
+
+/// How much a delta update leaves out.
+fn skips(findings: &mut Findings, place: &Place, last: &Media, new: &Media, until: i64) {
     let skipped = new.skipped.unwrap_or(0);
     if skipped > 0 {
-        findings.check(&rules::HLS_VERSION, new.version >= 9, &place, || {
+        findings.check(&rules::HLS_VERSION, new.version >= 9, place, || {
             (
                 new.version.to_string(),
                 "at least 9 for EXT-X-SKIP".to_owned(),
@@ -320,7 +326,7 @@ pub(super) fn delta(findings: &mut Findings, book: &mut Book, seen: &Observation
         findings.check(
             &rules::LL_DELTA,
             kept >= until - DURATION_TOLERANCE_US,
-            &place,
+            place,
             || {
                 (
                     format!("only {} are left", seconds(kept)),
@@ -331,24 +337,31 @@ pub(super) fn delta(findings: &mut Findings, book: &mut Book, seen: &Observation
     }
     let target = last.target_s.unwrap_or(0) * SECOND_US;
     let could = last.length_us() >= until + 2 * target;
-    findings.check(
-        &rules::LL_DELTA_SKIPS,
-        skipped > 0 || !could,
-        &place,
-        || {
-            (
-                "no EXT-X-SKIP".to_owned(),
-                format!("one for all but {}", seconds(until)),
-            )
-        },
-    );
+    findings.check(&rules::LL_DELTA_SKIPS, skipped > 0 || !could, place, || {
+        (
+            "no EXT-X-SKIP".to_owned(),
+            format!("one for all but {}", seconds(until)),
+        )
+    });
+}
+
+/// What a delta update has in common with what is known is the same, so that together they are the whole.
+fn puts_together(findings: &mut Findings, place: &Place, rendition: &Rendition, new: &Media) {
     for segment in &new.segments {
         let Some(known) = rendition.listed.get(&segment.msn) else {
             continue;
         };
         let is_same = (&known.uri, known.duration_us) == (&segment.uri, segment.duration_us)
             && (segment.date_us.is_none() || known.date_us == segment.date_us);
-        findings.check(&rules::LL_DELTA, is_same, &place, || {
+        let whole = rendition
+            .last
+            .as_ref()
+            .and_then(|last| last.segment(segment.msn));
+        let same_parts = whole.is_none_or(|whole| {
+            whole.parts.is_empty() || segment.parts.is_empty() || whole.parts == segment.parts
+        });
+        let is_same = is_same && same_parts;
+        findings.check(&rules::LL_DELTA, is_same, place, || {
             let words = |s: &playlist::Segment| {
                 format!("{} is {} {}", s.msn, s.uri, seconds(s.duration_us))
             };
@@ -360,7 +373,7 @@ pub(super) fn delta(findings: &mut Findings, book: &mut Book, seen: &Observation
             .segments
             .iter()
             .any(|s| rendition.listed.contains_key(&s.msn));
-    findings.check(&rules::LL_DELTA, goes_on, &place, || {
+    findings.check(&rules::LL_DELTA, goes_on, place, || {
         (
             format!("it begins with {:?}", new.segments.first().map(|s| s.msn)),
             "known segments".to_owned(),

@@ -173,7 +173,10 @@ fn without_dots(path: &str) -> String {
         }
     }
     let path = kept.join("/");
-    query.map_or(path.clone(), |query| format!("{path}?{query}"))
+    match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    }
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ impl Clock {
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     /// HTTP/1.1 over TCP.
-    Network(Client<HttpConnector, Empty<Bytes>>),
+    Network(Box<Client<HttpConnector, Empty<Bytes>>>),
     /// Files.
     Folder,
 }
@@ -68,7 +68,9 @@ impl Source {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_LIMIT));
         connector.set_nodelay(true);
-        Self::Network(Client::builder(TokioExecutor::new()).build(connector))
+        Self::Network(Box::new(
+            Client::builder(TokioExecutor::new()).build(connector),
+        ))
     }
 
     /// What is at `url`, asked for with the header lines `head`.
@@ -79,12 +81,17 @@ impl Source {
                 let answer = tokio::time::timeout(REQUEST_LIMIT, work).await;
                 answer.ok().flatten().unwrap_or_else(|| without_body(0))
             }
-            Self::Folder => match tokio::fs::read(url).await {
-                Ok(body) => Answer::file(body.into()),
-                Err(_) => without_body(404),
-            },
+            Self::Folder => read(url).await.unwrap_or_else(|| without_body(404)),
         }
     }
+}
+
+async fn read(path: &str) -> Option<Answer> {
+    let length = tokio::fs::metadata(path).await.ok()?.len();
+    if usize::try_from(length).ok()? > MAX_BODY_BYTES {
+        return None;
+    }
+    Some(Answer::file(tokio::fs::read(path).await.ok()?.into()))
 }
 
 fn without_body(status: u16) -> Answer {
