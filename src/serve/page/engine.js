@@ -78,10 +78,11 @@ function hlsEngine(video, url, events) {
     // liveSync setting here would take its place.
     lowLatencyMode: true,
     maxLiveSyncPlaybackRate: 1.05,
-    // A tab that slept comes back at the live edge, not where it fell asleep.
-    liveMaxLatencyDurationCount: 6,
     backBufferLength: 30,
   });
+  // A tab that slept comes back at the live edge, not where it fell asleep. hls.js takes this from its
+  // options only together with a liveSync setting.
+  hls.config.liveMaxLatencyDurationCount = 6;
   const fatal = once(events.fatal);
   let recovered = 0;
   hls.on(Hls.Events.MANIFEST_PARSED, () => play(video, events));
