@@ -59,11 +59,11 @@ fn read_chunks(wire: &[u8]) -> usize {
     messages
 }
 
-/// Samples of one whole connection.
+/// Outputs of the demuxer for one whole connection.
 fn replay(wire: &[u8], now: Instant) -> usize {
     let mut session = Session::new(Config::default(), now);
     let mut demuxer = Demuxer::new();
-    let mut samples = 0;
+    let mut outputs = 0;
     for piece in wire.chunks(READ_BYTES) {
         session.handle_bytes(piece, now).expect("a sound session");
         while let Some(output) = session.poll_output() {
@@ -85,11 +85,11 @@ fn replay(wire: &[u8], now: Instant) -> usize {
                 .expect("sound media");
             while let Some(output) = demuxer.poll_output() {
                 black_box(output);
-                samples += 1;
+                outputs += 1;
             }
         }
     }
-    samples
+    outputs
 }
 
 fn gigabytes(bytes: usize, elapsed: Duration) -> f64 {
@@ -124,10 +124,10 @@ fn main() -> ExitCode {
     let wire = std::fs::read(path).expect("the fixture");
     let begin = Instant::now();
     const ROUNDS: usize = 400;
-    let samples: usize = (0..ROUNDS).map(|_| replay(&wire, begin)).sum();
+    let outputs: usize = (0..ROUNDS).map(|_| replay(&wire, begin)).sum();
     let elapsed = begin.elapsed();
     println!(
-        "ingest: whole connections at 300 kbit/s: {:.2} GB/s, {samples} samples in {elapsed:.1?}",
+        "ingest: whole connections at 300 kbit/s: {:.2} GB/s, {outputs} outputs in {elapsed:.1?}",
         gigabytes(wire.len() * ROUNDS, elapsed)
     );
     if passed {

@@ -30,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Scripted {
     manifests: HashMap<String, Found>,
     objects: HashMap<String, Arc<Object>>,
+    late: Arc<std::sync::Mutex<HashMap<String, Arc<Object>>>>,
     stored: HashMap<String, Result<Payload, StoreFailed>>,
     gate: Option<Arc<tokio::sync::Notify>>,
     unready: bool,
@@ -42,7 +43,9 @@ impl Origin for Scripted {
     }
 
     fn object(&self, key: &ObjectKey) -> Option<Arc<Object>> {
-        self.objects.get(&key.to_string()).cloned()
+        let late = self.late.lock().expect("unpoisoned");
+        let path = key.to_string();
+        self.objects.get(&path).or_else(|| late.get(&path)).cloned()
     }
 
     fn stored<'a>(
@@ -567,6 +570,35 @@ async fn a_live_manifest_is_its_newest_version() {
         .send(live(path, "two".to_owned()))
         .expect("a receiver");
     assert_eq!(server.get(&format!("/{path}"), &[]).await.body, b"two");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn next_segment_is_waited_for_and_no_other() {
+    let mut origin = scripted();
+    let path = "live/demo/v720/index.m3u8";
+    let (sender, feed) = watch::channel(live(path, "one".to_owned()));
+    origin.manifests.insert(path.to_owned(), Found::Live(feed));
+    let late = Arc::clone(&origin.late);
+    let server = start_with(origin, |_| {});
+    let publishing = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let object = Arc::new(Object::new(segment()));
+        let name = "live/demo/v720/8.m4s".to_owned();
+        late.lock().expect("unpoisoned").insert(name, object);
+        sender
+            .send(live(path, "two".to_owned()))
+            .expect("a receiver");
+    };
+    let (next, far, ()) = tokio::join!(
+        server.get("/live/demo/v720/8.m4s", &[]),
+        server.get("/live/demo/v720/10.m4s", &[]),
+        publishing,
+    );
+    assert_eq!((next.status, far.status), (200, 404));
+    assert_eq!(next.body, segment().to_bytes());
+    // One that does not come is not there.
+    assert_eq!(server.get("/live/demo/v720/9.m4s", &[]).await.status, 404);
     server.stop().await;
 }
 

@@ -29,6 +29,10 @@ pub(crate) const MAX_WAITING: usize = 65_536;
 /// what they ask for is still on its way through the encoder.
 const EARLY_SEGMENTS: u64 = 1;
 
+/// How long a segment without parts is waited for when it is the next: a player in DASH asks the moment
+/// that the clock says it is whole, which is before it has come through the encoder.
+const WHOLE_LIMIT: Duration = Duration::from_secs(1);
+
 /// Why waiting came to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unmet {
@@ -127,10 +131,12 @@ impl Room {
             if let Some(object) = origin.object(key) {
                 return Ok(Begun::Whole(object));
             }
-            let edge = edge.filter(|edge| is_near(edge, number));
             let Some(edge) = edge else {
-                return Err(Unmet::Never);
+                return self.next_whole(&**origin, key, feed, number).await;
             };
+            if !is_near(&edge, number) {
+                return Err(Unmet::Never);
+            }
             let (place, deadline) = match waiting.take() {
                 Some(waiting) => waiting,
                 None => (self.enter()?, deadline(&feed)),
@@ -153,6 +159,37 @@ impl Room {
             }
             changed(&mut feed, deadline).await?;
             waiting = Some((place, deadline));
+        }
+    }
+}
+
+impl Room {
+    /// The segment after the last one of a playlist that tells no parts, if it comes soon.
+    async fn next_whole<O: Origin>(
+        &self,
+        origin: &O,
+        key: &ObjectKey,
+        mut feed: Feed,
+        number: SegmentNumber,
+    ) -> Result<Begun, Unmet> {
+        let rendition = key.item.rendition().ok_or(Unmet::Never)?.clone();
+        let before = number.get().checked_sub(1).ok_or(Unmet::Never)?;
+        let before = Item::Segment(rendition, SegmentNumber::new(before));
+        let before = ObjectKey::new(key.stream.clone(), before);
+        if origin.object(&before).is_none() {
+            return Err(Unmet::Never);
+        }
+        let _place = self.enter()?;
+        let deadline = Instant::now() + WHOLE_LIMIT;
+        loop {
+            feed.mark_unchanged();
+            if let Some(object) = origin.object(key) {
+                return Ok(Begun::Whole(object));
+            }
+            // Too early by the clock as well, and so not there.
+            changed(&mut feed, deadline)
+                .await
+                .map_err(|_| Unmet::Never)?;
         }
     }
 }
