@@ -63,6 +63,9 @@ impl Worker {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            // Ctrl-C in a terminal reaches the whole group; a worker ends when it has delivered
+            // everything, not before.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(Error::Spawn)?;
