@@ -125,7 +125,7 @@ impl Broadcast {
         let registry = Arc::clone(&context.registry);
         tokio::spawn(async move {
             tokio::time::sleep(LINGER).await;
-            registry.forget(stream.name());
+            registry.forget(stream.name(), conn);
         });
     }
 }
