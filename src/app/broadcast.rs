@@ -104,7 +104,7 @@ impl Broadcast {
             context,
             stream,
             conn,
-            media,
+            mut media,
             close,
         } = self;
         let claim = Claim {
@@ -113,7 +113,8 @@ impl Broadcast {
         };
         // Who comes back at once waits for the end of what came before to be stored.
         let turn = stream.turn().await;
-        match carry(&context, &stream, media, claim).await {
+        // The channel outlives it: closing that first would tell the publisher a reason of less use.
+        match carry(&context, &stream, &mut media, claim).await {
             Ok(end) => tracing::info!(stream = %stream.name(), reason = ?end, "broadcast ended"),
             Err(error) => {
                 tracing::warn!(stream = %stream.name(), %error, "broadcast closed");
@@ -134,7 +135,7 @@ impl Broadcast {
 async fn carry(
     context: &Arc<Context>,
     stream: &Arc<Stream>,
-    mut media: mpsc::Receiver<Message>,
+    media: &mut mpsc::Receiver<Message>,
     claim: Claim,
 ) -> Result<EndReason, Error> {
     let grid = Grid::new(context.config.package.segment_ms);
@@ -152,7 +153,7 @@ async fn carry(
     let mut intake = Intake::new(stream, transcoder);
     // What is published fails on its own only when the transcoder or the packager does.
     let fed = tokio::select! {
-        fed = intake.run(&mut media) => fed,
+        fed = intake.run(media) => fed,
         published = &mut publishing => return Err(early_end(published)),
     };
     // The name is free for the next publisher, and the transcoder drains.
