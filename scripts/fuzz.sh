@@ -17,5 +17,5 @@ for target in $(cargo +nightly fuzz list); do
     if [ -d "fuzz/seeds/$target" ]; then folders+=("fuzz/seeds/$target"); fi
     mkdir -p "${folders[0]}"
     cargo +nightly fuzz run "$target" "${folders[@]}" -- \
-        -max_total_time="$seconds" -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 </dev/null
+        -max_total_time="$seconds" -rss_limit_mb=2048 -verbosity=0 -print_funcs=0 -print_final_stats=1 </dev/null
 done

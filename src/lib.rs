@@ -18,6 +18,7 @@ pub mod time;
 
 pub mod demux;
 pub mod ingest;
+pub mod inspect;
 pub mod package;
 pub mod publish;
 pub mod serve;

@@ -12,7 +12,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 const FOUNDATION: [&str; 4] = ["time", "id", "media", "codec"];
-const STAGES: [&str; 7] = [
+/// Beside the stages proper, `inspect` stands under the same rule: it judges the others' output.
+const STAGES: [&str; 8] = [
     "ingest",
     "demux",
     "transcode",
@@ -20,6 +21,7 @@ const STAGES: [&str; 7] = [
     "store",
     "serve",
     "publish",
+    "inspect",
 ];
 /// Lines of a file before its tests.
 const MAX_LINES: usize = 600;

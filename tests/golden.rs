@@ -286,7 +286,11 @@ fn ladder_with_two_codecs_of_sound() {
         sound("a64", aac_lc(), 8_000),
         sound("o96", opus, 12_000),
     ];
-    let outputs = package(&Config::default(), &renditions, 13);
+    let config = Config {
+        low_latency: false,
+        ..Config::default()
+    };
+    let outputs = package(&config, &renditions, 13);
     compare("package_ladder", &files(&outputs, &renditions));
 }
 
@@ -309,6 +313,7 @@ fn low_latency_at_a_broken_frame_rate() {
 fn sound_alone() {
     let renditions = [sound("a128", aac_lc(), 16_000)];
     let config = Config {
+        low_latency: false,
         window_segments: 6,
         kept_segments: 7,
         ..Config::default()

@@ -252,7 +252,12 @@ fn now() -> Duration {
 impl Origin {
     fn start() -> Self {
         let first = now().as_secs() / 2 - 12;
-        let outputs = FILM.package(&Config::default(), first, 24);
+        // A server that serves files: nothing is there before it is whole.
+        let config = Config {
+            low_latency: false,
+            ..Config::default()
+        };
+        let outputs = FILM.package(&config, first, 24);
         let mut live = outputs.iter().rev().filter_map(|output| match output {
             Output::WindowChanged(snapshot) if snapshot.listed().end == first + 12 => {
                 Some(snapshot)
@@ -364,6 +369,7 @@ fn mpd_is_valid_against_the_schema() {
         };
         let texts = [
             dash::mpd::render(&snapshot),
+            dash::mpd::render_plain(&snapshot),
             dash::mpd::render_ending(&snapshot),
         ];
         for text in texts.into_iter().flatten() {

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use headwater::id::StreamName;
 use headwater::media::{ObjectKey, Payload};
 use headwater::serve::{
-    Asset, Assets, Config, Document, Found, Object, Origin, Server, StoreFailed,
+    Asset, Assets, Config, Document, Found, Live, Object, Origin, Server, StoreFailed, Version,
 };
 use headwater::time::WallTime;
 use http_body_util::{BodyExt, Empty};
@@ -30,6 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Scripted {
     manifests: HashMap<String, Found>,
     objects: HashMap<String, Arc<Object>>,
+    late: Arc<std::sync::Mutex<HashMap<String, Arc<Object>>>>,
     stored: HashMap<String, Result<Payload, StoreFailed>>,
     gate: Option<Arc<tokio::sync::Notify>>,
     unready: bool,
@@ -42,7 +43,9 @@ impl Origin for Scripted {
     }
 
     fn object(&self, key: &ObjectKey) -> Option<Arc<Object>> {
-        self.objects.get(&key.to_string()).cloned()
+        let late = self.late.lock().expect("unpoisoned");
+        let path = key.to_string();
+        self.objects.get(&path).or_else(|| late.get(&path)).cloned()
     }
 
     fn stored<'a>(
@@ -113,6 +116,10 @@ fn document(path: &str, text: String) -> Arc<Document> {
     Arc::new(Document::manifest(&key(path).item, text.into()))
 }
 
+fn live(path: &str, text: String) -> Arc<Live> {
+    Arc::new(Live::new(Version::plain(document(path, text))))
+}
+
 /// A segment in pieces, the byte at each place known.
 fn segment() -> Payload {
     let bytes: Vec<u8> = (0..=255_u8).cycle().take(10_000).collect();
@@ -126,7 +133,7 @@ fn scripted() -> Scripted {
         "live/demo/manifest.mpd",
         "live/demo/v720/index.m3u8",
     ] {
-        let (_, feed) = watch::channel(document(path, playlist()));
+        let (_, feed) = watch::channel(live(path, playlist()));
         origin.manifests.insert(path.to_owned(), Found::Live(feed));
     }
     let ended = "live/over/v720/index.m3u8";
@@ -544,14 +551,43 @@ async fn time_is_utc_with_milliseconds_and_stalls_say_when_to_retry() {
 async fn a_live_manifest_is_its_newest_version() {
     let mut origin = scripted();
     let path = "live/demo/v720/index.m3u8";
-    let (sender, feed) = watch::channel(document(path, "one".to_owned()));
+    let (sender, feed) = watch::channel(live(path, "one".to_owned()));
     origin.manifests.insert(path.to_owned(), Found::Live(feed));
     let server = start_with(origin, |_| {});
     assert_eq!(server.get(&format!("/{path}"), &[]).await.body, b"one");
     sender
-        .send(document(path, "two".to_owned()))
+        .send(live(path, "two".to_owned()))
         .expect("a receiver");
     assert_eq!(server.get(&format!("/{path}"), &[]).await.body, b"two");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn next_segment_is_waited_for_and_no_other() {
+    let mut origin = scripted();
+    let path = "live/demo/v720/index.m3u8";
+    let (sender, feed) = watch::channel(live(path, "one".to_owned()));
+    origin.manifests.insert(path.to_owned(), Found::Live(feed));
+    let late = Arc::clone(&origin.late);
+    let server = start_with(origin, |_| {});
+    let publishing = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let object = Arc::new(Object::new(segment()));
+        let name = "live/demo/v720/8.m4s".to_owned();
+        late.lock().expect("unpoisoned").insert(name, object);
+        sender
+            .send(live(path, "two".to_owned()))
+            .expect("a receiver");
+    };
+    let (next, far, ()) = tokio::join!(
+        server.get("/live/demo/v720/8.m4s", &[]),
+        server.get("/live/demo/v720/10.m4s", &[]),
+        publishing,
+    );
+    assert_eq!((next.status, far.status), (200, 404));
+    assert_eq!(next.body, segment().to_bytes());
+    // One that does not come is not there.
+    assert_eq!(server.get("/live/demo/v720/9.m4s", &[]).await.status, 404);
     server.stop().await;
 }
 

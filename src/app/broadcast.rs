@@ -166,9 +166,20 @@ async fn carry(
     };
     // The name is free for the next publisher, and the transcoder drains.
     drop((claim, intake));
-    // A failure downstream is the cause of one upstream, so it is the one to tell.
-    finished(publishing).await?;
-    fed
+    outcome(fed, finished(publishing).await)
+}
+
+/// The one outcome to tell of two. Media that is not understood leaves the publication without any, so that is
+/// the cause; everything else that fails upstream does so because something downstream did.
+fn outcome(
+    fed: Result<EndReason, Error>,
+    published: Result<(), Error>,
+) -> Result<EndReason, Error> {
+    match (fed, published) {
+        (Err(cause @ Error::Demux(_)), _) => Err(cause),
+        (_, Err(cause)) => Err(cause),
+        (fed, Ok(())) => fed,
+    }
 }
 
 /// Why publishing ended while there was still media to publish.
@@ -384,6 +395,28 @@ mod tests {
         assert_eq!(pause_at(-3_600_000), Duration::ZERO);
         assert_eq!(pause_at(10_000), Duration::ZERO);
         assert_eq!(pause_at(10_040), Duration::from_millis(40));
+    }
+
+    #[test]
+    fn the_publisher_is_told_the_cause_not_its_effect() {
+        let codec = || flv::Error::UnsupportedCodec {
+            kind: MediaKind::Video,
+            found: flv::FoundCodec::FourCc(*b"hvc1"),
+        };
+        let told = |fed, published| match outcome(fed, published) {
+            Ok(reason) => format!("{reason:?}"),
+            Err(error) => error.refusal().description,
+        };
+        let effect = || Err(Error::Downstream);
+        assert_eq!(
+            told(Err(codec().into()), effect()),
+            "HEVC over RTMP is not taken yet; in OBS choose an H.264 encoder"
+        );
+        assert_eq!(
+            told(Ok(EndReason::Unpublished), effect()),
+            "the transcoder has ended"
+        );
+        assert_eq!(told(Ok(EndReason::Unpublished), Ok(())), "Unpublished");
     }
 
     #[test]

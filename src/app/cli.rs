@@ -7,6 +7,7 @@
 //! Spec:   docs/configuration.md
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -36,6 +37,10 @@ pub enum Command {
     Serve(ServeArgs),
     /// Publish an MP4 file (H.264 and AAC) to an RTMP address at the speed it plays.
     Publish(PublishArgs),
+    /// Follow a broadcast as players do and check it against the rules of HLS, LL-HLS, DASH and CMAF.
+    ///
+    /// Exits with 1 if a MUST is broken. docs/inspect.md lists the rules.
+    Inspect(InspectArgs),
     /// Check whether this machine can run Headwater and say what to do where it cannot.
     Doctor(ServerArgs),
     /// Check or show the configuration.
@@ -95,6 +100,36 @@ pub struct PublishArgs {
     /// Publish N copies at once, to KEY-1 … KEY-N.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub streams: u32,
+}
+
+/// `headwater inspect`.
+#[derive(Args, Clone, Debug)]
+pub struct InspectArgs {
+    /// The address of a playlist, an MPD or the folder they stand in (http://), or a stored folder.
+    #[arg(value_name = "URL|DIR")]
+    pub target: String,
+    /// For how long to follow a live broadcast: 20s, 500ms, 2m.
+    #[arg(long = "for", value_name = "DURATION", default_value = "20s", value_parser = duration)]
+    pub length: Duration,
+    /// Print the report as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A whole number with its unit: `500ms`, `20s`, `2m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit_ms = match text.strip_prefix(digits) {
+        Some("ms") => 1,
+        Some("s") => 1_000,
+        Some("m") => 60_000,
+        Some("h") => 3_600_000,
+        _ => return Err("a number and ms, s, m or h".to_owned()),
+    };
+    let count: u32 = digits
+        .parse()
+        .map_err(|_| "a whole number and its unit".to_owned())?;
+    Ok(Duration::from_millis(u64::from(count) * unit_ms))
 }
 
 /// `headwater config …`.

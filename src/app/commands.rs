@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::app::cli::{Cli, Command, ConfigCommand, PublishArgs, ServerArgs};
-use crate::app::{examine, pipelines, server, shutdown, telemetry};
+use crate::app::cli::{Cli, Command, ConfigCommand, InspectArgs, PublishArgs, ServerArgs};
+use crate::app::{examine, inspection, pipelines, server, shutdown, telemetry};
 use crate::config::{self, Config, Options};
+use crate::inspect::follow::{self, Target};
 use crate::publish::{Job, Progress, publish};
 use crate::transcode::template::Template;
 
@@ -36,6 +37,7 @@ pub fn run(cli: Cli) -> ExitCode {
             })
         }),
         Command::Publish(args) => finish(publish_file(args)),
+        Command::Inspect(args) => inspect(args),
         Command::Doctor(args) => with_config(&args, |config| {
             with_ladder(config, |config, ladder| {
                 block_on(examine::run(&config, ladder))
@@ -112,6 +114,22 @@ fn publish_file(args: PublishArgs) -> anyhow::Result<()> {
             sent.bytes
         ))
     })
+}
+
+fn inspect(args: InspectArgs) -> ExitCode {
+    match Target::parse(&args.target) {
+        Ok(target) => {
+            let length = args.length;
+            finish(block_on(inspection::run(
+                follow::Job { target, length },
+                args.json,
+            )))
+        }
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(WRONG)
+        }
+    }
 }
 
 /// A bar that fills once, or one that only counts for a film that never ends.

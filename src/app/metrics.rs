@@ -142,9 +142,18 @@ fn add_requests(registry: &mut Registry, metrics: &serve::Metrics) {
         Unit::Bytes,
         bytes,
     );
-    let open = Gauge::<i64>::default();
-    open.set(i64::try_from(metrics.connections()).unwrap_or(i64::MAX));
-    registry.register("http_connections", "Connections open now", open);
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        registry.register(name, help, gauge);
+    };
+    let connections = metrics.connections();
+    gauge("http_connections", "Connections open now", connections);
+    gauge(
+        "http_waiting",
+        "Requests that wait for what is yet to be made",
+        metrics.waiting(),
+    );
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ mod demo;
 pub mod doctor;
 mod examine;
 mod gate;
-
+mod inspection;
 mod metrics;
 mod pipelines;
 mod publication;

@@ -6,6 +6,7 @@
 //! Time:   the samples'
 //! Spec:   docs/architecture.md
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,7 +19,8 @@ use crate::app::stream::Stream;
 use crate::id::{PartIndex, PeriodId, RenditionName, SegmentNumber};
 use crate::media::{Item, ObjectKey, Payload, Rendition, Sample};
 use crate::package::{self, Output, Packager, Snapshot, dash, hls};
-use crate::serve::{Document, Object, cache, document};
+use crate::serve::blocking::Edge;
+use crate::serve::{Document, Object, Version, cache, document};
 use crate::store::{BroadcastWriter, Put};
 use crate::time::Grid;
 use crate::transcode::{self, Outputs};
@@ -125,6 +127,8 @@ impl Publication {
                 .await,
             segment: Duration::from_millis(config.segment_ms.get().into()),
             texts: Vec::new(),
+            stored: Vec::new(),
+            listed: 0..0,
         };
         let mut open = Open { packager, out };
         open.drain();
@@ -174,8 +178,12 @@ struct Out {
     renditions: Vec<Rendition>,
     writer: BroadcastWriter,
     segment: Duration,
-    /// What the manifests said last, so that only changed ones are made again.
+    /// What the manifests said last, so that only changed ones are published again.
     texts: Vec<(Item, String)>,
+    /// The same of what the store got.
+    stored: Vec<(Item, String)>,
+    /// What the stored manifests list.
+    listed: Range<u64>,
 }
 
 impl Out {
@@ -228,54 +236,64 @@ impl Out {
     }
 
     /// Renders what the snapshot says, and publishes what differs from the last time.
+    ///
+    /// Every playlist is rendered again with every part of any rendition, so that what it reports of the
+    /// others is as fresh as itself. That takes some 20 µs each; compressing waits for who asks.
     fn publish_manifests(&mut self, snapshot: &Snapshot) {
         let mut changed = Vec::new();
-        for (item, text) in self.render(snapshot) {
-            let known = self.texts.iter_mut().find(|(other, _)| *other == item);
-            match known {
-                Some((_, last)) if *last == text => continue,
-                Some((_, last)) => last.clone_from(&text),
-                None => self.texts.push((item.clone(), text.clone())),
+        for (index, rendition) in self.renditions.iter().enumerate() {
+            let item = Item::Media(rendition.name.clone());
+            let text = hls::media::render(snapshot, index);
+            if let Some(text) = text.filter(|text| is_new(&mut self.texts, &item, text)) {
+                let version = low_latency(snapshot, index, &item, text);
+                changed.push((item, version));
             }
-            let document = Arc::new(Document::manifest(&item, Bytes::from(text)));
-            changed.push((item, document));
         }
-        let stored: Vec<_> = changed
-            .iter()
-            .map(|(i, d)| (i.clone(), d.text().clone()))
-            .collect();
-        if snapshot.is_ended() {
-            soften_end(&mut changed, snapshot);
+        let mpd = if snapshot.is_ended() {
+            // Lets players that are still behind the live edge play to the end: the MPD in memory stays
+            // dynamic and says how long the presentation has become. Who comes later gets the static
+            // one from the store.
+            dash::mpd::render_ending(snapshot)
+        } else {
+            dash::mpd::render(snapshot)
+        };
+        let multivariant = hls::multivariant::render(snapshot);
+        for (item, text) in [(Item::Multivariant, multivariant), (Item::Mpd, mpd)] {
+            if let Some(text) = text.filter(|text| is_new(&mut self.texts, &item, text)) {
+                changed.push((item.clone(), Version::plain(manifest(&item, text))));
+            }
         }
         self.stream
             .publish(changed, self.segment, snapshot.is_ended());
         self.tell(snapshot);
+        self.store_manifests(snapshot);
+    }
+
+    /// Stores what names only what is stored: whole segments.
+    fn store_manifests(&mut self, snapshot: &Snapshot) {
+        if self.listed == snapshot.listed() && !snapshot.is_ended() {
+            return;
+        }
+        self.listed = snapshot.listed();
         let lifetime = if snapshot.is_ended() {
             cache::Lifetime::Ended
         } else {
             cache::Lifetime::Changing
         };
-        for (item, text) in stored {
-            self.store(item, text.into(), lifetime);
+        let media = self.renditions.iter().enumerate().map(|(index, r)| {
+            let text = hls::media::render_plain(snapshot, index);
+            (Item::Media(r.name.clone()), text)
+        });
+        let others = [
+            (Item::Multivariant, hls::multivariant::render(snapshot)),
+            (Item::Mpd, dash::mpd::render_plain(snapshot)),
+        ];
+        let all: Vec<_> = media.chain(others).collect();
+        for (item, text) in all {
+            if let Some(text) = text.filter(|text| is_new(&mut self.stored, &item, text)) {
+                self.store(item, Bytes::from(text).into(), lifetime);
+            }
         }
-    }
-
-    /// All manifests of a snapshot, those that are named by others first.
-    fn render(&self, snapshot: &Snapshot) -> Vec<(Item, String)> {
-        let media = self
-            .renditions
-            .iter()
-            .enumerate()
-            .filter_map(|(index, rendition)| {
-                Some((
-                    Item::Media(rendition.name.clone()),
-                    hls::media::render(snapshot, index)?,
-                ))
-            });
-        let multivariant =
-            hls::multivariant::render(snapshot).map(|text| (Item::Multivariant, text));
-        let mpd = dash::mpd::render(snapshot).map(|text| (Item::Mpd, text));
-        media.chain(multivariant).chain(mpd).collect()
     }
 
     fn tell(&self, snapshot: &Snapshot) {
@@ -324,11 +342,49 @@ impl Out {
     }
 }
 
-/// Lets players that are still behind the live edge play to the end: the MPD in memory stays dynamic
-/// and says how long the presentation has become. Who comes later gets the static one from the store.
-fn soften_end(manifests: &mut [(Item, Arc<Document>)], snapshot: &Snapshot) {
-    let mpd = manifests.iter_mut().find(|(item, _)| *item == Item::Mpd);
-    if let (Some((item, document)), Some(text)) = (mpd, dash::mpd::render_ending(snapshot)) {
-        *document = Arc::new(Document::manifest(item, Bytes::from(text)));
+/// Whether `text` is not what `known` has of `item`; it then has.
+fn is_new(known: &mut Vec<(Item, String)>, item: &Item, text: &str) -> bool {
+    match known.iter_mut().find(|(other, _)| other == item) {
+        Some((_, last)) if last == text => false,
+        Some((_, last)) => {
+            text.clone_into(last);
+            true
+        }
+        None => {
+            known.push((item.clone(), text.to_owned()));
+            true
+        }
     }
+}
+
+fn manifest(item: &Item, text: String) -> Arc<Document> {
+    Arc::new(Document::manifest(item, Bytes::from(text)))
+}
+
+/// The playlist `text` of rendition `index` with what it takes to wait for its next version.
+fn low_latency(snapshot: &Snapshot, index: usize, item: &Item, text: String) -> Version {
+    let Some(edge) = edge(snapshot, index) else {
+        return Version::plain(manifest(item, text));
+    };
+    let delta = hls::media::render_delta(snapshot, index);
+    let delta = delta.filter(|delta| *delta != text);
+    let delta = delta.map(|delta| manifest(item, delta));
+    Version::low_latency(manifest(item, text), delta, edge)
+}
+
+/// The live edge of rendition `index`; `None` where players cannot wait at it.
+fn edge(snapshot: &Snapshot, index: usize) -> Option<Edge> {
+    let presentation = snapshot.presentation();
+    if !presentation.config.low_latency {
+        return None;
+    }
+    let (segment, part) = snapshot.next_part(index)?;
+    let last = snapshot.segments(index).next_back()?;
+    Some(Edge {
+        segment,
+        part,
+        last_parts: u32::try_from(last.parts.len()).unwrap_or(u32::MAX),
+        target_duration: Duration::from_secs(presentation.target_duration_s.into()),
+        part_target: Duration::from_micros(presentation.part_target.as_micros()),
+    })
 }

@@ -40,7 +40,8 @@ pub(super) async fn run(config: Config, template: Template, with_demo: bool) -> 
     raise_file_limit();
     examine::require(&template).await?;
     let store = Store::open(config.store.clone()).await?;
-    let http = serve::Server::bind(config.serve.clone())?;
+    let http = serve::Server::bind(config.serve.clone())
+        .map_err(|error| anyhow::anyhow!("{error} (setting: serve.listen, --http)"))?;
     let listener = listen_rtmp(config.rtmp.listen).await?;
     let rtmp_at = listener.local_addr().context("rtmp.listen")?;
     let http_at = http.local_addr();

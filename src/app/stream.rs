@@ -17,7 +17,7 @@ use crate::app::status::{IngestStatus, PublisherStatus, RenditionStatus, SourceS
 use crate::app::status::{StreamState, StreamStatus, TrackStatus};
 use crate::id::{ConnId, SegmentNumber, StreamName};
 use crate::media::{Item, MediaKind, ObjectKey};
-use crate::serve::{Document, Found, Object};
+use crate::serve::{Found, Live, Object, Version};
 use crate::time::{FrameRate, WallTime};
 
 /// A stream counts as stalled when its manifests have not moved for this many segment durations.
@@ -42,7 +42,7 @@ pub(super) struct Stream {
 /// What can be fetched from memory.
 #[derive(Debug, Default)]
 struct Catalog {
-    manifests: HashMap<Item, watch::Sender<Arc<Document>>>,
+    manifests: HashMap<Item, Arc<watch::Sender<Arc<Live>>>>,
     objects: HashMap<Item, Arc<Object>>,
     progress: Option<Progress>,
 }
@@ -211,20 +211,29 @@ impl Stream {
         });
     }
 
-    /// Publishes new versions of manifests, all at once, and wakes who waits for them.
-    pub(super) fn publish(
-        &self,
-        manifests: Vec<(Item, Arc<Document>)>,
-        segment: Duration,
-        ended: bool,
-    ) {
-        self.catalog_mut(|catalog| {
-            for (item, document) in manifests {
-                match catalog.manifests.get(&item) {
-                    Some(feed) => drop(feed.send_replace(document)),
-                    None => drop(catalog.manifests.insert(item, watch::Sender::new(document))),
+    /// Publishes new versions of manifests, and wakes who waits for them.
+    pub(super) fn publish(&self, manifests: Vec<(Item, Version)>, segment: Duration, ended: bool) {
+        let known: Vec<_> = self.catalog_mut(|catalog| {
+            let feed = |(item, version): (Item, Version)| {
+                if let Some(feed) = catalog.manifests.get(&item) {
+                    return Some((Arc::clone(feed), version));
                 }
-            }
+                let feed = watch::Sender::new(Arc::new(Live::new(version)));
+                catalog.manifests.insert(item, Arc::new(feed));
+                None
+            };
+            manifests.into_iter().filter_map(feed).collect()
+        });
+        // Thousands may be woken: not while others wait for the lock.
+        for (feed, version) in known {
+            feed.send_if_modified(|live| {
+                let (next, moved) = live.followed_by(version);
+                *live = Arc::new(next);
+                moved
+            });
+        }
+        // Last, so that what is said to have ended says so itself.
+        self.catalog_mut(|catalog| {
             catalog.progress = Some(Progress {
                 advanced: Instant::now(),
                 segment,
@@ -247,7 +256,7 @@ impl Stream {
             return Found::Missing;
         };
         if progress.ended {
-            Found::Ended(Arc::clone(&feed.borrow()))
+            Found::Ended(Arc::clone(feed.borrow().newest().document()))
         } else if progress.is_stalled() {
             Found::Stalled {
                 retry_after: progress.segment,

@@ -44,7 +44,7 @@ impl Default for Config {
             part_ms: PART_MS,
             window_segments: 10,
             kept_segments: 15,
-            low_latency: false,
+            low_latency: true,
         }
     }
 }

@@ -16,13 +16,18 @@ use hyper::{Response, StatusCode};
 use tokio::sync::Semaphore;
 
 use super::assets::Assets;
-use super::body::PayloadBody;
+use super::blocking::Directives;
+use super::body::{Content, PayloadBody};
 use super::cache::{ETag, Encoding, Lifetime, Slice};
 use super::document::{Document, content_type, has_ended};
+use super::live::Feed;
 use super::metrics::{Gauge, Kind, Metrics};
 use super::origin::{Found, Object, Origin};
+use super::page;
 use super::route::{Route, Verb};
-use crate::media::{ObjectKey, Payload};
+use super::waiting::{Begun, Room, Unmet, is_too_far};
+use crate::id::RenditionName;
+use crate::media::{Item, ObjectKey, Payload};
 
 /// How many objects may be read from the store at once: each is held whole until it is sent, and a
 /// segment has a few megabytes. More wait their turn.
@@ -30,6 +35,9 @@ const MAX_STORE_READS: usize = 32;
 
 /// When to ask again for what the store holds unfinished, or could not be asked for.
 const STORE_RETRY: Duration = Duration::from_secs(2);
+
+/// When to ask again for what did not come in time.
+const WAIT_RETRY: Duration = Duration::from_secs(1);
 
 /// What a script of another origin may read beside the body.
 const EXPOSED: HeaderValue = HeaderValue::from_static(
@@ -57,6 +65,7 @@ pub(crate) struct Answerer<O> {
     allow_origin: HeaderValue,
     metrics: Arc<Metrics>,
     store_reads: Semaphore,
+    room: Room,
 }
 
 /// An answer before the headers that every answer has.
@@ -64,7 +73,7 @@ struct Answer {
     status: StatusCode,
     lifetime: Lifetime,
     headers: Vec<(HeaderName, HeaderValue)>,
-    body: Payload,
+    body: Content,
 }
 
 impl Answer {
@@ -73,7 +82,7 @@ impl Answer {
             status: StatusCode::OK,
             lifetime,
             headers: vec![typed(content_type)],
-            body: body.into(),
+            body: Payload::from(body).into(),
         }
     }
 
@@ -82,7 +91,7 @@ impl Answer {
             status,
             lifetime: Lifetime::Failure,
             headers: vec![typed(TEXT)],
-            body: Bytes::from(format!("{reason}\n")).into(),
+            body: Payload::from(Bytes::from(format!("{reason}\n"))).into(),
         }
     }
 
@@ -90,9 +99,30 @@ impl Answer {
         Self::failure(StatusCode::NOT_FOUND, "nothing here, or not any more")
     }
 
+    /// A segment in the making. Its length and so its ranges and its tag are not known yet; what arrives
+    /// whole is what everyone else gets, so that it may be kept like any segment.
+    fn growing(parts: Content, content_type: &'static str) -> Self {
+        Self {
+            status: StatusCode::OK,
+            lifetime: Lifetime::Immutable,
+            headers: vec![typed(content_type)],
+            body: parts,
+        }
+    }
+
     fn stalled(retry_after: Duration) -> Self {
         let reason = "the stream has stopped advancing";
         Self::failure(StatusCode::SERVICE_UNAVAILABLE, reason).retry_after(retry_after)
+    }
+
+    fn unmet(why: Unmet) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        match why {
+            Unmet::TooMany => Self::failure(status, "too many requests are waiting"),
+            Unmet::TooLong => Self::failure(status, "it did not come in time"),
+            Unmet::Never => return Self::not_found(),
+        }
+        .retry_after(WAIT_RETRY)
     }
 
     fn retry_after(self, after: Duration) -> Self {
@@ -121,6 +151,7 @@ impl<O: Origin> Answerer<O> {
             origin,
             assets,
             allow_origin,
+            room: Room::new(Arc::clone(&metrics)),
             metrics,
             store_reads: Semaphore::new(MAX_STORE_READS),
         }
@@ -141,18 +172,29 @@ impl<O: Origin> Answerer<O> {
             (Some(Verb::Options), _) => preflight(),
             (Some(Verb::Get | Verb::Head), None) => Answer::not_found(),
             (Some(Verb::Get | Verb::Head), Some(route)) => {
-                self.answer_route(&route, &head.headers).await
+                let query = head.uri.query();
+                self.answer_route(&route, query, &head.headers).await
             }
         };
         self.metrics.count_request(kind, answer.status.as_u16());
         self.complete(answer, verb, request)
     }
 
-    async fn answer_route(&self, route: &Route<'_>, headers: &HeaderMap) -> Answer {
+    async fn answer_route(
+        &self,
+        route: &Route<'_>,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Answer {
         match route {
-            Route::Page => self.asset("", headers),
+            Route::Page => self.asset("", headers).with(
+                header::CONTENT_SECURITY_POLICY,
+                HeaderValue::from_static(page::CONTENT_SECURITY_POLICY),
+            ),
             Route::Asset(path) => self.asset(path, headers),
-            Route::Object(key) if key.item.is_manifest() => self.manifest(key, headers).await,
+            Route::Object(key) if key.item.is_manifest() => {
+                self.manifest(key, query, headers).await
+            }
             Route::Object(key) => self.object(key, headers).await,
             Route::Streams => Answer::ok(Lifetime::Never, JSON, self.origin.streams()),
             Route::Stream(name) => match self.origin.stream(name) {
@@ -182,12 +224,9 @@ impl<O: Origin> Answerer<O> {
         }
     }
 
-    async fn manifest(&self, key: &ObjectKey, headers: &HeaderMap) -> Answer {
+    async fn manifest(&self, key: &ObjectKey, query: Option<&str>, headers: &HeaderMap) -> Answer {
         match self.origin.manifest(key) {
-            Found::Live(feed) => {
-                let newest = Arc::clone(&feed.borrow());
-                document(&newest, Lifetime::Changing, headers)
-            }
+            Found::Live(feed) => self.live(feed, query, headers).await,
             Found::Ended(last) => document(&last, Lifetime::Ended, headers),
             Found::Stalled { retry_after } => Answer::stalled(retry_after),
             Found::Missing => {
@@ -206,14 +245,79 @@ impl<O: Origin> Answerer<O> {
         }
     }
 
+    /// A live manifest, at the place that the query asks for.
+    async fn live(&self, mut feed: Feed, query: Option<&str>, headers: &HeaderMap) -> Answer {
+        let live = Arc::clone(&feed.borrow());
+        if live.newest().edge().is_none() {
+            // Nobody was told that directives are understood here.
+            return document(live.newest().document(), Lifetime::Changing, headers);
+        }
+        let directives = match Directives::parse(query) {
+            Ok(directives) => directives,
+            Err(error) => return Answer::failure(StatusCode::BAD_REQUEST, &error.to_string()),
+        };
+        let Some(wanted) = directives.wanted else {
+            let answer = live.newest().answer(directives.skip);
+            return document(answer, Lifetime::Changing, headers);
+        };
+        if is_too_far(&live, wanted) {
+            let reason = "the playlist is not that far yet";
+            return Answer::failure(StatusCode::BAD_REQUEST, reason);
+        }
+        match self.room.version(&mut feed, wanted).await {
+            Ok(version) => document(version.answer(directives.skip), Lifetime::Blocking, headers),
+            Err(why) => Answer::unmet(why),
+        }
+    }
+
     async fn object(&self, key: &ObjectKey, headers: &HeaderMap) -> Answer {
         let content_type = content_type(&key.item);
         if let Some(found) = self.origin.object(key) {
             return media(&found, content_type, headers);
         }
+        match &key.item {
+            // Parts are never stored.
+            Item::Part(name, segment, part) => {
+                let Some(mut feed) = self.feed(key, name) else {
+                    return Answer::not_found();
+                };
+                let at = (*segment, *part);
+                let part = self.room.part(&*self.origin, key, &mut feed, at).await;
+                return match part {
+                    Ok(part) => media(&part, content_type, headers),
+                    Err(why) => Answer::unmet(why),
+                };
+            }
+            Item::Segment(name, number) => {
+                if let Some(feed) = self.feed(key, name) {
+                    let begun = self.room.segment(&self.origin, key, feed, *number).await;
+                    match begun {
+                        Ok(Begun::Whole(whole)) => return media(&whole, content_type, headers),
+                        Ok(Begun::Growing(parts)) => {
+                            return Answer::growing(Content::Growing(parts), content_type);
+                        }
+                        Err(Unmet::Never) => {}
+                        Err(why) => return Answer::unmet(why),
+                    }
+                }
+            }
+            _ => {}
+        }
         match self.stored(key).await {
             Ok(body) => media(&Object::new(body), content_type, headers),
             Err(answer) => answer,
+        }
+    }
+
+    /// The feed of the playlist of `rendition`, beside `key`, while it is live.
+    fn feed(&self, key: &ObjectKey, rendition: &RenditionName) -> Option<Feed> {
+        let playlist = Item::Media(rendition.clone());
+        match self
+            .origin
+            .manifest(&ObjectKey::new(key.stream.clone(), playlist))
+        {
+            Found::Live(feed) => Some(feed),
+            Found::Stalled { .. } | Found::Ended(_) | Found::Missing => None,
         }
     }
 
@@ -238,7 +342,7 @@ impl<O: Origin> Answerer<O> {
     ) -> Response<PayloadBody> {
         let len = answer.body.len();
         let body = match verb {
-            Some(Verb::Head) => Payload::default(),
+            Some(Verb::Head) => Payload::default().into(),
             _ => answer.body,
         };
         let mut response = Response::new(PayloadBody::new(body, request));
@@ -264,10 +368,11 @@ impl<O: Origin> Answerer<O> {
             let value = HeaderValue::from_static(answer.lifetime.cache_control());
             headers.insert(header::CACHE_CONTROL, value);
         }
-        if !matches!(
+        let has_length = !matches!(
             answer.status,
             StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-        ) {
+        );
+        if let Some(len) = len.filter(|_| has_length) {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(len));
         }
         response
@@ -287,7 +392,7 @@ fn preflight() -> Answer {
             (header::ACCESS_CONTROL_ALLOW_HEADERS, ACCEPTED),
             (header::ACCESS_CONTROL_MAX_AGE, PREFLIGHT_MAX_AGE),
         ],
-        body: Payload::default(),
+        body: Payload::default().into(),
     }
 }
 
@@ -303,7 +408,7 @@ fn document(document: &Document, lifetime: Lifetime, headers: &HeaderMap) -> Ans
             (header::VARY, HeaderValue::from_static("Accept-Encoding")),
             (header::ETAG, coded.etag.header().clone()),
         ],
-        body: Payload::default(),
+        body: Payload::default().into(),
     };
     if is_unchanged(&coded.etag, headers) {
         return Answer {
@@ -318,7 +423,7 @@ fn document(document: &Document, lifetime: Lifetime, headers: &HeaderMap) -> Ans
     if let Some(token) = coded.encoding.token() {
         answer = answer.with(header::CONTENT_ENCODING, HeaderValue::from_static(token));
     }
-    answer.body = coded.body.clone().into();
+    answer.body = Payload::from(coded.body.clone()).into();
     answer
 }
 
@@ -329,7 +434,7 @@ fn media(object: &Object, content_type: &'static str, headers: &HeaderMap) -> An
         status: StatusCode::OK,
         lifetime: Lifetime::Immutable,
         headers: vec![(header::ETAG, etag.header().clone())],
-        body: Payload::default(),
+        body: Payload::default().into(),
     };
     if is_unchanged(etag, headers) {
         answer.status = StatusCode::NOT_MODIFIED;
@@ -342,14 +447,14 @@ fn media(object: &Object, content_type: &'static str, headers: &HeaderMap) -> An
         .filter(|_| etag.allows_range(headers.get(header::IF_RANGE)));
     match Slice::parse(range, len) {
         Slice::Whole => Answer {
-            body: object.body().clone(),
+            body: object.body().clone().into(),
             ..answer.with(header::CONTENT_TYPE, HeaderValue::from_static(content_type))
         },
         Slice::Part(range) => {
             let span = format!("bytes {}-{}/{len}", range.start, range.end - 1);
             Answer {
                 status: StatusCode::PARTIAL_CONTENT,
-                body: object.body().slice(range),
+                body: object.body().slice(range).into(),
                 ..answer
                     .with(header::CONTENT_TYPE, HeaderValue::from_static(content_type))
                     .with(header::CONTENT_RANGE, text_value(&span))

@@ -30,6 +30,9 @@ pub enum Lifetime {
     Immutable,
     /// A manifest that changes with every segment.
     Changing,
+    /// A media playlist that was asked for with the place it must contain, or a delta update of it. That
+    /// place in the address is what makes it safe: whoever has seen it asks for the next one.
+    Blocking,
     /// A manifest of what has ended. A minute, not a year: the same address goes live again when its
     /// publisher returns, and no cache may hide that for long.
     Ended,
@@ -48,7 +51,7 @@ impl Lifetime {
         match self {
             Self::Immutable => "public, max-age=31536000, immutable",
             Self::Changing | Self::Failure => "public, max-age=1",
-            Self::Ended | Self::Page => "public, max-age=60",
+            Self::Blocking | Self::Ended | Self::Page => "public, max-age=60",
             Self::Never => "no-store",
         }
     }

@@ -1,8 +1,8 @@
-//! Texts that many ask for, rendered and compressed once per change.
+//! Texts that many ask for, rendered once per change and compressed at most once.
 //!
 //! Enters: the text of a manifest or a file of the page
 //! Leaves: a [`Document`]: the bytes in each coding, each with its own strong tag
-//! Never:  compresses per request
+//! Never:  compresses twice
 //! Spec:   [RFC9110] §8.4.1, §8.8.3.3; [RFC8216] §4.3.3.4; [DASH] §5.3.1.2
 
 #![deny(
@@ -12,6 +12,7 @@
 )]
 
 use std::io::Write;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 
@@ -33,8 +34,8 @@ const BROTLI_WINDOW_LOG: u32 = 18;
 pub struct Document {
     content_type: &'static str,
     identity: Coded,
-    gzip: Option<Coded>,
-    brotli: Option<Coded>,
+    gzip: OnceLock<Option<Coded>>,
+    brotli: OnceLock<Option<Coded>>,
 }
 
 /// A body in one coding.
@@ -49,28 +50,14 @@ pub struct Coded {
 }
 
 impl Document {
-    /// Renders `text` in every coding that makes it smaller.
+    /// A document of `text`.
     #[must_use]
     pub fn new(content_type: &'static str, text: Bytes) -> Self {
-        let coded = |encoding, body: Bytes| Coded {
-            encoding,
-            etag: ETag::of(&Payload::from(body.clone()), encoding),
-            body,
-        };
-        let smaller = |encoding, body: Option<Vec<u8>>| {
-            let body = body.filter(|body| body.len() < text.len())?;
-            Some(coded(encoding, body.into()))
-        };
-        let worthwhile = text.len() >= MIN_COMPRESSED_BYTES;
         Self {
             content_type,
-            gzip: worthwhile
-                .then(|| smaller(Encoding::Gzip, gzip(&text)))
-                .flatten(),
-            brotli: worthwhile
-                .then(|| smaller(Encoding::Brotli, brotli(&text)))
-                .flatten(),
-            identity: coded(Encoding::Identity, text.clone()),
+            identity: coded(Encoding::Identity, text),
+            gzip: OnceLock::new(),
+            brotli: OnceLock::new(),
         }
     }
 
@@ -86,21 +73,52 @@ impl Document {
         self.content_type
     }
 
-    /// The body in `wanted`, or as it is where that would not be smaller.
+    /// The body in `wanted`, or as it is where that would not be smaller. The first call for a coding
+    /// compresses: a playlist has a new version several times a second, and most versions are never
+    /// asked for in most codings.
     #[must_use]
     pub fn coded(&self, wanted: Encoding) -> &Coded {
         match wanted {
             Encoding::Identity => None,
-            Encoding::Gzip => self.gzip.as_ref(),
-            Encoding::Brotli => self.brotli.as_ref().or(self.gzip.as_ref()),
+            Encoding::Gzip => self.gzip(),
+            Encoding::Brotli => self.brotli().or_else(|| self.gzip()),
         }
         .unwrap_or(&self.identity)
+    }
+
+    fn gzip(&self) -> Option<&Coded> {
+        let made = self.gzip.get_or_init(|| self.smaller(Encoding::Gzip, gzip));
+        made.as_ref()
+    }
+
+    fn brotli(&self) -> Option<&Coded> {
+        let made = self
+            .brotli
+            .get_or_init(|| self.smaller(Encoding::Brotli, brotli));
+        made.as_ref()
+    }
+
+    fn smaller(&self, encoding: Encoding, compress: fn(&[u8]) -> Option<Vec<u8>>) -> Option<Coded> {
+        let text = self.text();
+        if text.len() < MIN_COMPRESSED_BYTES {
+            return None;
+        }
+        let body = compress(text).filter(|body| body.len() < text.len())?;
+        Some(coded(encoding, body.into()))
     }
 
     /// The plain text.
     #[must_use]
     pub const fn text(&self) -> &Bytes {
         &self.identity.body
+    }
+}
+
+fn coded(encoding: Encoding, body: Bytes) -> Coded {
+    Coded {
+        encoding,
+        etag: ETag::of(&Payload::from(body.clone()), encoding),
+        body,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Counts what the origin answers.
 //!
-//! Enters: one call per request, one per piece of a body
+//! Enters: one call per request, one per frame of a body
 //! Leaves: plain counters that any exporter can read
 //! Never:  labels from what a client wrote, so the number of series is fixed
 //! Spec:   none
@@ -12,7 +12,7 @@ use super::route::Route;
 use crate::media::Item;
 
 /// The statuses counted one by one; what is not listed counts as 0.
-pub const STATUSES: [u16; 10] = [200, 204, 206, 304, 404, 405, 416, 500, 503, 0];
+pub const STATUSES: [u16; 11] = [200, 204, 206, 304, 400, 404, 405, 416, 500, 503, 0];
 
 /// What a request was for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,12 +84,14 @@ impl Kind {
     }
 }
 
-/// Counters of one server. All only grow, but [`Self::in_flight`] and [`Self::connections`].
+/// Counters of one server. All only grow, but [`Self::in_flight`],
+/// [`Self::waiting`] and [`Self::connections`].
 #[derive(Debug, Default)]
 pub struct Metrics {
     requests: [[AtomicU64; STATUSES.len()]; Kind::ALL.len()],
     body_bytes: AtomicU64,
     in_flight: AtomicU64,
+    waiting: AtomicU64,
     connections: AtomicU64,
     accepted: AtomicU64,
     accept_failures: AtomicU64,
@@ -115,6 +117,11 @@ impl Metrics {
     /// Requests whose body has not yet been handed over whole.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Requests that wait for what is yet to be made, among those in flight.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Connections open now.
@@ -146,8 +153,8 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn count_bytes(&self, bytes: usize) {
-        self.body_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    pub(crate) fn count_bytes(&self, bytes: u64) {
+        self.body_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn count_accept_failure(&self) {
@@ -157,6 +164,11 @@ impl Metrics {
     /// Counts a request as in flight until the guard is dropped.
     pub(crate) fn begin_request(self: &Arc<Self>) -> Gauge {
         Gauge::raise(self, |metrics| &metrics.in_flight)
+    }
+
+    /// Counts a request as waiting until the guard is dropped.
+    pub(crate) fn begin_wait(self: &Arc<Self>) -> Gauge {
+        Gauge::raise(self, |metrics| &metrics.waiting)
     }
 
     /// Counts a connection as open until the guard is dropped.
@@ -205,7 +217,7 @@ mod tests {
         metrics.count_request(Kind::Unknown, 418);
         let counted: Vec<_> = metrics.requests().filter(|(_, _, n)| *n > 0).collect();
         assert_eq!(counted, [(Kind::Segment, 206, 2), (Kind::Unknown, 0, 1)]);
-        assert_eq!(metrics.requests().count(), 90);
+        assert_eq!(metrics.requests().count(), 99);
     }
 
     #[test]

@@ -6,23 +6,27 @@
 //! Time:   the wall clock only through [`Origin::now`]; timeouts on tokio's clock
 //! Spec:   [RFC9110], [RFC9111], [RFC9112], [RFC9113], [FETCH] CORS
 //!
-//! Pure: [`route`], [`cache`], [`document`]. Shell: `answer` puts them together, `http` owns the
-//! sockets.
+//! Pure: [`route`], [`cache`], [`document`], [`blocking`]. Shell: `answer` puts them together, `waiting`
+//! waits for what is yet to be made, `http` owns the sockets.
 
 mod answer;
 mod assets;
+pub mod blocking;
 mod body;
 pub mod cache;
 pub mod document;
 mod http;
 mod idle;
+mod live;
 mod metrics;
 mod origin;
 pub mod page;
 pub mod route;
+mod waiting;
 
 pub use assets::{Asset, Assets};
 pub use document::Document;
 pub use http::{Config, Error, Server};
+pub use live::{Feed, Live, Version};
 pub use metrics::{Kind, Metrics, STATUSES};
-pub use origin::{Feed, Found, Object, Origin, StoreFailed};
+pub use origin::{Found, Object, Origin, StoreFailed};

@@ -11,16 +11,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
 
 use super::cache::{ETag, Encoding};
 use super::document::Document;
+use super::live::Feed;
 use crate::id::StreamName;
 use crate::media::{ObjectKey, Payload};
 use crate::time::WallTime;
-
-/// A live manifest: its newest version, and a way to wait for the next.
-pub type Feed = watch::Receiver<Arc<Document>>;
 
 /// What is known of a manifest in memory.
 #[derive(Clone, Debug)]
@@ -74,7 +71,7 @@ pub struct StoreFailed;
 
 /// What is published. Every method but [`Self::stored`] answers from memory without waiting.
 pub trait Origin: Send + Sync + 'static {
-    /// The manifest `key`, whose item is one.
+    /// The manifest `key`, whose item is one. What a version of it names has to be there before it.
     fn manifest(&self, key: &ObjectKey) -> Found;
 
     /// The init segment, segment or part `key`, if it is in memory.

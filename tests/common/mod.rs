@@ -1,7 +1,12 @@
 //! What the end-to-end tests share: the real server as a child process, real publishers, HTTP.
 
 #![allow(dead_code, reason = "every test binary uses its own part of this")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may fail loudly"
+)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -10,50 +15,109 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// The film clip, twelve seconds of 1280×720 at 30 fps with stereo sound.
-pub fn film() -> PathBuf {
+/// The film clip, twelve seconds of 1280×720 at 30 fps with sound in 5.1.
+pub(crate) fn film() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/media/bbb_720p30_12s.mp4")
 }
 
+/// A ladder of 360 and 180 lines: what can be encoded beside players on two cores.
+pub(crate) fn small_ladder() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/ladders/small.toml");
+    path.display().to_string()
+}
+
+/// `program`, killed by the kernel when the thread that starts it ends, however it ends: a test binary
+/// that is killed leaves nothing behind.
+pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--"]).arg(program);
+    command
+}
+
+/// `program` with `args`, as [`command`] starts it.
+pub(crate) fn tool(program: &str, args: &[&str]) -> Command {
+    let mut command = command(program);
+    command.args(args);
+    command
+}
+
+/// `headwater` with `args`, nothing of the environment deciding what it does.
+pub(crate) fn headwater(args: &[&str]) -> Command {
+    let mut command = tool(env!("CARGO_BIN_EXE_headwater"), args);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HEADWATER_")) {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// Runs every check, then fails with all that did not hold, by name.
+pub(crate) fn check_all(checks: &[(&str, &(dyn Fn() + Sync))]) {
+    let failed: Vec<&str> = std::thread::scope(|scope| {
+        let running: Vec<_> = checks
+            .iter()
+            .map(|(name, check)| (*name, scope.spawn(*check)))
+            .collect();
+        let failed = running
+            .into_iter()
+            .filter_map(|(name, run)| run.join().is_err().then_some(name));
+        failed.collect()
+    });
+    assert!(
+        failed.is_empty(),
+        "these did not hold (their panics are above): {failed:#?}"
+    );
+}
+
 /// A child process that is killed by its handle when dropped.
-pub struct Process {
+pub(crate) struct Process {
     child: Child,
     name: String,
 }
 
 impl Process {
     /// Starts `command`; it must not outlive the test, so it is killed on drop.
-    pub fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
-        let child = command.stdin(Stdio::null()).spawn().unwrap_or_else(|e| panic!("{name}: {e}"));
+        let child = command
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
         Self { child, name }
     }
 
     /// Waits for the end, at most `limit`; gives the exit code.
-    pub fn wait(&mut self, limit: Duration) -> i32 {
+    pub(crate) fn wait(&mut self, limit: Duration) -> i32 {
         let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code().unwrap_or(-1);
             }
-            assert!(Instant::now() < deadline, "{} did not end within {limit:?}", self.name);
+            assert!(
+                Instant::now() < deadline,
+                "{} did not end within {limit:?}",
+                self.name
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     /// Whether it still runs.
-    pub fn is_running(&mut self) -> bool {
+    pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
     /// The process id.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// Asks it to end, as Ctrl-C does.
-    pub fn interrupt(&self) {
-        let status = Command::new("kill").arg("-INT").arg(self.pid().to_string()).status().unwrap();
+    pub(crate) fn interrupt(&self) {
+        let status = Command::new("kill")
+            .arg("-INT")
+            .arg(self.pid().to_string())
+            .status()
+            .unwrap();
         assert!(status.success());
     }
 }
@@ -66,9 +130,12 @@ impl Drop for Process {
 }
 
 /// Runs `command` to its end, at most `limit`; gives exit code, stdout and stderr.
-pub fn run(mut command: Command, limit: Duration) -> (i32, String, String) {
+pub(crate) fn run(mut command: Command, limit: Duration) -> (i32, String, String) {
     let name = command.get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|e| panic!("{name}: {e}"));
     let out = read_to_end(child.stdout.take().unwrap());
     let err = read_to_end(child.stderr.take().unwrap());
@@ -77,7 +144,7 @@ pub fn run(mut command: Command, limit: Duration) -> (i32, String, String) {
 }
 
 /// Runs `command` and gives its stdout; fails the test, with its stderr, unless it exits with 0.
-pub fn run_ok(command: Command, limit: Duration) -> String {
+pub(crate) fn run_ok(command: Command, limit: Duration) -> String {
     let shown = format!("{command:?}");
     let (code, out, err) = run(command, limit);
     assert_eq!(code, 0, "{shown}\n--- stdout\n{out}\n--- stderr\n{err}");
@@ -93,7 +160,11 @@ fn read_to_end(mut from: impl Read + Send + 'static) -> std::thread::JoinHandle<
 }
 
 /// Calls `probe` until it gives something, at most `limit`.
-pub fn eventually<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl FnMut() -> Option<T>,
+) -> T {
     let deadline = Instant::now() + limit;
     loop {
         if let Some(found) = probe() {
@@ -105,23 +176,33 @@ pub fn eventually<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Opt
 }
 
 /// The real server, on free ports, with a store of its own.
-pub struct Server {
+pub(crate) struct Server {
     process: Process,
     /// Where HTTP is served, such as `127.0.0.1:40001`.
-    pub http: String,
+    pub(crate) http: String,
     /// Where RTMP is taken, such as `127.0.0.1:40002`.
-    pub rtmp: String,
+    pub(crate) rtmp: String,
     /// The folder of the store.
-    pub store: tempfile::TempDir,
+    pub(crate) store: tempfile::TempDir,
     log: std::sync::Arc<std::sync::Mutex<String>>,
 }
 
 impl Server {
     /// Starts `headwater serve` with `args` added; returns once both ports are open.
-    pub fn start(args: &[&str]) -> Self {
-        let store = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
-        command.args(["serve", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--store"]);
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_on(tempfile::tempdir().unwrap(), args)
+    }
+
+    /// As [`Server::start`], on a store that may hold something already.
+    pub(crate) fn start_on(store: tempfile::TempDir, args: &[&str]) -> Self {
+        let mut command = headwater(&[
+            "serve",
+            "--rtmp",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+            "--store",
+        ]);
         command.arg(store.path()).args(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::start(command);
@@ -144,32 +225,43 @@ impl Server {
         });
         let (mut http, mut rtmp) = (None, None);
         while http.is_none() || rtmp.is_none() {
-            let line = ports.recv_timeout(Duration::from_secs(20)).unwrap_or_else(|_| {
-                panic!("the server did not say where it listens:\n{}", log.lock().unwrap())
-            });
+            let line = ports
+                .recv_timeout(Duration::from_secs(20))
+                .unwrap_or_else(|_| {
+                    panic!(
+                        "the server did not say where it listens:\n{}",
+                        log.lock().unwrap()
+                    )
+                });
             http = http.or_else(|| authority(&line, "http://"));
             rtmp = rtmp.or_else(|| authority(&line, "rtmp://"));
         }
-        Self { process, http: http.unwrap(), rtmp: rtmp.unwrap(), store, log }
+        Self {
+            process,
+            http: http.unwrap(),
+            rtmp: rtmp.unwrap(),
+            store,
+            log,
+        }
     }
 
     /// The RTMP address to publish `key` to.
-    pub fn publish_url(&self, key: &str) -> String {
+    pub(crate) fn publish_url(&self, key: &str) -> String {
         format!("rtmp://{}/live/{key}", self.rtmp)
     }
 
     /// The HTTP address of `path`, which begins with a slash.
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.http)
     }
 
     /// GETs `path`.
-    pub fn get(&self, path: &str) -> Response {
+    pub(crate) fn get(&self, path: &str) -> Response {
         get(&self.http, path)
     }
 
     /// GETs `path` until it answers 200, at most `limit`; gives the body as text.
-    pub fn wait_for(&self, path: &str, limit: Duration) -> String {
+    pub(crate) fn wait_for(&self, path: &str, limit: Duration) -> String {
         eventually(path, limit, || {
             let response = self.get(path);
             (response.status == 200).then(|| response.text())
@@ -177,72 +269,104 @@ impl Server {
     }
 
     /// What the server has logged so far.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
+    /// Asks it to end and waits until it has; gives the exit code and the store.
+    pub(crate) fn drain(self) -> (i32, tempfile::TempDir) {
+        let Self {
+            mut process, store, ..
+        } = self;
+        process.interrupt();
+        let code = process.wait(Duration::from_secs(30));
+        (code, store)
+    }
+
     /// The server's process.
-    pub fn process(&mut self) -> &mut Process {
+    pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
     }
 }
 
 /// The `host:port` after `scheme` in `line`.
 fn authority(line: &str, scheme: &str) -> Option<String> {
-    let rest = &line[line.find(scheme)? + scheme.len()..];
-    let end = rest.find(['/', ' ']).unwrap_or(rest.len());
-    Some(rest[..end].to_owned())
+    let (_, rest) = line.split_once(scheme)?;
+    rest.split(['/', ' ']).next().map(str::to_owned)
 }
 
 /// One HTTP answer.
-pub struct Response {
+pub(crate) struct Response {
     /// The status code.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The header lines, names in lower case.
-    pub headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// The body.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Response {
     /// The first header of that (lower-case) name.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 
     /// The body as text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// The body as JSON.
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
     }
 }
 
 /// A plain HTTP/1.0-style GET that shares no code with the server: one connection, read to its end.
-pub fn get(authority: &str, path: &str) -> Response {
+pub(crate) fn get(authority: &str, path: &str) -> Response {
     let mut socket = TcpStream::connect(authority).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    write!(socket, "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n").unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    write!(
+        socket,
+        "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
     let mut raw = Vec::new();
     socket.read_to_end(&mut raw).unwrap();
-    let split = raw.windows(4).position(|w| w == b"\r\n\r\n").expect("a header");
+    let split = raw
+        .windows(4)
+        .position(|w| w == b"\r\n\r\n")
+        .expect("a header");
     let head = String::from_utf8_lossy(&raw[..split]).into_owned();
     let mut lines = head.lines();
-    let status = lines.next().and_then(|l| l.split(' ').nth(1)).unwrap().parse().unwrap();
+    let status = lines
+        .next()
+        .and_then(|l| l.split(' ').nth(1))
+        .unwrap()
+        .parse()
+        .unwrap();
     let headers = lines
         .filter_map(|line| line.split_once(": "))
         .map(|(n, v)| (n.to_ascii_lowercase(), v.to_owned()))
         .collect();
-    Response { status, headers, body: raw[split + 4..].to_vec() }
+    Response {
+        status,
+        headers,
+        body: raw[split + 4..].to_vec(),
+    }
 }
 
 /// Publishes the film, paced, in a loop, with the real ffmpeg.
-pub fn ffmpeg_publish(url: &str, seconds: u32) -> Process {
-    let mut command = Command::new("ffmpeg");
-    command.args(["-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(film());
+pub(crate) fn ffmpeg_publish(url: &str, seconds: u32) -> Process {
+    let mut command = command("ffmpeg");
+    command
+        .args(["-v", "error", "-re", "-stream_loop", "-1", "-i"])
+        .arg(film());
     command.args(["-t", &seconds.to_string(), "-c", "copy", "-f", "flv", url]);
     Process::start(command)
 }

@@ -84,7 +84,7 @@ function install({ engine, url }) {
   };
   let adapter;
   if (engine === 'hls') {
-    const hls = new window.Hls({ lowLatencyMode: true });
+    const hls = new window.Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.05 });
     hls.on(window.Hls.Events.ERROR, (_, d) => {
       const what = `${d.details}${d.error ? `: ${d.error.message}` : ''}${d.response ? ` (${d.response.code})` : ''}`;
       if (d.fatal) record.fatal.push(what);
@@ -104,7 +104,7 @@ function install({ engine, url }) {
     const player = window.dashjs.MediaPlayer().create();
     player.updateSettings({
       debug: { logLevel: window.dashjs.Debug.LOG_LEVEL_NONE },
-      streaming: { utcSynchronization: { defaultTimingSource: { scheme: '', value: '' } } },
+      streaming: { utcSynchronization: { defaultTimingSource: { scheme: '', value: '' } }, liveCatchup: { enabled: true } },
     });
     player.on(window.dashjs.MediaPlayer.events.ERROR, (e) => {
       const code = e.error?.code;

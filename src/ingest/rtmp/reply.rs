@@ -4,7 +4,7 @@
 //! Leaves: chunks, ready to send in the order of the calls
 //! Never:  media, anything longer than one chunk
 //! Time:   timestamp 0: replies have no time
-//! Spec:   [RTMP] §5.4, §7
+//! Spec:   [RTMP] §5.4, §7; [ERTMP] v2 "Enhancing NetConnection connect Command"
 
 #![deny(
     clippy::disallowed_methods,
@@ -28,6 +28,11 @@ const CHUNK_BYTES: u32 = 4_096;
 const WINDOW_BYTES: u32 = 2_500_000;
 /// The longest description sent, in characters of at most four bytes: a reply stays within a chunk.
 const MAX_DESCRIPTION_CHARS: usize = 512;
+
+/// H.264, the one codec of pictures that is taken.
+const VIDEO_FOURCC: &str = "avc1";
+/// AAC, the one codec of sound that is taken.
+const AUDIO_FOURCC: &str = "mp4a";
 
 /// Level of a status.
 #[derive(Clone, Copy)]
@@ -62,6 +67,28 @@ impl Status<'_> {
     }
 }
 
+/// What we take of Enhanced RTMP, so that an encoder that could send more falls back before its first
+/// message. No multitrack, no request to reconnect.
+fn capabilities() -> [(String, Amf0Value); 4] {
+    const CAN_DECODE: f64 = 1.0;
+    const MOD_EX: f64 = 4.0;
+    let decodes = |codec: &str| {
+        Amf0Value::Object(HashMap::from([(
+            codec.to_owned(),
+            Amf0Value::Number(CAN_DECODE),
+        )]))
+    };
+    [
+        (
+            "fourCcList".to_owned(),
+            Amf0Value::StrictArray(vec![text(VIDEO_FOURCC), text(AUDIO_FOURCC)]),
+        ),
+        ("videoFourCcInfoMap".to_owned(), decodes(VIDEO_FOURCC)),
+        ("audioFourCcInfoMap".to_owned(), decodes(AUDIO_FOURCC)),
+        ("capsEx".to_owned(), Amf0Value::Number(MOD_EX)),
+    ]
+}
+
 /// Writes replies. Headers are whole on every message, as librtmp and ffmpeg read most surely.
 pub(super) struct Writer {
     serializer: ChunkSerializer,
@@ -74,8 +101,9 @@ impl Writer {
         }
     }
 
-    /// The messages that settle window and chunk sizes, and the success of connect.
-    pub(super) fn connect_accepted(&mut self, transaction: f64) -> Vec<Bytes> {
+    /// The messages that settle window and chunk sizes, and the success of connect; to an `enhanced`
+    /// publisher, which said what it can, also what we can.
+    pub(super) fn connect_accepted(&mut self, transaction: f64, enhanced: bool) -> Vec<Bytes> {
         let window = self.write(RtmpMessage::WindowAcknowledgement { size: WINDOW_BYTES }, 0);
         let bandwidth = RtmpMessage::SetPeerBandwidth {
             size: WINDOW_BYTES,
@@ -97,6 +125,9 @@ impl Writer {
         }
         .object();
         info.insert("objectEncoding".to_owned(), Amf0Value::Number(0.0));
+        if enhanced {
+            info.extend(capabilities());
+        }
         let result = RtmpMessage::Amf0Command {
             command_name: "_result".to_owned(),
             transaction_id: transaction,

@@ -11,11 +11,16 @@ use mp4_atom::{Encode, FourCC, Mfhd, Moof, Styp, Tfdt, Tfhd, Traf, Trun, TrunEnt
 
 use crate::id::TrackId;
 use crate::media::{Payload, Sample};
+use crate::time::WallTime;
 
 /// `sample_flags` of a sync sample: it depends on no other.
 const FLAGS_SYNC: u32 = 0x0200_0000;
 /// `sample_flags` of any other sample: it depends on others and is no sync sample.
 const FLAGS_NON_SYNC: u32 = 0x0101_0000;
+/// Bytes of a `prft` box of version 1.
+const PRFT_BYTES: u32 = 32;
+/// From NTP's epoch, 1900, to Unix's.
+const NTP_EPOCH_SECONDS: u64 = 2_208_988_800;
 /// Bytes of the `mdat` box before its body.
 const MDAT_HEADER_BYTES: usize = 8;
 
@@ -26,6 +31,8 @@ pub(in crate::package) struct Fragment<'a> {
     pub(in crate::package) sequence_number: u32,
     /// Whether a segment begins with it, which the segment's `styp` then says.
     pub(in crate::package) starts_segment: bool,
+    /// The wall clock at its first sample, told in `prft`; `None` tells nothing.
+    pub(in crate::package) produced: Option<WallTime>,
     /// At least one.
     pub(in crate::package) samples: &'a [Sample],
 }
@@ -34,9 +41,12 @@ pub(in crate::package) struct Fragment<'a> {
 pub(in crate::package) fn write_fragment(
     fragment: Fragment<'_>,
 ) -> Result<Payload, mp4_atom::Error> {
-    let mut head = Vec::with_capacity(192 + 16 * fragment.samples.len());
+    let mut head = Vec::with_capacity(224 + 16 * fragment.samples.len());
     if fragment.starts_segment {
         segment_type().encode(&mut head)?;
+    }
+    if let Some(wall) = fragment.produced {
+        write_producer_time(&mut head, wall, base_time(fragment.samples));
     }
     let start = head.len();
     let mut moof = movie_fragment(fragment);
@@ -57,6 +67,24 @@ pub(in crate::package) fn write_fragment(
     Ok(Payload::new(
         std::iter::once(Bytes::from(head)).chain(samples),
     ))
+}
+
+/// `prft` version 1, flags 0: when the first sample entered the encoder ([ISOBMFF] §8.16.5).
+fn write_producer_time(out: &mut Vec<u8>, wall: WallTime, media_time: u64) {
+    let micros = u64::try_from(wall.as_micros()).unwrap_or(0);
+    let seconds = (micros / 1_000_000).wrapping_add(NTP_EPOCH_SECONDS) & u64::from(u32::MAX);
+    // Rounded up: cutting the fraction off again to microseconds gives what went in.
+    let fraction = ((micros % 1_000_000) << 32).div_ceil(1_000_000);
+    out.extend_from_slice(&PRFT_BYTES.to_be_bytes());
+    out.extend_from_slice(b"prft\x01\0\0\0");
+    out.extend_from_slice(&TrackId::ONLY.get().get().to_be_bytes());
+    out.extend_from_slice(&((seconds << 32) | fraction).to_be_bytes());
+    out.extend_from_slice(&media_time.to_be_bytes());
+}
+
+fn base_time(samples: &[Sample]) -> u64 {
+    let base = samples.first().map_or(0, |sample| sample.dts.get());
+    u64::try_from(base).unwrap_or(0)
 }
 
 fn segment_type() -> Styp {
@@ -96,7 +124,6 @@ fn movie_fragment(fragment: Fragment<'_>) -> Moof {
             .then(|| flags(sample)),
         cts: reordered.then(|| sample.composition_offset().get()),
     };
-    let base = samples.first().map_or(0, |sample| sample.dts.get());
     Moof {
         mfhd: Mfhd {
             sequence_number: fragment.sequence_number,
@@ -110,7 +137,7 @@ fn movie_fragment(fragment: Fragment<'_>) -> Moof {
                 ..Tfhd::default()
             },
             tfdt: Some(Tfdt {
-                base_media_decode_time: u64::try_from(base).unwrap_or(0),
+                base_media_decode_time: base_time(samples),
             }),
             trun: vec![Trun {
                 data_offset: Some(0),
@@ -154,7 +181,7 @@ mod tests {
         #[test]
         fn what_is_written_parses_to_the_same_samples(samples in samples(), first in any::<bool>()) {
             let payload = write_fragment(Fragment {
-                sequence_number: 7, starts_segment: first, samples: &samples,
+                sequence_number: 7, starts_segment: first, samples: &samples, produced: None,
             }).expect("writable");
             let bytes = payload.to_bytes();
             let mut rest = &bytes[..];

@@ -18,6 +18,15 @@ use crate::time::{FrameRate, Timescale, WallTime};
 /// `@suggestedPresentationDelay` in segments, and how many have to be there before an MPD is: a player
 /// begins this far behind the present and must not ask for what came before the broadcast.
 const DELAY_SEGMENTS: u64 = 3;
+/// What `@profiles` says more of an MPD with low latency.
+const LOW_LATENCY_PROFILE: &str = ",http://www.dashif.org/guidelines/low-latency-live-v5";
+/// What a picture needs from the server's door to the first part that holds it, beside the part's own
+/// length, on a machine that keeps up: decoding, encoding, the way to the player.
+const LATENCY_FLOOR_MS: u64 = 800;
+/// How many parts a player keeps in hand against the network's moods, as [HLS] PART-HOLD-BACK asks.
+const LATENCY_PARTS: u64 = 3;
+/// By how much a player may slow down and speed up without being heard.
+const CATCH_UP: (&str, &str) = ("0.96", "1.04");
 /// The scheme by which players set their clock: an ISO 8601 date as the body of an answer.
 const UTC_SCHEME: &str = "urn:mpeg:dash:utc:http-iso:2014";
 /// The address of the clock, on the host that served the MPD.
@@ -29,6 +38,17 @@ const UTC_ADDRESS: &str = "/time";
 /// broadcast that ended earlier is described whatever its length.
 #[must_use]
 pub fn render(snapshot: &Snapshot) -> Option<String> {
+    render_with(snapshot, snapshot.presentation().config.low_latency)
+}
+
+/// [`render`] without low latency whatever the configuration: for where a segment in the making cannot be
+/// had, such as a folder that any server may serve.
+#[must_use]
+pub fn render_plain(snapshot: &Snapshot) -> Option<String> {
+    render_with(snapshot, false)
+}
+
+fn render_with(snapshot: &Snapshot, low_latency: bool) -> Option<String> {
     let listed = snapshot.listed();
     let count = listed.end - listed.start;
     if count == 0 || (count < DELAY_SEGMENTS && !snapshot.is_ended()) {
@@ -39,7 +59,13 @@ pub fn render(snapshot: &Snapshot) -> Option<String> {
     } else {
         Line::live(snapshot)
     };
-    Mpd { snapshot, line }.to_text()
+    let low_latency = low_latency && line.dynamic;
+    let mpd = Mpd {
+        snapshot,
+        line,
+        low_latency,
+    };
+    mpd.to_text()
 }
 
 /// The dynamic MPD as it is while the broadcast lives, but with its end in it and no more updates: what
@@ -53,8 +79,12 @@ pub fn render_ending(snapshot: &Snapshot) -> Option<String> {
     if !snapshot.is_ended() || snapshot.listed().is_empty() {
         return None;
     }
-    let line = Line::live(snapshot);
-    Mpd { snapshot, line }.to_text()
+    let mpd = Mpd {
+        snapshot,
+        line: Line::live(snapshot),
+        low_latency: snapshot.presentation().config.low_latency,
+    };
+    mpd.to_text()
 }
 
 /// Where segment numbers lie on the MPD's time line.
@@ -97,6 +127,7 @@ const fn gcd(a: u64, b: u64) -> u64 {
 struct Mpd<'a> {
     snapshot: &'a Snapshot,
     line: Line,
+    low_latency: bool,
 }
 
 impl Mpd<'_> {
@@ -109,6 +140,9 @@ impl Mpd<'_> {
     fn write(&self, out: &mut String) -> fmt::Result {
         out.write_str("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n")?;
         self.write_head(out)?;
+        if self.low_latency {
+            self.write_service(out)?;
+        }
         let period = self.snapshot.presentation().period;
         writeln!(out, "  <Period id=\"{period}\" start=\"PT0S\">")?;
         for (index, set) in self.switching_sets().iter().enumerate() {
@@ -133,11 +167,16 @@ impl Mpd<'_> {
         } else {
             "static"
         };
+        let profile = if self.low_latency {
+            LOW_LATENCY_PROFILE
+        } else {
+            ""
+        };
         write!(
             out,
             "<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" \
-             profiles=\"urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019\" \
-             type=\"{kind}\""
+             profiles=\"urn:mpeg:dash:profile:isoff-live:2011,\
+             urn:mpeg:dash:profile:cmaf:2019{profile}\" type=\"{kind}\""
         )?;
         if self.line.dynamic {
             let start = WallTime::from_micros(self.first_ms().saturating_mul(1_000));
@@ -158,6 +197,43 @@ impl Mpd<'_> {
             out,
             " minBufferTime=\"{step_text}\" maxSegmentDuration=\"PT{}S\">",
             self.snapshot.presentation().target_duration_s
+        )
+    }
+
+    /// How far behind live a player is to be, and how it gets there.
+    fn write_service(&self, out: &mut String) -> fmt::Result {
+        let target = LATENCY_FLOOR_MS + LATENCY_PARTS * self.part_ms();
+        writeln!(
+            out,
+            "  <ServiceDescription id=\"0\">\n    \
+             <Latency referenceId=\"1\" min=\"{}\" target=\"{target}\" max=\"{}\"/>\n    \
+             <PlaybackRate min=\"{}\" max=\"{}\"/>\n  </ServiceDescription>",
+            target / 2,
+            target * 3,
+            CATCH_UP.0,
+            CATCH_UP.1,
+        )
+    }
+
+    /// The longest part, in milliseconds.
+    fn part_ms(&self) -> u64 {
+        let target = self.snapshot.presentation().part_target;
+        target.as_micros().div_ceil(1_000)
+    }
+
+    /// Where in a set the wall clock is tied to its media, and how far apart its parts are.
+    fn write_references(&self, out: &mut String, id: usize) -> fmt::Result {
+        let at = WallTime::from_micros(self.first_ms().saturating_mul(1_000));
+        writeln!(
+            out,
+            "      <ProducerReferenceTime id=\"{id}\" inband=\"true\" type=\"encoder\" \
+             wallClockTime=\"{}\" presentationTime=\"{}\">\n        \
+             <UTCTiming schemeIdUri=\"{UTC_SCHEME}\" value=\"{UTC_ADDRESS}\"/>\n      \
+             </ProducerReferenceTime>\n      \
+             <Resync type=\"0\" dT=\"{}\"/>",
+            WholeSecond(at),
+            self.first_ms(),
+            self.part_ms(),
         )
     }
 
@@ -222,6 +298,9 @@ impl Mpd<'_> {
                  value=\"{channels}\"/>"
             )?;
         }
+        if self.low_latency {
+            self.write_references(out, id)?;
+        }
         out.write_str("      <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"main\"/>\n")?;
         self.write_template(out)?;
         for index in set {
@@ -232,10 +311,19 @@ impl Mpd<'_> {
 
     fn write_template(&self, out: &mut String) -> fmt::Result {
         let presentation = self.snapshot.presentation();
+        out.write_str("      <SegmentTemplate timescale=\"1000\"")?;
+        if self.low_latency {
+            // A segment can be asked for once its first part is due; the answer ends with the segment.
+            let step = u64::from(presentation.config.segment_ms.get());
+            let early = Seconds(step.saturating_sub(self.part_ms()));
+            write!(
+                out,
+                " availabilityTimeOffset=\"{early}\" availabilityTimeComplete=\"false\""
+            )?;
+        }
         writeln!(
             out,
-            "      <SegmentTemplate timescale=\"1000\" duration=\"{}\" startNumber=\"{}\" \
-             presentationTimeOffset=\"{}\" initialization=\"$RepresentationID$/init-{}.mp4\" \
+            " duration=\"{}\" startNumber=\"{}\" presentationTimeOffset=\"{}\" initialization=\"$RepresentationID$/init-{}.mp4\" \
              media=\"$RepresentationID$/$Number$.m4s\"/>",
             presentation.config.segment_ms,
             self.line.first,
@@ -310,12 +398,22 @@ struct Period(u64);
 
 impl Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PT{}S", Seconds(self.0))
+    }
+}
+
+/// Prints milliseconds as seconds: `2`, `1.92`.
+#[derive(Clone, Copy)]
+struct Seconds(u64);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, millis) = (self.0 / 1_000, self.0 % 1_000);
         if millis == 0 {
-            return write!(f, "PT{seconds}S");
+            return write!(f, "{seconds}");
         }
         let fraction = format!("{millis:03}");
-        write!(f, "PT{seconds}.{}S", fraction.trim_end_matches('0'))
+        write!(f, "{seconds}.{}", fraction.trim_end_matches('0'))
     }
 }
 

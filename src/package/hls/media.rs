@@ -27,14 +27,23 @@ const PARTS_TARGETS: u32 = 3;
 /// The playlist of `rendition`; `None` if there is no such rendition or nothing to list yet.
 #[must_use]
 pub fn render(snapshot: &Snapshot, rendition: usize) -> Option<String> {
-    Playlist::of(snapshot, rendition)?.render(0)
+    let low_latency = snapshot.presentation().config.low_latency;
+    Playlist::of(snapshot, rendition, low_latency)?.render(0)
+}
+
+/// The playlist of `rendition` without parts whatever the configuration: for where parts are not kept and
+/// nobody can be made to wait, such as a folder that any server may serve.
+#[must_use]
+pub fn render_plain(snapshot: &Snapshot, rendition: usize) -> Option<String> {
+    Playlist::of(snapshot, rendition, false)?.render(0)
 }
 
 /// The delta update of `rendition` that answers `_HLS_skip=YES`; the whole playlist where skipping is
 /// not offered, has nothing to skip, or the broadcast is over.
 #[must_use]
 pub fn render_delta(snapshot: &Snapshot, rendition: usize) -> Option<String> {
-    let playlist = Playlist::of(snapshot, rendition)?;
+    let low_latency = snapshot.presentation().config.low_latency;
+    let playlist = Playlist::of(snapshot, rendition, low_latency)?;
     let skipped = playlist.skippable();
     playlist.render(skipped)
 }
@@ -49,10 +58,9 @@ struct Playlist<'a> {
 }
 
 impl<'a> Playlist<'a> {
-    fn of(snapshot: &'a Snapshot, rendition: usize) -> Option<Self> {
+    fn of(snapshot: &'a Snapshot, rendition: usize, low_latency: bool) -> Option<Self> {
         let presentation = snapshot.presentation();
         let scale = presentation.renditions.get(rendition)?.timescale;
-        let low_latency = presentation.config.low_latency;
         let listed = snapshot.listed();
         if listed.is_empty() {
             return None;

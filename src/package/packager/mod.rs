@@ -323,6 +323,7 @@ impl Packager {
 
     /// Writes the pending samples of a rendition as a part, if there are any.
     fn close_part(&mut self, rendition: usize) -> Result<(), Error> {
+        let low_latency = self.is_low_latency();
         let Some(track) = self.tracks.get_mut(rendition) else {
             return Ok(());
         };
@@ -333,6 +334,7 @@ impl Packager {
         let payload = cmaf::write_fragment(Fragment {
             sequence_number: sequence_number(segment.number, index, self.parts_per_segment),
             starts_segment: index == 0,
+            produced: low_latency.then(|| first.dts.at(track.scale).to_wall()),
             samples: &track.pending,
         })
         .map_err(|_| Error::PartTooLarge {

@@ -74,13 +74,15 @@ const tallestFirst = (a, b) => b.height - a.height || b.bps - a.bps;
 function hlsEngine(video, url, events) {
   const Hls = window.Hls;
   const hls = new Hls({
+    // How far behind live it plays is the playlist's to say (PART-HOLD-BACK, or else HOLD-BACK): any
+    // liveSync setting here would take its place.
     lowLatencyMode: true,
     maxLiveSyncPlaybackRate: 1.05,
-    // A tab that slept comes back at the live edge, not where it fell asleep.
-    liveSyncDurationCount: 3,
-    liveMaxLatencyDurationCount: 12,
     backBufferLength: 30,
   });
+  // A tab that slept comes back at the live edge, not where it fell asleep. hls.js takes this from its
+  // options only together with a liveSync setting.
+  hls.config.liveMaxLatencyDurationCount = 6;
   const fatal = once(events.fatal);
   let recovered = 0;
   hls.on(Hls.Events.MANIFEST_PARSED, () => play(video, events));
@@ -141,6 +143,8 @@ function dashEngine(video, url, events) {
     debug: { logLevel: dashjs.Debug.LOG_LEVEL_NONE },
     streaming: {
       utcSynchronization: { defaultTimingSource: { scheme: '', value: '' } },
+      // The latency and the rates to reach it are the MPD's to say (ServiceDescription).
+      applyServiceDescription: true,
       liveCatchup: { enabled: true },
       buffer: { fastSwitchEnabled: true },
       abr: { autoSwitchBitrate: { video: true } },

@@ -17,6 +17,14 @@ use crate::ingest::rtmp::{APP, Metadata};
 /// Message streams one connection may create. Publishers create one.
 pub(super) const MAX_CREATED_STREAMS: u32 = 8;
 
+/// What only a publisher of Enhanced RTMP says when it connects.
+const ENHANCED_PROPERTIES: [&str; 4] = [
+    "fourCcList",
+    "videoFourCcInfoMap",
+    "audioFourCcInfoMap",
+    "capsEx",
+];
+
 impl Session {
     pub(super) fn data(&mut self, message: &chunk::Message) -> Result<(), Error> {
         if !matches!(self.phase, Phase::Publishing { .. }) {
@@ -92,7 +100,10 @@ impl Session {
             return Err(self.refuse_app(transaction, app));
         }
         self.encoder = argument("flashVer").filter(|v| !v.is_empty()).map(clip);
-        for reply in self.writer.connect_accepted(transaction) {
+        let enhanced = ENHANCED_PROPERTIES
+            .iter()
+            .any(|name| values.get(2).is_some_and(|o| o.property(name).is_some()));
+        for reply in self.writer.connect_accepted(transaction, enhanced) {
             self.send(reply);
         }
         self.phase = Phase::Connected;

@@ -159,6 +159,29 @@ fn publish_needs_no_mode_and_connect_may_carry_a_slash_or_query() {
 }
 
 #[test]
+fn capabilities_are_told_to_those_who_tell_theirs() {
+    let connect = |extra: Option<(&str, Amf0Value)>| {
+        let mut object = HashMap::from([("app".to_owned(), text("live"))]);
+        object.extend(extra.map(|(name, value)| (name.to_owned(), value)));
+        let command = Publisher::new().command(0, "connect", vec![Amf0Value::Object(object)]);
+        let (result, _, said) = run(&command);
+        assert_eq!(result, Ok(()));
+        said
+    };
+    let plain = connect(None);
+    assert!(plain.contains("NetConnection.Connect.Success"));
+    assert!(!plain.contains("avc1") && !plain.contains("capsEx"));
+    let fourccs = Amf0Value::StrictArray(vec![text("hvc1"), text("avc1")]);
+    for extra in [("fourCcList", fourccs), ("capsEx", Amf0Value::Number(15.0))] {
+        let said = connect(Some(extra));
+        for name in ["fourCcList", "avc1", "mp4a", "capsEx"] {
+            assert!(said.contains(name), "{name} in {said:?}");
+        }
+        assert!(!said.contains("hvc1"));
+    }
+}
+
+#[test]
 fn a_wrong_application_is_told_so() {
     let (result, events, sent) = run(&Publisher::new().connect("vod"));
     assert_eq!(
