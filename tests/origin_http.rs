@@ -548,6 +548,17 @@ async fn time_is_utc_with_milliseconds_and_stalls_say_when_to_retry() {
 }
 
 #[tokio::test]
+async fn page_comes_with_its_content_security_policy() {
+    let server = start();
+    let page = server.get("/", &[]).await;
+    let policy = headwater::serve::page::CONTENT_SECURITY_POLICY;
+    assert_eq!(page.header("content-security-policy"), Some(policy));
+    let asset = server.get("/assets/app-1.js", &[]).await;
+    assert_eq!(asset.header("content-security-policy"), None);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_live_manifest_is_its_newest_version() {
     let mut origin = scripted();
     let path = "live/demo/v720/index.m3u8";

@@ -179,14 +179,31 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_parses_to_the_same_samples(samples in samples(), first in any::<bool>()) {
+        fn what_is_written_parses_to_the_same_samples(
+            samples in samples(), first in any::<bool>(),
+            produced in proptest::option::of(0_i64..1 << 52),
+        ) {
             let payload = write_fragment(Fragment {
-                sequence_number: 7, starts_segment: first, samples: &samples, produced: None,
+                sequence_number: 7, starts_segment: first, samples: &samples,
+                produced: produced.map(WallTime::from_micros),
             }).expect("writable");
             let bytes = payload.to_bytes();
             let mut rest = &bytes[..];
             if first {
                 Styp::decode(&mut rest).expect("styp");
+            }
+            if let Some(micros) = produced {
+                let (prft, after) = rest.split_at(32);
+                rest = after;
+                prop_assert_eq!(&prft[..16], b"\0\0\0\x20prft\x01\0\0\0\0\0\0\x01");
+                let read = |at: usize| u64::from_be_bytes(prft[at..at + 8].try_into().expect("8"));
+                // Seconds wrap every 136 years; the fraction reads back to the microsecond.
+                let seconds = (u64::try_from(micros).expect("positive") / 1_000_000 + NTP_EPOCH_SECONDS)
+                    % (1 << 32);
+                prop_assert_eq!(read(16) >> 32, seconds);
+                let fraction = read(16) & u64::from(u32::MAX);
+                prop_assert_eq!((fraction * 1_000_000) >> 32, u64::try_from(micros % 1_000_000).expect("positive"));
+                prop_assert_eq!(i64::try_from(read(24)).ok(), Some(samples[0].dts.get()));
             }
             let from_moof = rest.len();
             let moof = Moof::decode(&mut rest).expect("moof");
