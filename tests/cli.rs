@@ -19,7 +19,9 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::{Server, eventually, film, headwater, run, small_ladder};
+#[cfg(feature = "gst")]
+use common::{Server, eventually};
+use common::{film, headwater, run, small_ladder};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// The command line or configuration is wrong.
