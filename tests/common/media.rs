@@ -67,18 +67,18 @@ impl Segment {
                     &run.sample_durations,
                     traf.tfhd
                         .default_sample_duration
-                        .or(default.map(|trex| trex.default_sample_duration)),
+                        .or_else(|| default.map(|trex| trex.default_sample_duration)),
                 ));
                 let length = or(
                     &run.sample_sizes,
                     traf.tfhd
                         .default_sample_size
-                        .or(default.map(|trex| trex.default_sample_size)),
+                        .or_else(|| default.map(|trex| trex.default_sample_size)),
                 ) as usize;
                 let plain = traf
                     .tfhd
                     .default_sample_flags
-                    .or(default.map(|trex| trex.default_sample_flags));
+                    .or_else(|| default.map(|trex| trex.default_sample_flags));
                 let flags = match run.first_sample_flags {
                     Some(first) if index == 0 => first,
                     _ => or(&run.sample_flags, plain),

@@ -55,7 +55,7 @@ pub(crate) fn check_all(checks: &[(&str, &(dyn Fn() + Sync))]) {
     let failed: Vec<&str> = std::thread::scope(|scope| {
         let running: Vec<_> = checks
             .iter()
-            .map(|(name, check)| (*name, scope.spawn(move || check())))
+            .map(|(name, check)| (*name, scope.spawn(*check)))
             .collect();
         let failed = running
             .into_iter()
@@ -291,9 +291,8 @@ impl Server {
 
 /// The `host:port` after `scheme` in `line`.
 fn authority(line: &str, scheme: &str) -> Option<String> {
-    let rest = &line[line.find(scheme)? + scheme.len()..];
-    let end = rest.find(['/', ' ']).unwrap_or(rest.len());
-    Some(rest[..end].to_owned())
+    let (_, rest) = line.split_once(scheme)?;
+    rest.split(['/', ' ']).next().map(str::to_owned)
 }
 
 /// One HTTP answer.
