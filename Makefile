@@ -51,5 +51,6 @@ fuzz: ## each parser of untrusted bytes, for FUZZ_SECONDS each (60)
 
 golden: ## rewrite fixtures/golden from what the code does now; review the difference
 	@scripts/setup.sh test
-	@UPDATE_GOLDEN=1 $(CARGO) test --locked --test golden $(ARGS)
-	@git --no-pager diff --stat -- fixtures/golden
+	@HEADWATER_UPDATE_GOLDEN=1 $(CARGO) test --locked --test golden $(ARGS)
+	@HEADWATER_UPDATE_GOLDEN=1 $(CARGO) test --locked --test inspect the_list $(ARGS)
+	@git --no-pager diff --stat -- fixtures/golden docs/inspect.md

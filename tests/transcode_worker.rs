@@ -262,6 +262,15 @@ fn damaged_pictures_do_not_end_a_broadcast() {
 }
 
 #[test]
+fn sound_that_cannot_be_decoded_is_silence() {
+    let mut clip = Clip::film(4);
+    clip.break_audio();
+    let made = run::transcode(&small("auto"), &clip, clip.start_inside_a_segment());
+    assert_on_the_grid(&made);
+    assert_eq!(made.samples[0].len(), 15 + 120);
+}
+
+#[test]
 fn a_change_of_size_is_not_seen_by_the_encoders() {
     let mut clip = Clip::film(3);
     clip.append(&Clip::made(

@@ -3,7 +3,7 @@
 //! Enters: messages of one accepted publisher
 //! Leaves: a [`Publication`], and a refusal for the publisher if its media cannot be used
 //! Never:  parses, cuts or encodes: it moves values from stage to stage
-//! Time:   the app's clock gives each message its arrival
+//! Time:   a [`SteadyClock`] gives each message its arrival; media may run [`MAX_LEAD`] ahead of it
 //! Spec:   docs/architecture.md
 //!
 //! ```text
@@ -11,6 +11,7 @@
 //!   (this task)                         (a task of its own)
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::app::clock::wall_now;
+use crate::app::clock::{self, SteadyClock};
 use crate::app::context::Context;
 use crate::app::publication::{self, Publication};
 use crate::app::status::TrackStatus;
@@ -28,7 +29,7 @@ use crate::demux::{self, flv};
 use crate::id::{ConnId, SegmentNumber, TrackId};
 use crate::ingest::rtmp::{EndReason, Message, Refusal, RefusalCode};
 use crate::media::MediaKind;
-use crate::time::{FrameRate, Grid, Ticks, Timescale};
+use crate::time::{FrameRate, Grid, MediaTime, Ticks, Timescale, WallTime};
 use crate::transcode::{self, Transcoder};
 
 /// How often the rate of arrival is measured.
@@ -36,6 +37,11 @@ const METER_PERIOD: Duration = Duration::from_secs(2);
 
 /// In the order of `Intake::arrivals`.
 const KINDS: [MediaKind; 2] = [MediaKind::Video, MediaKind::Audio];
+
+/// How far media may run ahead of time. A publisher that sends faster than its media plays is made to wait
+/// for the rest: else its numbers would run into the future, and its next broadcast could only wait for time
+/// to come round. Ten seconds are the longest usual GOP, which relays send at once.
+const MAX_LEAD: Duration = Duration::from_secs(10);
 
 /// How long a stream that has ended stays in memory for those who still watch its end; then the store
 /// answers.
@@ -107,7 +113,7 @@ impl Broadcast {
             context,
             stream,
             conn,
-            media,
+            mut media,
             close,
         } = self;
         let claim = Claim {
@@ -116,7 +122,8 @@ impl Broadcast {
         };
         // Who comes back at once waits for the end of what came before to be stored.
         let turn = stream.turn().await;
-        match carry(&context, &stream, media, claim).await {
+        // The channel outlives it: closing that first would tell the publisher a reason of less use.
+        match carry(&context, &stream, &mut media, claim).await {
             Ok(end) => tracing::info!(stream = %stream.name(), reason = ?end, "broadcast ended"),
             Err(error) => {
                 tracing::warn!(stream = %stream.name(), %error, "broadcast closed");
@@ -128,7 +135,7 @@ impl Broadcast {
         let registry = Arc::clone(&context.registry);
         tokio::spawn(async move {
             tokio::time::sleep(LINGER).await;
-            registry.forget(stream.name());
+            registry.forget(stream.name(), conn);
         });
     }
 }
@@ -137,25 +144,27 @@ impl Broadcast {
 async fn carry(
     context: &Arc<Context>,
     stream: &Arc<Stream>,
-    mut media: mpsc::Receiver<Message>,
+    media: &mut mpsc::Receiver<Message>,
     claim: Claim,
 ) -> Result<EndReason, Error> {
     let grid = Grid::new(context.config.package.segment_ms);
+    let first = earliest_segment(context, stream).await;
+    let clock = clock_from(first, grid);
     let options = transcode::Options {
         stream: stream.name().clone(),
         template: context.template.clone(),
         machine: context.machine_share(),
         grid,
-        first: earliest_segment(context, stream).await,
+        first,
         program: own_program().map_err(Error::Program)?,
     };
     let (transcoder, outputs) = Transcoder::start(options);
     let publication = Publication::new(Arc::clone(context), Arc::clone(stream));
     let mut publishing = tokio::spawn(publication.run(outputs));
-    let mut intake = Intake::new(stream, transcoder);
+    let mut intake = Intake::new(stream, transcoder, clock);
     // What is published fails on its own only when the transcoder or the packager does.
     let fed = tokio::select! {
-        fed = intake.run(&mut media) => fed,
+        fed = intake.run(media) => fed,
         published = &mut publishing => return Err(early_end(published)),
     };
     // The name is free for the next publisher, and the transcoder drains.
@@ -208,6 +217,16 @@ async fn earliest_segment(context: &Context, stream: &Stream) -> SegmentNumber {
     highest.map_or(SegmentNumber::new(0), SegmentNumber::next)
 }
 
+/// The clock of a broadcast whose first segment is `first` or a later one.
+fn clock_from(first: SegmentNumber, grid: Grid) -> SteadyClock {
+    let earliest = grid
+        .start_of(first, Timescale::MILLIS)
+        .at(Timescale::MILLIS);
+    // As far as a broadcast before it may have led, and the segment it ended in.
+    let patience = MAX_LEAD + Duration::from_millis(grid.segment_ms().into());
+    SteadyClock::begin(earliest.to_wall(), patience)
+}
+
 /// The path of this program. A file replaced by an update is still this program.
 fn own_program() -> std::io::Result<PathBuf> {
     let path = std::env::current_exe()?;
@@ -224,6 +243,9 @@ struct Intake<'a> {
     stream: &'a Stream,
     demuxer: flv::Demuxer,
     transcoder: Transcoder,
+    clock: SteadyClock,
+    /// The tracks' timescales; the demuxer has two tracks.
+    scales: BTreeMap<TrackId, Timescale>,
     rate: Option<FrameRate>,
     meter: Meter,
     arrivals: [Arrivals; 2],
@@ -240,12 +262,14 @@ struct Arrivals {
 }
 
 impl<'a> Intake<'a> {
-    fn new(stream: &'a Stream, transcoder: Transcoder) -> Self {
+    fn new(stream: &'a Stream, transcoder: Transcoder, clock: SteadyClock) -> Self {
         let demuxer = flv::Demuxer::new();
         Self {
             stream,
             demuxer,
             transcoder,
+            clock,
+            scales: BTreeMap::new(),
             rate: None,
             meter: Meter::new(Instant::now()),
             arrivals: [Arrivals::default(); 2],
@@ -275,18 +299,33 @@ impl<'a> Intake<'a> {
                     }
                 }
             };
-            self.demuxer.push(message, wall_now())?;
+            self.demuxer.push(message, self.clock.now())?;
             while let Some(output) = self.demuxer.poll_output() {
+                let at = self.position(&output);
                 self.pass_on(output).await?;
+                // Somebody who has gone cannot be made to wait.
+                if let (Some(at), false) = (at, media.is_closed()) {
+                    tokio::time::sleep(pause(at, self.clock.now())).await;
+                }
             }
         }
         // The connection's task failed, which its owner has reported.
         Ok(EndReason::Disconnected)
     }
 
+    fn position(&self, output: &demux::Output) -> Option<MediaTime> {
+        match output {
+            demux::Output::Sample { track, sample } => {
+                Some(sample.dts.at(*self.scales.get(track)?))
+            }
+            _ => None,
+        }
+    }
+
     async fn pass_on(&mut self, output: demux::Output) -> Result<(), Error> {
         let sent = match output {
             demux::Output::Track(track) => {
+                self.scales.insert(track.id, track.timescale);
                 let rate = (track.codec.kind() == MediaKind::Video)
                     .then_some(self.rate)
                     .flatten();
@@ -348,6 +387,11 @@ impl<'a> Intake<'a> {
     }
 }
 
+/// How long to wait after media at `at`, so that it is no more than [`MAX_LEAD`] ahead of `now`.
+fn pause(at: MediaTime, now: WallTime) -> Duration {
+    clock::ahead(at.to_wall(), now).saturating_sub(MAX_LEAD)
+}
+
 /// Measures a rate over [`METER_PERIOD`].
 #[derive(Debug)]
 struct Meter {
@@ -382,6 +426,19 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::Ticks;
+
+    #[test]
+    fn publisher_waits_for_what_exceeds_the_lead() {
+        let now = WallTime::from_micros(1_795_000_000_000_000);
+        let pause_at = |ahead_ms: i64| {
+            let at = Ticks::new(1_795_000_000_000 + ahead_ms);
+            pause(at.at(Timescale::MILLIS), now)
+        };
+        assert_eq!(pause_at(-3_600_000), Duration::ZERO);
+        assert_eq!(pause_at(10_000), Duration::ZERO);
+        assert_eq!(pause_at(10_040), Duration::from_millis(40));
+    }
 
     #[test]
     fn the_publisher_is_told_the_cause_not_its_effect() {

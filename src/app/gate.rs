@@ -75,6 +75,7 @@ fn admit(context: &Arc<Context>, broadcasts: &mut JoinSet<()>, request: PublishR
         .is_err()
     {
         stream.release(conn);
+        context.registry.forget(stream.name(), conn);
         return;
     }
     tracing::info!(stream = %stream.name(), %peer, "publishing begins");

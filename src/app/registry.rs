@@ -16,7 +16,7 @@ use crate::app::clock::wall_now;
 use crate::app::metrics;
 use crate::app::status::{RtmpStatus, ServerStatus, StreamsStatus};
 use crate::app::stream::{Publisher, Stream};
-use crate::id::StreamName;
+use crate::id::{ConnId, StreamName};
 use crate::ingest::rtmp;
 use crate::media::{ObjectKey, Payload};
 use crate::serve::{self, Found, Object, Origin, StoreFailed};
@@ -97,10 +97,13 @@ impl Registry {
         Ok(stream)
     }
 
-    /// Forgets `name` unless somebody publishes it.
-    pub(super) fn forget(&self, name: &StreamName) {
+    /// Forgets `name` unless somebody has published it since `conn`, whose broadcast is over.
+    pub(super) fn forget(&self, name: &StreamName, conn: ConnId) {
         let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
-        if streams.get(name).is_some_and(|stream| stream.is_vacant()) {
+        if streams
+            .get(name)
+            .is_some_and(|stream| stream.last_publisher() == Some(conn))
+        {
             streams.remove(name);
         }
     }
@@ -195,4 +198,40 @@ impl Origin for Registry {
 fn json(value: &impl serde::Serialize) -> Bytes {
     // These values have no maps with keys that are not strings, which is all that can fail.
     serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store;
+
+    fn publisher(conn: u64) -> Publisher {
+        Publisher {
+            conn: ConnId::new(conn),
+            address: "192.0.2.1:5000".to_owned(),
+            encoder: None,
+            since: WallTime::from_micros(0),
+        }
+    }
+
+    #[tokio::test]
+    async fn stream_is_forgotten_after_its_last_broadcast_and_no_earlier_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = store::Config {
+            url: folder.path().display().to_string(),
+            ..store::Config::default()
+        };
+        let store = Store::open(config).await.expect("opens");
+        let registry = Registry::new(store, 1_935, Arc::default());
+        let name = "demo".parse().expect("a name");
+        for conn in [1, 2] {
+            let stream = registry.claim(&name, publisher(conn)).expect("vacant");
+            stream.release(ConnId::new(conn));
+        }
+        // The second one has let go of the name, and is still being stored.
+        registry.forget(&name, ConnId::new(1));
+        assert!(registry.get(&name).is_some());
+        registry.forget(&name, ConnId::new(2));
+        assert!(registry.get(&name).is_none());
+    }
 }

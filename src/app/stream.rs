@@ -62,6 +62,7 @@ struct Progress {
 #[derive(Debug, Default)]
 struct Facts {
     publisher: Option<Publisher>,
+    last_publisher: Option<ConnId>,
     started: Option<WallTime>,
     source: Option<SourceStatus>,
     renditions: Vec<RenditionStatus>,
@@ -113,6 +114,7 @@ impl Stream {
             return Err(present.clone());
         }
         facts.started = Some(publisher.since);
+        facts.last_publisher = Some(publisher.conn);
         facts.publisher = Some(publisher);
         facts.source = None;
         Ok(())
@@ -140,6 +142,12 @@ impl Stream {
     #[must_use]
     pub(super) fn is_vacant(&self) -> bool {
         self.facts().publisher.is_none()
+    }
+
+    /// Who claimed it last, whether it still publishes or not.
+    #[must_use]
+    pub(super) fn last_publisher(&self) -> Option<ConnId> {
+        self.facts().last_publisher
     }
 
     /// Says how the publisher's encoder calls itself in its metadata. That goes before what it said when it

@@ -62,8 +62,9 @@ impl Point {
 /// The clock of one broadcast. `now` must never go backwards.
 ///
 /// A track that continues its own stamps keeps its anchor. One that does not is compared with the anchor in
-/// force; if it fits there (the other track jumped first, this one follows), it joins it. Otherwise the jump
-/// makes a new anchor, so both tracks end on the same one and their distance survives.
+/// force; if it fits there (the other track jumped first, this one follows, or this one paused while the other
+/// went on), it joins it. Otherwise the jump makes a new anchor, so both tracks end on the same one and their
+/// distance survives.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
     policy: JumpPolicy,
@@ -129,7 +130,10 @@ impl Timeline {
             }
         }
         let step = latest.step_to(stamp_ms);
-        let joins = own.is_none_or(|own| own.generation != latest.generation);
+        // Either the other track jumped first, or this one paused while the other went on.
+        let joins = own.is_none_or(|own| {
+            own.generation != latest.generation || own.step_to(stamp_ms) > MAX_STEP_MS
+        });
         if joins && (-MAX_STEP_MS..=MAX_STEP_MS).contains(&step) {
             return (latest.after(step), latest.generation, None);
         }
@@ -220,6 +224,20 @@ mod tests {
         place(&mut timeline, Video, 0, 0);
         assert_eq!(place(&mut timeline, Video, 8_000, 8_300), (8_000, false));
         assert_eq!(place(&mut timeline, Video, 20_000, 8_400), (8_100, true));
+    }
+
+    #[test]
+    fn a_track_that_paused_comes_back_at_its_distance_from_the_other() {
+        for behind in [0_u32, 20, 400] {
+            let mut timeline = Timeline::default();
+            place(&mut timeline, Video, 0, 0);
+            for ms in (0..9_000_u32).step_by(20) {
+                place(&mut timeline, Audio, ms, i64::from(ms));
+            }
+            let back = 9_000 - behind;
+            let placed = place(&mut timeline, Video, back, 9_000);
+            assert_eq!(placed, (i64::from(back), false), "{behind}");
+        }
     }
 
     #[test]

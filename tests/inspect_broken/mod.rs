@@ -293,7 +293,8 @@ impl Camera {
                 self.text(Role::Delta, name, &format!("{name}/index.m3u8"), text);
             }
             let hint = media.hint.map(|hint| format!("{name}/{hint}"));
-            if let Some(hint) = hint.filter(|hint| nth % 5 == 0 && self.objects.contains_key(hint))
+            if let Some(hint) =
+                hint.filter(|hint| nth.is_multiple_of(5) && self.objects.contains_key(hint))
             {
                 self.object(Role::Hint, name, &hint);
             }

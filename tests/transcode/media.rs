@@ -187,6 +187,17 @@ impl Clip {
         });
     }
 
+    /// Makes the sound's configuration one that no decoder takes.
+    pub(crate) fn break_audio(&mut self) {
+        for item in &mut self.items {
+            if let Item::Track(info) = item
+                && let CodecConfig::Aac(config) = &mut info.codec
+            {
+                config.asc = Bytes::from_static(&[0xff; 4]);
+            }
+        }
+    }
+
     /// Flips bits in the middle of every `nth` picture that is no key frame.
     pub(crate) fn damage(&mut self, nth: usize) {
         let video = self.video.id;

@@ -80,8 +80,8 @@ function hlsEngine(video, url, events) {
     maxLiveSyncPlaybackRate: 1.05,
     backBufferLength: 30,
   });
-  // A tab that slept comes back at the live edge, not where it fell asleep. hls.js takes this from its
-  // options only together with a liveSync setting.
+  // A tab that slept comes back at the live edge, not where it fell asleep. Given to the constructor,
+  // it would be refused without a liveSyncDurationCount beside it.
   hls.config.liveMaxLatencyDurationCount = 6;
   const fatal = once(events.fatal);
   let recovered = 0;

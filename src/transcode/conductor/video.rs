@@ -14,6 +14,10 @@ use crate::time::{FrameRate, Grid, Ticks, Timescale};
 /// has ended its broadcast; encoding hours of a held picture at once would stall everything.
 pub const MAX_HOLD_SECONDS: i64 = 60;
 
+/// How far the pictures may lie behind the sound before the last of them is held, in milliseconds. As much
+/// as a live source reorders and interleaves; what still comes for a slot that was held is not shown.
+const MAX_LAG_MS: i64 = 3_000;
+
 /// How far from its expected slot a frame may lie and still take it, in quarters of a slot: half a
 /// slot is nearest, one more quarter is the hysteresis that keeps jitter from doubling and dropping.
 const TOLERANCE_QUARTERS: i64 = 3;
@@ -29,7 +33,7 @@ pub struct Slot<F> {
     pub frame: F,
 }
 
-/// Places frames on slots. Drain [`Self::poll_output`] to `None` after every `push` and `hold_to`.
+/// Places frames on slots. Drain [`Self::poll_output`] to `None` after every `push` and `follow`.
 #[derive(Debug)]
 pub struct VideoConductor<F> {
     rate: FrameRate,
@@ -87,20 +91,22 @@ impl<F: Clone> VideoConductor<F> {
         Ok(())
     }
 
-    /// Fills every slot that begins before `position` (90 kHz) with the held picture: for a source
-    /// that has stopped while time goes on. Does nothing before the first frame.
+    /// Tells that the sound has come to `position` (90 kHz): every slot that lies further behind it than
+    /// the allowance is filled with the held picture. Does nothing before the first frame.
     ///
     /// # Errors
     ///
     /// [`Error::Jump`] as for [`Self::push`].
-    pub fn hold_to(&mut self, position: Ticks) -> Result<(), Error> {
-        let slot = self
-            .rate
-            .slot_at_or_after(position.at(Timescale::VIDEO_90K));
-        self.check_jump(slot)?;
-        if self.held.is_some() {
-            self.hold_until = self.hold_until.max(slot);
+    pub fn follow(&mut self, position: Ticks) -> Result<(), Error> {
+        if self.held.is_none() {
+            return Ok(());
         }
+        let scale = Timescale::VIDEO_90K;
+        let allowed = MAX_LAG_MS * i64::from(scale.get()) / 1_000;
+        let due = Ticks::new(position.get().saturating_sub(allowed));
+        let slot = self.rate.slot_at_or_after(due.at(scale));
+        self.check_jump(slot)?;
+        self.hold_until = self.hold_until.max(slot);
         Ok(())
     }
 
@@ -285,21 +291,26 @@ mod tests {
     }
 
     #[test]
-    fn time_alone_holds_the_picture() {
+    fn sound_that_goes_on_alone_holds_the_picture() {
         let mut conductor = conductor(fps(25, 1));
-        conductor
-            .hold_to(Ticks::new(start() + 90_000))
-            .expect("near");
+        let second = |n: i64| Ticks::new(start() + n * 90_000);
+        conductor.follow(second(90)).expect("nothing to hold");
         assert_eq!(conductor.poll_output(), None);
-        conductor.push(Ticks::new(start()), 1).expect("near");
+        conductor.push(second(0), 1).expect("near");
         let mut out = Vec::new();
         drain(&mut conductor, &mut out);
-        conductor
-            .hold_to(Ticks::new(start() + 90_000))
-            .expect("near");
+        conductor.follow(second(3)).expect("near");
         drain(&mut conductor, &mut out);
-        assert_eq!(out.len(), 25);
-        assert_eq!(conductor.position(), Ticks::new(start() + 90_000));
+        assert_eq!(out.len(), 1, "the allowance");
+        for n in 4..=90 {
+            conductor.follow(second(n)).expect("near");
+            drain(&mut conductor, &mut out);
+        }
+        assert_eq!(conductor.position(), second(87));
+        conductor.push(second(90), 2).expect("near");
+        drain(&mut conductor, &mut out);
+        assert_eq!(out.last().map(|slot| slot.frame), Some(2));
+        assert_eq!(out.len(), 90 * 25 + 1);
     }
 
     proptest! {

@@ -2,7 +2,8 @@
 //!
 //! Enters: tracks and samples as they come
 //! Leaves: a [`Source`], the first segment, and everything that came, in order
-//! Never:  waits for more than about a second of media
+//! Never:  waits for more than about a second of media, or for announced pictures longer than
+//!         [`MAX_PICTURE_WAIT_MS`]
 //! Time:   positions of the source
 //! Spec:   none
 
@@ -18,10 +19,14 @@ use crate::media::{CodecConfig, MediaKind, TrackInfo};
 use crate::time::{FrameRate, Grid, MediaTime, Ticks, Timescale};
 use crate::transcode::ladder::{ESTIMATE_FRAMES, Source, VideoSource, estimate};
 
-/// The most that is held back: a second of pictures and sound at any usual rate.
-const MAX_GATHERED: usize = 256;
+/// The most that is held back: a second of pictures and sound at any usual rate, or the sound that comes
+/// while announced pictures are waited for.
+const MAX_GATHERED: usize = 1_024;
 /// How long a source is watched at most, in milliseconds of its own time.
 const MAX_WATCH_MS: i64 = 1_000;
+/// The same for one that has announced pictures and not shown one: relays join between key frames, which
+/// lie up to ten seconds apart. A ladder planned without pictures never gets any.
+const MAX_PICTURE_WAIT_MS: i64 = 12_000;
 /// The rate assumed of a source that shows only one picture.
 const FALLBACK_RATE: Option<FrameRate> = FrameRate::new(30, 1);
 
@@ -70,7 +75,12 @@ impl Gather {
         let since = at.rescale_floor(Timescale::MILLIS).get();
         let first = self.first.get_or_insert(at);
         let first = first.rescale_floor(Timescale::MILLIS).get();
-        self.ready |= since.saturating_sub(first) >= MAX_WATCH_MS;
+        let limit = if self.video.is_some() && self.shown.is_empty() {
+            MAX_PICTURE_WAIT_MS
+        } else {
+            MAX_WATCH_MS
+        };
+        self.ready |= since.saturating_sub(first) >= limit;
     }
 
     pub(super) const fn is_ready(&self) -> bool {
@@ -105,5 +115,111 @@ impl Gather {
 
     pub(super) fn into_inputs(self) -> Vec<Input> {
         self.inputs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::codec::video::{Colour, Dimensions, PixelAspect};
+    use crate::codec::{aac, h264};
+    use crate::id::TrackId;
+    use crate::media::Sample;
+    use crate::time::Span;
+
+    fn track(id: u32, scale: u32, codec: CodecConfig) -> Input {
+        Input::Track(TrackInfo {
+            id: TrackId::new(NonZeroU32::new(id).expect("not zero")),
+            timescale: Timescale::new(scale).expect("not zero"),
+            codec,
+        })
+    }
+
+    fn pictures() -> Input {
+        let config = h264::Config {
+            avcc: Bytes::new(),
+            profile: 100,
+            compatibility: 0,
+            level: 31,
+            dimensions: Dimensions {
+                width: 640,
+                height: 360,
+            },
+            pixel_aspect: PixelAspect::SQUARE,
+            colour: Colour::UNSPECIFIED,
+            declared_rate: FrameRate::new(30, 1),
+        };
+        track(1, 90_000, CodecConfig::H264(config))
+    }
+
+    fn sound() -> Input {
+        let config = aac::Config {
+            asc: Bytes::new(),
+            object_type: 2,
+            sample_rate: 1_000,
+            channels: 2,
+            frame_samples: 1_024,
+        };
+        track(2, 1_000, CodecConfig::Aac(config))
+    }
+
+    /// A sample of track `id`, `at` ticks after the epoch.
+    fn sample(id: u32, at: i64) -> Input {
+        let sample = Sample {
+            dts: Ticks::new(at),
+            pts: Ticks::new(at),
+            duration: Span::new(1),
+            keyframe: true,
+            data: Bytes::new(),
+        };
+        Input::Sample(TrackId::new(NonZeroU32::new(id).expect("not zero")), sample)
+    }
+
+    /// When `gather` was ready, of sound every 20 ms.
+    fn ready_after_ms(gather: &mut Gather) -> i64 {
+        let mut ms = 0;
+        while !gather.is_ready() {
+            gather.push(sample(2, ms));
+            ms += 20;
+        }
+        ms
+    }
+
+    #[test]
+    fn pictures_that_were_announced_are_waited_for_through_a_long_gop() {
+        let mut gather = Gather::default();
+        gather.push(pictures());
+        gather.push(sound());
+        for ms in (0..10_000).step_by(20) {
+            gather.push(sample(2, ms));
+            assert!(!gather.is_ready(), "{ms}");
+        }
+        gather.push(sample(1, 10_000 * 90));
+        assert!(gather.is_ready());
+        assert!(gather.source().video.is_some());
+        let grid = Grid::new(NonZeroU32::new(2_000).expect("not zero"));
+        assert_eq!(gather.first_segment(grid), SegmentNumber::new(5));
+    }
+
+    #[test]
+    fn pictures_that_never_come_are_given_up() {
+        let mut gather = Gather::default();
+        gather.push(pictures());
+        gather.push(sound());
+        let ms = ready_after_ms(&mut gather);
+        assert!((12_000..=12_020).contains(&ms), "{ms}");
+        assert!(gather.source().video.is_none());
+    }
+
+    #[test]
+    fn sound_alone_is_watched_for_a_second() {
+        let mut gather = Gather::default();
+        gather.push(sound());
+        let ms = ready_after_ms(&mut gather);
+        assert!((1_000..=1_020).contains(&ms), "{ms}");
     }
 }

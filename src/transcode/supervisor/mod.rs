@@ -85,6 +85,9 @@ pub enum Error {
         /// The last lines it wrote, oldest first, at most [`MAX_LAST_LINES`].
         last: Vec<String>,
     },
+    /// The worker lives, but no longer takes or gives anything; it was killed.
+    #[error("the worker hangs")]
+    Stalled,
     /// The transcoder has ended already; its outputs say why.
     #[error("the transcoder has ended")]
     Stopped,
@@ -222,5 +225,111 @@ fn report(options: &Options, plan: &ladder::Plan, first: SegmentNumber) {
             stream = %options.stream, shed = ?plan.shed, cores = options.machine.cores,
             "this machine cannot carry the whole ladder"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::path::Path;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::codec::aac;
+    use crate::media::CodecConfig;
+    use crate::time::{Span, Ticks, Timescale};
+
+    const TRACK: TrackId = TrackId::new(NonZeroU32::MIN);
+
+    /// A transcoder whose worker is `yes`: it runs, takes nothing and says nothing. It has been given
+    /// `count` seconds of sound, or as many as it took until it was given up.
+    async fn with_deaf_worker(stream: &str, count: i64) -> (Transcoder, Outputs) {
+        let (transcoder, outputs) = Transcoder::start(Options {
+            stream: stream.parse().expect("legal"),
+            template: Template::named("auto").expect("shipped"),
+            machine: Machine { cores: 1 },
+            grid: Grid::new(NonZeroU32::new(2_000).expect("not zero")),
+            first: SegmentNumber::new(0),
+            program: "yes".into(),
+        });
+        let config = aac::Config {
+            asc: Bytes::new(),
+            object_type: 2,
+            sample_rate: 48_000,
+            channels: 2,
+            frame_samples: 1_024,
+        };
+        let track = TrackInfo {
+            id: TRACK,
+            timescale: Timescale::new(48_000).expect("not zero"),
+            codec: CodecConfig::Aac(config),
+        };
+        transcoder.track(track).await.expect("takes it");
+        for second in 0..count {
+            let at = Ticks::new(second * 48_000);
+            let sample = Sample {
+                dts: at,
+                pts: at,
+                duration: Span::new(48_000),
+                keyframe: true,
+                data: vec![0; 1 << 20].into(),
+            };
+            if transcoder.sample(TRACK, sample).await.is_err() {
+                break;
+            }
+        }
+        (transcoder, outputs)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn worker_that_takes_nothing_is_given_up_while_its_source_goes_on() {
+        let (_open, mut outputs) = with_deaf_worker("deaf", 200).await;
+        let end = outputs.next().await;
+        assert!(
+            matches!(end, Some(Output::Failed(Error::Stalled))),
+            "{end:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn worker_that_does_not_end_with_its_source_is_given_up() {
+        let (transcoder, mut outputs) = with_deaf_worker("endless", 2).await;
+        drop(transcoder);
+        let end = outputs.next().await;
+        assert!(
+            matches!(end, Some(Output::Failed(Error::Stalled))),
+            "{end:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn worker_is_not_in_the_group_that_a_terminal_interrupts() {
+        let stream = format!("group-{}", std::process::id());
+        let _running = with_deaf_worker(&stream, 2).await;
+        let found = async {
+            loop {
+                if let Some(stat) = stat_of_worker(&stream) {
+                    return stat;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        let limit = std::time::Duration::from_secs(10);
+        let stat = tokio::time::timeout(limit, found).await.expect("a worker");
+        // "PID (yes) STATE PARENT GROUP"
+        let fields: Vec<&str> = stat.split(' ').collect();
+        assert_eq!(fields[0], fields[4], "{stat}");
+    }
+
+    /// What the system says of the worker that runs for `stream`.
+    fn stat_of_worker(stream: &str) -> Option<String> {
+        let command = format!("yes\0worker\0{stream}\0");
+        let all = std::fs::read_dir("/proc").expect("/proc").flatten();
+        let is_it = |path: &Path| {
+            std::fs::read(path.join("cmdline")).is_ok_and(|line| line == command.as_bytes())
+        };
+        let path = all.map(|entry| entry.path()).find(|path| is_it(path))?;
+        std::fs::read_to_string(path.join("stat")).ok()
     }
 }

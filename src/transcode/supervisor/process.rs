@@ -20,6 +20,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::{Error, Input, MAX_LAST_LINES, Options, Output, Probe};
 use crate::id::StreamName;
@@ -27,6 +28,9 @@ use crate::transcode::ipc::Message;
 
 /// How long a worker may take to exit once it has closed its socket.
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
+/// How long a worker may take nothing that it is fed, or, once its source has ended, say nothing: far longer
+/// than it takes to drain a decoder that hangs, after which it goes on.
+const STALL_LIMIT: Duration = Duration::from_secs(30);
 /// How long a probe may take: a first scan of all plugins is slow on a cold disk.
 const PROBE_LIMIT: Duration = Duration::from_secs(60);
 /// Bytes taken from the socket at once.
@@ -41,7 +45,18 @@ pub(super) struct Worker {
     reader: OwnedReadHalf,
     writer: Option<OwnedWriteHalf>,
     stderr: JoinHandle<VecDeque<String>>,
-    feeder: Option<JoinHandle<()>>,
+    feeder: Option<JoinHandle<Fed>>,
+}
+
+/// How feeding a worker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fed {
+    /// The source has ended.
+    All,
+    /// The worker is gone; its end is seen, and explained, where its answers are read.
+    Gone,
+    /// The worker took nothing for [`STALL_LIMIT`].
+    Stalled,
 }
 
 impl Drop for Worker {
@@ -63,6 +78,9 @@ impl Worker {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            // Ctrl-C in a terminal reaches the whole group; a worker ends when it has delivered
+            // everything, not before.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(Error::Spawn)?;
@@ -100,18 +118,38 @@ impl Worker {
                     None => inputs.recv().await.map(message),
                 };
                 let Some(message) = next else {
-                    return;
+                    return Fed::All;
                 };
                 // A message too long for the worker is one that no publisher may send; it is lost.
                 if let Err(error) = message.write(&mut buffer) {
                     tracing::warn!(%error, "sample not transcoded");
                 }
-                // The end of the worker is seen, and explained, where its answers are read.
-                if writer.write_all_buf(&mut buffer).await.is_err() {
-                    return;
+                while !buffer.is_empty() {
+                    match timeout(STALL_LIMIT, writer.write_buf(&mut buffer)).await {
+                        Ok(Ok(_)) => {}
+                        Ok(Err(_)) => return Fed::Gone,
+                        Err(_) => return Fed::Stalled,
+                    }
                 }
             }
         }));
+    }
+
+    /// Reads from the worker; `Ok(0)` at its end.
+    async fn read(&mut self, buffer: &mut BytesMut) -> Result<usize, Error> {
+        if let Some(feeder) = &mut self.feeder {
+            // A worker that is fed is watched by its feeder: it may well have nothing to say for long.
+            let fed = tokio::select! {
+                read = self.reader.read_buf(buffer) => return Ok(read.unwrap_or(0)),
+                fed = feeder => fed.unwrap_or(Fed::Gone),
+            };
+            self.feeder = None;
+            if fed == Fed::Stalled {
+                return Err(Error::Stalled);
+            }
+        }
+        let read = timeout(STALL_LIMIT, self.reader.read_buf(buffer)).await;
+        Ok(read.map_err(|_| Error::Stalled)?.unwrap_or(0))
     }
 
     /// Hands on everything the worker sends, until its end.
@@ -135,16 +173,15 @@ impl Worker {
             if buffer.capacity() - buffer.len() < MIN_SPARE_BYTES {
                 buffer.reserve(READ_BYTES);
             }
-            match self.reader.read_buf(&mut buffer).await {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
+            if self.read(&mut buffer).await? == 0 {
+                break;
             }
         }
         let status = self.exit().await;
         if finished && status == "exit status: 0" {
             return Ok(());
         }
-        let last = tokio::time::timeout(EXIT_LIMIT, &mut self.stderr).await;
+        let last = timeout(EXIT_LIMIT, &mut self.stderr).await;
         let last = last.ok().and_then(Result::ok).unwrap_or_default();
         Err(Error::Died {
             status,
@@ -153,7 +190,7 @@ impl Worker {
     }
 
     async fn exit(&mut self) -> String {
-        match tokio::time::timeout(EXIT_LIMIT, self.child.wait()).await {
+        match timeout(EXIT_LIMIT, self.child.wait()).await {
             Ok(Ok(status)) => status.to_string(),
             Ok(Err(error)) => error.to_string(),
             Err(_) => {
@@ -201,7 +238,7 @@ pub(super) async fn probe(program: &Path, elements: &[String]) -> Result<Probe, 
         .kill_on_drop(true)
         .spawn()
         .map_err(Error::Spawn)?;
-    let output = tokio::time::timeout(PROBE_LIMIT, child.wait_with_output()).await;
+    let output = timeout(PROBE_LIMIT, child.wait_with_output()).await;
     let output = output
         .map_err(|_| Error::Spawn(std::io::ErrorKind::TimedOut.into()))?
         .map_err(Error::Spawn)?;

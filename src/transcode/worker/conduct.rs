@@ -84,10 +84,7 @@ pub(super) fn run(
                 buffer,
                 info,
             } => conduct.frame(position, buffer, &info)?,
-            Event::Pcm { position, pcm } => {
-                conduct.audio.push(position, pcm)?;
-                conduct.drain_audio()?;
-            }
+            Event::Pcm { position, pcm } => conduct.sound(position, pcm)?,
             Event::SoundExpected => conduct.audio.expect_sound(true),
             Event::Finish => return conduct.finish(),
         }
@@ -121,6 +118,21 @@ impl Conduct<'_> {
         self.audio
             .follow(pictures.rescale_floor(self.sound.scale()))?;
         self.drain_audio()
+    }
+
+    /// Lays sound. Where the pictures have stopped while it goes on, the last of them is held.
+    fn sound(&mut self, position: Ticks, pcm: Bytes) -> Result<(), Error> {
+        self.audio.push(position, pcm)?;
+        self.drain_audio()?;
+        let Some((conductor, Some(encoder))) = &mut self.video else {
+            return Ok(());
+        };
+        let sound = self.audio.position().at(self.sound.scale());
+        conductor.follow(sound.rescale_floor(Timescale::VIDEO_90K))?;
+        while let Some(slot) = conductor.poll_output() {
+            encoder.push(&slot)?;
+        }
+        Ok(())
     }
 
     fn drain_audio(&mut self) -> Result<(), Error> {

@@ -6,6 +6,7 @@
 //! Time:   positions of the source; GStreamer's running time begins an hour before the first segment
 //! Spec:   none
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -43,6 +44,8 @@ struct Decoder {
     pipeline: gst::Pipeline,
     source: gst_app::AppSrc,
     drained: Receiver<()>,
+    /// Set when it can decode no more.
+    failed: Arc<AtomicBool>,
 }
 
 impl Drop for Decoder {
@@ -88,7 +91,8 @@ impl Decoders {
         Ok(())
     }
 
-    /// Gives one access unit of `track`. Waits while the decoder is behind.
+    /// Gives one access unit of `track`. Waits while the decoder is behind. A track whose decoder has failed
+    /// is like one that sends nothing, until it changes.
     pub(super) fn push(&self, track: TrackId, sample: &Sample) -> Result<(), Error> {
         let Some(decoder) = self.open.iter().find(|decoder| decoder.track.id == track) else {
             return Ok(());
@@ -107,8 +111,8 @@ impl Decoders {
             }
         }
         match decoder.source.push_buffer(buffer) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Error::Stopped),
+            Err(_) if !decoder.failed.load(Ordering::Acquire) => Err(Error::Stopped),
+            _ => Ok(()),
         }
     }
 
@@ -186,7 +190,7 @@ impl Decoders {
 impl Decoder {
     /// Ends the track and waits until everything it holds was delivered.
     fn drain(self) {
-        if self.source.end_of_stream().is_err() {
+        if self.failed.load(Ordering::Acquire) || self.source.end_of_stream().is_err() {
             return;
         }
         let steps = DRAIN_LIMIT.as_millis() / DRAIN_STEP.as_millis();
@@ -214,7 +218,7 @@ fn start(
     let sink = super::encode::sink(&pipeline, "out")?;
     sink.set_max_buffers(1);
     let (done, drained) = channel();
-    let failed = done.clone();
+    let ended = done.clone();
     sink.set_callbacks(
         gst_app::AppSinkCallbacks::builder()
             .new_sample(move |sink| {
@@ -227,9 +231,19 @@ fn start(
             .build(),
     );
     accept_video_meta(&sink);
+    let failed = Arc::new(AtomicBool::new(false));
+    let (failing, failing_pipeline) = (Arc::clone(&failed), pipeline.downgrade());
     super::encode::watch(&pipeline, move |error| {
+        if failing.swap(true, Ordering::AcqRel) {
+            return;
+        }
         log(&format!("decoder: {error}"));
-        let _ = failed.send(());
+        let _ = ended.send(());
+        // Whoever waits for room in its queue is let go. Not on this thread, which is the pipeline's own.
+        let pipeline = failing_pipeline.clone();
+        std::thread::spawn(move || {
+            let _ = pipeline.upgrade().map(|p| p.set_state(gst::State::Null));
+        });
     });
     pipeline.set_state(gst::State::Playing)?;
     Ok(Decoder {
@@ -237,6 +251,7 @@ fn start(
         pipeline,
         source,
         drained,
+        failed,
     })
 }
 
