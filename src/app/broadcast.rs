@@ -29,11 +29,14 @@ use crate::demux::{self, flv};
 use crate::id::{ConnId, SegmentNumber, TrackId};
 use crate::ingest::rtmp::{EndReason, Message, Refusal, RefusalCode};
 use crate::media::MediaKind;
-use crate::time::{FrameRate, Grid, MediaTime, Timescale, WallTime};
+use crate::time::{FrameRate, Grid, MediaTime, Ticks, Timescale, WallTime};
 use crate::transcode::{self, Transcoder};
 
 /// How often the rate of arrival is measured.
 const METER_PERIOD: Duration = Duration::from_secs(2);
+
+/// In the order of `Intake::arrivals`.
+const KINDS: [MediaKind; 2] = [MediaKind::Video, MediaKind::Audio];
 
 /// How far media may run ahead of time. A publisher that sends faster than its media plays is made to wait
 /// for the rest: else its numbers would run into the future, and its next broadcast could only wait for time
@@ -245,6 +248,17 @@ struct Intake<'a> {
     scales: BTreeMap<TrackId, Timescale>,
     rate: Option<FrameRate>,
     meter: Meter,
+    arrivals: [Arrivals; 2],
+}
+
+/// When the messages of one kind came, and the ticks of the samples that they become.
+#[derive(Clone, Copy, Debug, Default)]
+struct Arrivals {
+    track: Option<(TrackId, Timescale)>,
+    /// The last message, and the one before: whose sample the last one lets go, because the demuxer
+    /// holds one to learn how long it lasts.
+    last: Option<Instant>,
+    before: Option<Instant>,
 }
 
 impl<'a> Intake<'a> {
@@ -258,6 +272,7 @@ impl<'a> Intake<'a> {
             scales: BTreeMap::new(),
             rate: None,
             meter: Meter::new(Instant::now()),
+            arrivals: [Arrivals::default(); 2],
         }
     }
 
@@ -266,11 +281,11 @@ impl<'a> Intake<'a> {
             let message = match message {
                 Message::End(reason) => return Ok(reason),
                 Message::Video { timestamp_ms, data } => {
-                    self.count(data.len());
+                    self.count(MediaKind::Video, data.len());
                     flv::Message::Video { timestamp_ms, data }
                 }
                 Message::Audio { timestamp_ms, data } => {
-                    self.count(data.len());
+                    self.count(MediaKind::Audio, data.len());
                     flv::Message::Audio { timestamp_ms, data }
                 }
                 Message::Metadata(metadata) => {
@@ -314,6 +329,7 @@ impl<'a> Intake<'a> {
                 let rate = (track.codec.kind() == MediaKind::Video)
                     .then_some(self.rate)
                     .flatten();
+                self.arrivals_of(track.codec.kind()).track = Some((track.id, track.timescale));
                 self.stream
                     .set_source(track.codec.kind(), TrackStatus::of(&track.codec, rate));
                 self.transcoder.track(track).await
@@ -323,7 +339,12 @@ impl<'a> Intake<'a> {
                 self.stream.set_source_rate(rate);
                 Ok(())
             }
-            demux::Output::Sample { track, sample } => self.transcoder.sample(track, sample).await,
+            demux::Output::Sample { track, sample } => {
+                let dts = sample.dts;
+                let sent = self.transcoder.sample(track, sample).await;
+                self.tell_arrival(track, dts);
+                sent
+            }
             demux::Output::Repair(repair) => {
                 tracing::debug!(stream = %self.stream.name(), ?repair, "repaired");
                 self.stream.repairs.fetch_add(1, Ordering::Relaxed);
@@ -333,7 +354,29 @@ impl<'a> Intake<'a> {
         sent.map_err(|_| Error::Downstream)
     }
 
-    fn count(&mut self, bytes: usize) {
+    /// Tells when the sample at `dts` arrived, now that the transcoder has it.
+    fn tell_arrival(&self, track: TrackId, dts: Ticks) {
+        for (arrivals, kind) in self.arrivals.iter().zip(KINDS) {
+            if let (Some((id, scale)), Some(before)) = (arrivals.track, arrivals.before)
+                && id == track
+            {
+                let at = dts.at(scale).to_wall().as_micros();
+                self.stream.latency.arrive(kind, at, before);
+            }
+        }
+    }
+
+    const fn arrivals_of(&mut self, kind: MediaKind) -> &mut Arrivals {
+        let [video, audio] = &mut self.arrivals;
+        match kind {
+            MediaKind::Video => video,
+            MediaKind::Audio => audio,
+        }
+    }
+
+    fn count(&mut self, kind: MediaKind, bytes: usize) {
+        let arrivals = self.arrivals_of(kind);
+        arrivals.before = arrivals.last.replace(Instant::now());
         let bytes = bytes as u64;
         self.stream
             .received_bytes

@@ -10,12 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::app::latency::Stage;
 use crate::app::status::StreamState;
 use crate::app::stream::Stream;
 use crate::serve;
@@ -24,6 +28,12 @@ use crate::store;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StreamLabel {
     stream: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StageLabels {
+    stream: String,
+    stage: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,6 +80,7 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
         set(&repairs, &stream.repairs);
         set(&segments, &stream.segments);
     }
+    add_latency(registry, streams);
     registry.register(
         "stream_live",
         "1 while a stream can be played and advances",
@@ -82,6 +93,46 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
         "Segments published, all renditions together",
         segments,
     );
+}
+
+/// The histograms of all streams as one family.
+#[derive(Debug)]
+struct PartLatency {
+    stages: Vec<(StageLabels, Histogram)>,
+}
+
+impl Collector for PartLatency {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let mut family = encoder.encode_descriptor(
+            "part_latency",
+            "From the arrival of a part's last sample to the playlist that lists it",
+            Some(&Unit::Seconds),
+            MetricType::Histogram,
+        )?;
+        for (labels, histogram) in &self.stages {
+            histogram.encode(family.encode_family(labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The histograms are the streams' own, which count on while they are read.
+fn add_latency(registry: &mut Registry, streams: &[Arc<Stream>]) {
+    let of_stream = |stream: &Arc<Stream>| {
+        let name = stream.name().to_string();
+        let labelled = |(stage, histogram): (Stage, &Histogram)| {
+            let labels = StageLabels {
+                stream: name.clone(),
+                stage: stage.as_str(),
+            };
+            (labels, histogram.clone())
+        };
+        stream.latency.stages().map(labelled).collect::<Vec<_>>()
+    };
+    let stages: Vec<_> = streams.iter().flat_map(of_stream).collect();
+    if !stages.is_empty() {
+        registry.register_collector(Box::new(PartLatency { stages }));
+    }
 }
 
 fn add_store(registry: &mut Registry, health: &store::Health) {
@@ -174,6 +225,12 @@ mod tests {
             text.contains("headwater_ingest_bytes_total{stream=\"demo\"} 7\n"),
             "{text}"
         );
+        let histogram = "headwater_part_latency_seconds_count{stream=\"demo\",stage=\"total\"} 0\n";
+        assert!(text.contains(histogram), "{text}");
+        let types = text
+            .matches("# TYPE headwater_part_latency_seconds ")
+            .count();
+        assert_eq!(types, 1, "{text}");
         assert!(text.ends_with("# EOF\n"));
     }
 }

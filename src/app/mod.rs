@@ -22,6 +22,7 @@ pub mod doctor;
 mod examine;
 mod gate;
 mod inspection;
+mod latency;
 mod metrics;
 mod pipelines;
 mod publication;

@@ -9,11 +9,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::app::context::Context;
+use crate::app::latency::Passage;
 use crate::app::status::RenditionStatus;
 use crate::app::stream::Stream;
 use crate::id::{PartIndex, PeriodId, RenditionName, SegmentNumber};
@@ -22,7 +23,7 @@ use crate::package::{self, Output, Packager, Snapshot, dash, hls};
 use crate::serve::blocking::Edge;
 use crate::serve::{Document, Object, Version, cache, document};
 use crate::store::{BroadcastWriter, Put};
-use crate::time::Grid;
+use crate::time::{Grid, Ticks};
 use crate::transcode::{self, Outputs};
 
 /// How long the end of a broadcast may take to be stored before the rest is left to the background.
@@ -144,15 +145,29 @@ struct Open {
 
 impl Open {
     fn push(&mut self, rendition: usize, sample: Sample) -> Result<(), package::Error> {
+        let transcoded = Instant::now();
+        let dts = sample.dts;
         self.packager.push(rendition, sample)?;
-        self.drain();
+        let packaged = Instant::now();
+        if self.drain() {
+            let passage = Passage {
+                transcoded,
+                packaged,
+                published: Instant::now(),
+            };
+            self.out.measure(rendition, dts, passage);
+        }
         Ok(())
     }
 
-    fn drain(&mut self) {
+    /// Publishes what the packager has; whether a part is among it.
+    fn drain(&mut self) -> bool {
+        let mut has_part = false;
         while let Some(output) = self.packager.poll_output() {
+            has_part |= matches!(output, Output::Part { .. });
             self.out.publish(output);
         }
+        has_part
     }
 
     /// Closes what is open; the manifests say so, and all of it is stored.
@@ -293,6 +308,15 @@ impl Out {
             if let Some(text) = text.filter(|text| is_new(&mut self.stored, &item, text)) {
                 self.store(item, Bytes::from(text).into(), lifetime);
             }
+        }
+    }
+
+    /// Counts how long the part took whose last sample is at `dts`.
+    fn measure(&self, rendition: usize, dts: Ticks, passage: Passage) {
+        if let Some(rendition) = self.renditions.get(rendition) {
+            let at = dts.at(rendition.timescale).to_wall().as_micros();
+            let kind = rendition.codec.kind();
+            self.stream.latency.publish(kind, at, passage);
         }
     }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use crate::app::latency::Latency;
 use crate::app::status::{IngestStatus, PublisherStatus, RenditionStatus, SourceStatus};
 use crate::app::status::{StreamState, StreamStatus, TrackStatus};
 use crate::id::{ConnId, SegmentNumber, StreamName};
@@ -37,6 +38,8 @@ pub(super) struct Stream {
     pub(super) repairs: AtomicU64,
     /// Segments published, all renditions together; a counter for metrics.
     pub(super) segments: AtomicU64,
+    /// How long media takes through the stages; histograms for metrics.
+    pub(super) latency: Latency,
 }
 
 /// What can be fetched from memory.
@@ -91,6 +94,7 @@ impl Stream {
             received_bytes: AtomicU64::new(0),
             repairs: AtomicU64::new(0),
             segments: AtomicU64::new(0),
+            latency: Latency::default(),
         }
     }
 
