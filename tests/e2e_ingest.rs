@@ -120,7 +120,9 @@ fn gstreamer_publishes_two_streams_whose_numbers_go_on_when_one_returns() {
         let text = stored_end(server.store.path(), stream);
         // The film is six segments long, and begins anywhere within one.
         assert!((6..=8).contains(&numbers(&text).len()), "{stream}: {text}");
-        assert_eq!(text, playlist(&server, stream), "{stream}");
+        // Memory lists the same segments, with the parts of the last ones.
+        let listed = numbers(&playlist(&server, stream));
+        assert_eq!(numbers(&text), listed, "{stream}");
         ended = numbers(&text);
     }
     // The same key gives the same address, and numbers go on.

@@ -166,12 +166,16 @@ impl Shell {
             .await;
         let offset = session.offset();
         self.log(&closed, offset);
+        // Who ends in order closes by itself: GStreamer's rtmp2sink takes a server that is quicker for
+        // a lost connection, and reports a failure.
+        let peer_first = matches!(closed, Closed::Unpublished);
+        let farewell = farewell(&mut socket, session, peer_first);
         if let Some(Accepted { media, .. }) = accepted {
             let end = Message::End(closed.end_reason());
             let told = tokio::time::timeout(END_TIMEOUT, media.send(end));
-            let (_told_or_gone, ()) = tokio::join!(told, farewell(&mut socket, session));
+            let (_told_or_gone, ()) = tokio::join!(told, farewell);
         } else {
-            farewell(&mut socket, session).await;
+            farewell.await;
         }
     }
 
@@ -370,8 +374,9 @@ async fn send(socket: &mut TcpStream, bytes: &Bytes) -> Result<(), Closed> {
 }
 
 /// Sends the last words, and reads on until the peer has closed too: closing a socket with unread
-/// input resets the connection, and the peer would never see why.
-async fn farewell(socket: &mut TcpStream, mut session: Session) {
+/// input resets the connection, and the peer would never see why. With `peer_first` it has a while to
+/// close before we do.
+async fn farewell(socket: &mut TcpStream, mut session: Session, peer_first: bool) {
     session.close();
     let words = async {
         while let Some(output) = session.poll_output() {
@@ -379,12 +384,22 @@ async fn farewell(socket: &mut TcpStream, mut session: Session) {
                 socket.write_all(&bytes).await?;
             }
         }
-        socket.shutdown().await
+        std::io::Result::Ok(())
     };
     match tokio::time::timeout(FAREWELL, words).await {
         Ok(Ok(())) => {}
         Ok(Err(_)) | Err(_) => return,
     }
+    if peer_first {
+        read_to_end(socket).await;
+    }
+    if socket.shutdown().await.is_ok() {
+        read_to_end(socket).await;
+    }
+}
+
+/// Reads and forgets until the peer closes, for [`FAREWELL`] at most.
+async fn read_to_end(socket: &mut TcpStream) {
     let mut sink = vec![0; READ_BYTES];
     let unread = async { while matches!(socket.read(&mut sink).await, Ok(n) if n > 0) {} };
     let _late = tokio::time::timeout(FAREWELL, unread).await;
