@@ -17,14 +17,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::app::clock::{self, SteadyClock};
 use crate::app::context::Context;
 use crate::app::publication::{self, Publication};
 use crate::app::status::TrackStatus;
-use crate::app::stream::Stream;
+use crate::app::stream::{SILENT_AFTER, Stream};
 use crate::demux::{self, flv};
 use crate::id::{ConnId, SegmentNumber, TrackId};
 use crate::ingest::rtmp::{EndReason, Message, Refusal, RefusalCode};
@@ -60,6 +60,9 @@ pub(super) enum Error {
     /// What came out of the transcoder could not be published.
     #[error(transparent)]
     Publication(#[from] publication::Error),
+    /// It fell silent, and another publisher came with the same stream key.
+    #[error("another publisher took over this stream key after {} s of silence", SILENT_AFTER.as_secs())]
+    Displaced,
     /// This program could not find itself to start a worker.
     #[error("the path of this program is not known: {0}")]
     Program(std::io::Error),
@@ -88,6 +91,8 @@ pub(super) struct Broadcast {
     pub(super) stream: Arc<Stream>,
     /// Who publishes.
     pub(super) conn: ConnId,
+    /// Told when another publisher takes its place.
+    pub(super) displaced: Arc<Notify>,
     /// Its messages.
     pub(super) media: mpsc::Receiver<Message>,
     /// Refuses it after all.
@@ -113,6 +118,7 @@ impl Broadcast {
             context,
             stream,
             conn,
+            displaced,
             mut media,
             close,
         } = self;
@@ -123,7 +129,11 @@ impl Broadcast {
         // Who comes back at once waits for the end of what came before to be stored.
         let turn = stream.turn().await;
         // The channel outlives it: closing that first would tell the publisher a reason of less use.
-        match carry(&context, &stream, &mut media, claim).await {
+        let source = Source {
+            media: &mut media,
+            displaced: &displaced,
+        };
+        match carry(&context, &stream, source, claim).await {
             Ok(end) => tracing::info!(stream = %stream.name(), reason = ?end, "broadcast ended"),
             Err(error) => {
                 tracing::warn!(stream = %stream.name(), %error, "broadcast closed");
@@ -140,11 +150,17 @@ impl Broadcast {
     }
 }
 
+/// What comes of one publisher.
+struct Source<'a> {
+    media: &'a mut mpsc::Receiver<Message>,
+    displaced: &'a Notify,
+}
+
 /// Moves the media of one publisher through the stages, to its end.
 async fn carry(
     context: &Arc<Context>,
     stream: &Arc<Stream>,
-    media: &mut mpsc::Receiver<Message>,
+    source: Source<'_>,
     claim: Claim,
 ) -> Result<EndReason, Error> {
     let grid = Grid::new(context.config.package.segment_ms);
@@ -164,7 +180,8 @@ async fn carry(
     let mut intake = Intake::new(stream, transcoder, clock);
     // What is published fails on its own only when the transcoder or the packager does.
     let fed = tokio::select! {
-        fed = intake.run(media) => fed,
+        fed = intake.run(source.media) => fed,
+        () = source.displaced.notified() => Err(Error::Displaced),
         published = &mut publishing => return Err(early_end(published)),
     };
     // The name is free for the next publisher, and the transcoder drains.
@@ -376,12 +393,14 @@ impl<'a> Intake<'a> {
 
     fn count(&mut self, kind: MediaKind, bytes: usize) {
         let arrivals = self.arrivals_of(kind);
-        arrivals.before = arrivals.last.replace(Instant::now());
+        let now = Instant::now();
+        arrivals.before = arrivals.last.replace(now);
+        self.stream.hear(now);
         let bytes = bytes as u64;
         self.stream
             .received_bytes
             .fetch_add(bytes, Ordering::Relaxed);
-        if let Some(bps) = self.meter.push(bytes, Instant::now()) {
+        if let Some(bps) = self.meter.push(bytes, now) {
             self.stream.set_received_bps(bps);
         }
     }

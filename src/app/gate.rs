@@ -7,8 +7,9 @@
 //! Spec:   docs/architecture.md
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::app::broadcast::Broadcast;
@@ -44,16 +45,18 @@ fn admit(context: &Arc<Context>, broadcasts: &mut JoinSet<()>, request: PublishR
         reply,
         ..
     } = request;
+    let displaced = Arc::new(Notify::new());
     let publisher = Publisher {
         conn,
         address: peer.to_string(),
         encoder,
         since: wall_now(),
+        displaced: Arc::clone(&displaced),
     };
     let claimed = name_of(&stream_key).and_then(|name| {
         context
             .registry
-            .claim(&name, publisher)
+            .claim(&name, publisher, Instant::now())
             .map_err(|error| bad_name(error.to_string()))
     });
     let stream = match claimed {
@@ -84,6 +87,7 @@ fn admit(context: &Arc<Context>, broadcasts: &mut JoinSet<()>, request: PublishR
         context,
         stream,
         conn,
+        displaced,
         media: received,
         close,
     };

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -75,10 +76,11 @@ impl Registry {
         &self,
         name: &StreamName,
         publisher: Publisher,
+        now: Instant,
     ) -> Result<Arc<Stream>, ClaimError> {
         let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(stream) = streams.get(name) {
-            let claimed = stream.claim(publisher);
+            let claimed = stream.claim(publisher, now);
             return match claimed {
                 Ok(()) => Ok(Arc::clone(stream)),
                 Err(present) => Err(ClaimError::Taken {
@@ -92,7 +94,7 @@ impl Registry {
         }
         let stream = Arc::new(Stream::new(name.clone()));
         // A new stream has no publisher, so that the claim cannot fail.
-        let _ = stream.claim(publisher);
+        let _ = stream.claim(publisher, now);
         streams.insert(name.clone(), Arc::clone(&stream));
         Ok(stream)
     }
@@ -211,6 +213,7 @@ mod tests {
             address: "192.0.2.1:5000".to_owned(),
             encoder: None,
             since: WallTime::from_micros(0),
+            displaced: Arc::default(),
         }
     }
 
@@ -225,7 +228,9 @@ mod tests {
         let registry = Registry::new(store, 1_935, Arc::default());
         let name = "demo".parse().expect("a name");
         for conn in [1, 2] {
-            let stream = registry.claim(&name, publisher(conn)).expect("vacant");
+            let stream = registry
+                .claim(&name, publisher(conn), Instant::now())
+                .expect("vacant");
             stream.release(ConnId::new(conn));
         }
         // The second one has let go of the name, and is still being stored.

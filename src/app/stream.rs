@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::app::latency::Latency;
 use crate::app::status::{IngestStatus, PublisherStatus, RenditionStatus, SourceStatus};
@@ -20,6 +20,10 @@ use crate::id::{ConnId, SegmentNumber, StreamName};
 use crate::media::{Item, MediaKind, ObjectKey};
 use crate::serve::{Found, Live, Object, Version};
 use crate::time::{FrameRate, WallTime};
+
+/// How long a publisher may be silent before another one may take its place. Longer than a hiccup of a busy
+/// encoder, shorter than the patience of one that reconnects.
+pub(super) const SILENT_AFTER: Duration = Duration::from_secs(3);
 
 /// A stream counts as stalled when its manifests have not moved for this many segment durations.
 const STALLED_AFTER_SEGMENTS: u32 = 3;
@@ -62,6 +66,7 @@ struct Progress {
 #[derive(Debug, Default)]
 struct Facts {
     publisher: Option<Publisher>,
+    heard: Option<Instant>,
     last_publisher: Option<ConnId>,
     started: Option<WallTime>,
     source: Option<SourceStatus>,
@@ -80,6 +85,8 @@ pub(super) struct Publisher {
     pub(super) encoder: Option<String>,
     /// When it was accepted.
     pub(super) since: WallTime,
+    /// Told when another publisher takes its place.
+    pub(super) displaced: Arc<Notify>,
 }
 
 impl Stream {
@@ -104,20 +111,31 @@ impl Stream {
         &self.name
     }
 
-    /// Makes `publisher` the one that publishes.
+    /// Makes `publisher` the one that publishes. One that has sent nothing for [`SILENT_AFTER`] is displaced:
+    /// an encoder that lost its network comes back while its old connection still looks open.
     ///
     /// # Errors
     /// The publisher that already does, unchanged.
-    pub(super) fn claim(&self, publisher: Publisher) -> Result<(), Publisher> {
+    pub(super) fn claim(&self, publisher: Publisher, now: Instant) -> Result<(), Publisher> {
         let mut facts = self.facts();
         if let Some(present) = &facts.publisher {
-            return Err(present.clone());
+            let silence = facts.heard.map(|at| now.saturating_duration_since(at));
+            if silence.is_none_or(|silence| silence < SILENT_AFTER) {
+                return Err(present.clone());
+            }
+            present.displaced.notify_one();
         }
+        facts.heard = Some(now);
         facts.started = Some(publisher.since);
         facts.last_publisher = Some(publisher.conn);
         facts.publisher = Some(publisher);
         facts.source = None;
         Ok(())
+    }
+
+    /// The publisher has sent media.
+    pub(super) fn hear(&self, now: Instant) {
+        self.facts().heard = Some(now);
     }
 
     /// The publisher `conn` is gone; another may claim the stream.
@@ -349,6 +367,7 @@ mod tests {
             address: "192.0.2.1:5000".to_owned(),
             encoder: None,
             since: WallTime::from_micros(0),
+            displaced: Arc::default(),
         }
     }
 
@@ -359,15 +378,33 @@ mod tests {
     #[test]
     fn second_publisher_is_refused_until_the_first_has_gone() {
         let stream = stream();
-        assert!(stream.claim(publisher(1)).is_ok());
+        let now = Instant::now();
+        assert!(stream.claim(publisher(1), now).is_ok());
         assert_eq!(
-            stream.claim(publisher(2)).map_err(|p| p.conn),
+            stream.claim(publisher(2), now).map_err(|p| p.conn),
             Err(ConnId::new(1))
         );
         stream.release(ConnId::new(2));
         assert!(!stream.is_vacant());
         stream.release(ConnId::new(1));
-        assert!(stream.claim(publisher(2)).is_ok());
+        assert!(stream.claim(publisher(2), now).is_ok());
+    }
+
+    #[tokio::test]
+    async fn silent_publisher_is_displaced_and_told() {
+        let stream = stream();
+        let (first, begun) = (publisher(1), Instant::now());
+        let told = Arc::clone(&first.displaced);
+        stream.claim(first, begun).expect("vacant");
+        stream.hear(begun + Duration::from_secs(10));
+        let soon = begun + Duration::from_secs(12);
+        assert!(stream.claim(publisher(2), soon).is_err());
+        let later = begun + Duration::from_secs(10) + SILENT_AFTER;
+        assert!(stream.claim(publisher(2), later).is_ok());
+        told.notified().await;
+        // The end of the first does not take the stream from the second.
+        stream.release(ConnId::new(1));
+        assert!(!stream.is_vacant());
     }
 
     #[test]
@@ -378,7 +415,7 @@ mod tests {
             encoder: Some("FMLE/3.0 (compatible; FMSc/1.0)".to_owned()),
             ..publisher(1)
         };
-        stream.claim(connected).expect("vacant");
+        stream.claim(connected, Instant::now()).expect("vacant");
         let name = || stream.status().publisher.and_then(|p| p.encoder);
         assert_eq!(name().as_deref(), Some("FMLE/3.0 (compatible; FMSc/1.0)"));
         stream.set_encoder("obs-output module".to_owned());
@@ -388,7 +425,7 @@ mod tests {
     #[test]
     fn stream_is_starting_then_live_then_ended() {
         let stream = stream();
-        stream.claim(publisher(1)).expect("vacant");
+        stream.claim(publisher(1), Instant::now()).expect("vacant");
         assert_eq!(stream.state(), StreamState::Starting);
         stream.publish(Vec::new(), Duration::from_secs(2), false);
         assert_eq!(stream.state(), StreamState::Live);
