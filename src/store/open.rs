@@ -144,11 +144,15 @@ impl Store {
     /// so that nothing old lands after something new. What an earlier broadcast left is looked
     /// through and removed once nothing stored names it; if it cannot be looked through, it stays.
     pub async fn broadcast(&self, stream: StreamName) -> BroadcastWriter {
-        let mut writers = self.writers.lock().await;
-        if let Some(earlier) = writers.remove(&stream) {
+        // The lock is not held while anything waits for a disk: one that hangs holds up its own stream.
+        let earlier = {
+            let mut writers = self.writers.lock().await;
+            writers.retain(|_, running| !running.is_finished());
+            writers.remove(&stream)
+        };
+        if let Some(earlier) = earlier {
             earlier.stop().await;
         }
-        writers.retain(|_, running| !running.is_finished());
         self.sweep(&stream).await;
         let (found, named) = match self.look_through(&stream).await {
             Ok(inventory) => inventory,
@@ -165,7 +169,10 @@ impl Store {
             self.bucket.clone(),
             Arc::clone(&self.health),
         );
-        writers.insert(stream, running);
+        let replaced = self.writers.lock().await.insert(stream, running);
+        if let Some(replaced) = replaced {
+            replaced.stop().await;
+        }
         writer
     }
 
