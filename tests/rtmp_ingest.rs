@@ -194,11 +194,11 @@ async fn ffmpeg_delivers_the_film() {
 }
 
 /// GStreamer publishes through `sink`, with every access unit unchanged.
-async fn gstreamer_delivers_the_film(sink: &str) {
+async fn gstreamer_delivers_the_film(sink: &str, sync: bool) {
     let mut server = Server::start(Config::default()).await;
     let location = format!("location={}", server.url("demo"));
     let pipeline = format!(
-        "filesrc location={} ! qtdemux name=d flvmux name=m streamable=true ! {sink} sync=false {location} \
+        "filesrc location={} ! qtdemux name=d flvmux name=m streamable=true ! {sink} sync={sync} {location} \
          d.video_0 ! queue ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! m.video \
          d.audio_0 ! queue ! aacparse ! audio/mpeg,stream-format=raw ! m.audio",
         film().display()
@@ -219,12 +219,14 @@ async fn gstreamer_delivers_the_film(sink: &str) {
 
 #[tokio::test]
 async fn rtmp2sink_delivers_the_film() {
-    gstreamer_delivers_the_film("rtmp2sink").await;
+    gstreamer_delivers_the_film("rtmp2sink", false).await;
 }
 
 #[tokio::test]
 async fn librtmp_delivers_the_film() {
-    gstreamer_delivers_the_film("rtmpsink").await;
+    // At its pace: librtmp never reads our acknowledgements, so its system resets the connection when it
+    // closes, and forgets what a publisher that is faster than its reader has not yet sent.
+    gstreamer_delivers_the_film("rtmpsink", true).await;
 }
 
 #[tokio::test]
