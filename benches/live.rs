@@ -22,6 +22,8 @@ const FILM: &str = concat!(
 /// Three rungs of the default ladder.
 const LADDER: &str = include_str!("../pipelines/auto.toml");
 const SECONDS: u64 = 20;
+/// Runs of each.
+const RUNS: usize = 3;
 
 /// A child that is killed by its handle when dropped.
 struct Killed(Child);
@@ -110,6 +112,7 @@ struct Cost {
 }
 
 fn ours(folder: &std::path::Path) -> Cost {
+    std::fs::create_dir_all(folder).expect("a folder of its own");
     let ladder = folder.join("three.toml");
     std::fs::write(&ladder, three_rungs()).expect("the ladder is written");
     let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
@@ -228,24 +231,32 @@ fn theirs(folder: &std::path::Path) -> u64 {
 
 fn main() {
     let folder = tempfile::tempdir().expect("a folder");
-    let ours = ours(folder.path());
-    let theirs = theirs(folder.path());
-    let permille = ours.ticks * 1_000 / theirs.max(1);
-    println!("live ladder 720/480/360, {SECONDS} s at the pace of the clock");
-    println!("  CPU, server and worker   {} ticks", ours.ticks);
-    println!("  CPU, one ffmpeg          {theirs} ticks");
+    // In turn, and the least of each counts: what a busy machine adds, it adds to either at random.
+    let mut costs = Vec::new();
+    let mut theirs_ticks = u64::MAX;
+    for run in 0..RUNS {
+        costs.push(ours(&folder.path().join(run.to_string())));
+        theirs_ticks = theirs_ticks.min(theirs(folder.path()));
+    }
+    let ours_ticks = costs.iter().map(|cost| cost.ticks).min().unwrap_or(0);
+    let permille = ours_ticks * 1_000 / theirs_ticks.max(1);
+    println!("live ladder 720/480/360, {SECONDS} s at the pace of the clock, the least of {RUNS}");
+    println!("  CPU, server and worker   {ours_ticks} ticks");
+    println!("  CPU, one ffmpeg          {theirs_ticks} ticks");
     println!(
         "  ratio                    {}.{:03}",
         permille / 1_000,
         permille % 1_000
     );
-    println!(
-        "  publisher accepted to playable index.m3u8  {:.2?}",
-        ours.playable
-    );
-    let [half, full] = ours.resident_kb;
-    println!(
-        "  server's own memory      {half} kB after {} s, {full} kB at the end",
-        SECONDS / 2
-    );
+    for cost in &costs {
+        let [half, full] = cost.resident_kb;
+        println!(
+            "  publisher accepted to playable index.m3u8  {:.2?}",
+            cost.playable
+        );
+        println!(
+            "  server's own memory      {half} kB after {} s, {full} kB at the end",
+            SECONDS / 2
+        );
+    }
 }
