@@ -6,8 +6,14 @@
 //! Time:   none
 //! Spec:   docs/architecture.md, "Shutdown"
 
+use std::time::{Duration, Instant};
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+/// A signal this soon after the first is the same request: `timeout` and some supervisors signal a process
+/// and then its group, which reaches the process twice.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// What everything that must stop holds; `true` once the process is asked to end.
 pub type Signal = watch::Receiver<bool>;
@@ -21,17 +27,26 @@ pub fn watch_signals() -> std::io::Result<Signal> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
-        for nth in 0_u8.. {
+        let mut first: Option<Instant> = None;
+        loop {
             tokio::select! {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            if nth > 0 {
-                tracing::warn!("second signal: ending at once");
-                std::process::exit(1);
+            match first {
+                None => {
+                    tracing::info!(
+                        "draining: no new publishers, open segments are finished and stored"
+                    );
+                    asked.send_replace(true);
+                    first = Some(Instant::now());
+                }
+                Some(at) if at.elapsed() < SAME_SIGNAL => {}
+                Some(_) => {
+                    tracing::warn!("second signal: ending at once");
+                    std::process::exit(1);
+                }
             }
-            tracing::info!("draining: no new publishers, open segments are finished and stored");
-            asked.send_replace(true);
         }
     });
     Ok(seen)

@@ -111,11 +111,11 @@ impl Process {
         self.child.id()
     }
 
-    /// Asks it to end, as Ctrl-C does.
+    /// Asks it to end, twice at once, as `timeout` and a terminal's Ctrl-C through it do.
     pub(crate) fn interrupt(&self) {
+        let pid = self.pid().to_string();
         let status = Command::new("kill")
-            .arg("-INT")
-            .arg(self.pid().to_string())
+            .args(["-INT", &pid, &pid])
             .status()
             .unwrap();
         assert!(status.success());
