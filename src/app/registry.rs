@@ -205,17 +205,8 @@ fn json(value: &impl serde::Serialize) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app::stream::tests::publisher;
     use crate::store;
-
-    fn publisher(conn: u64) -> Publisher {
-        Publisher {
-            conn: ConnId::new(conn),
-            address: "192.0.2.1:5000".to_owned(),
-            encoder: None,
-            since: WallTime::from_micros(0),
-            displaced: Arc::default(),
-        }
-    }
 
     #[tokio::test]
     async fn stream_is_forgotten_after_its_last_broadcast_and_no_earlier_one() {

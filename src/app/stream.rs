@@ -358,10 +358,11 @@ impl Progress {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn publisher(conn: u64) -> Publisher {
+    /// A publisher on connection `conn`, the rest of it of no account.
+    pub(in crate::app) fn publisher(conn: u64) -> Publisher {
         Publisher {
             conn: ConnId::new(conn),
             address: "192.0.2.1:5000".to_owned(),
