@@ -85,6 +85,10 @@ impl Publication {
                         break Err(error.into());
                     }
                 }
+                Some(transcode::Output::Restarted { cause, skipped }) => {
+                    self.stream.worker_restarts.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(stream = %self.stream.name(), %cause, skipped, "the worker was restarted");
+                }
                 Some(transcode::Output::Failed(error)) => break Err(error.into()),
                 Some(transcode::Output::Finished) | None => break Ok(()),
             }
