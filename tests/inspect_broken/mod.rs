@@ -183,7 +183,7 @@ fn parts(
 /// Objects by path, and every snapshot.
 fn outputs(film: &Film) -> (BTreeMap<String, Bytes>, Vec<Arc<Snapshot>>) {
     let config = Config {
-        low_latency: true,
+        low_latency: true.into(),
         ..Config::default()
     };
     let (mut objects, mut snapshots) = (BTreeMap::new(), Vec::new());
