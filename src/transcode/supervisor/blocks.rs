@@ -40,7 +40,9 @@ impl Blocks {
         }
         // Doubled, so that a message much larger than a block is not copied again and again.
         let wanted = BLOCK_BYTES.max(2 * buffer.len() + spare);
-        let mut next = self.free(wanted).unwrap_or_else(|| BytesMut::with_capacity(wanted));
+        let mut next = self
+            .free(wanted)
+            .unwrap_or_else(|| BytesMut::with_capacity(wanted));
         next.extend_from_slice(buffer);
         buffer.clear();
         self.full.push_back(std::mem::replace(buffer, next));
@@ -51,7 +53,10 @@ impl Blocks {
         let mut found = None;
         let mut at = 0;
         while at < self.full.len().min(MAX_LOOKED_AT) {
-            let is_free = self.full.get_mut(at).is_some_and(|block| block.try_reclaim(wanted));
+            let is_free = self
+                .full
+                .get_mut(at)
+                .is_some_and(|block| block.try_reclaim(wanted));
             if !is_free {
                 at += 1;
                 continue;
