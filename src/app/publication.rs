@@ -417,7 +417,7 @@ fn low_latency(snapshot: &Snapshot, index: usize, item: &Item, text: String) -> 
 /// The live edge of rendition `index`; `None` where players cannot wait at it.
 fn edge(snapshot: &Snapshot, index: usize) -> Option<Edge> {
     let presentation = snapshot.presentation();
-    if !presentation.config.low_latency {
+    if !presentation.config.low_latency.is_on() {
         return None;
     }
     let (segment, part) = snapshot.next_part(index)?;

@@ -76,6 +76,7 @@ fn write_video(video: &VideoPlan, out: &mut Output<'_>) {
         write_dimensions(rung.dimensions, out);
         out.u32(rung.divisor);
         out.u64(rung.bitrate_bps);
+        out.u32(rung.lane);
         out.bytes(rung.encoder.as_bytes());
     }
 }
@@ -98,6 +99,7 @@ fn parse_video(body: &mut Input) -> Option<VideoPlan> {
             dimensions: parse_dimensions(body)?,
             divisor: body.u32().filter(|divisor| *divisor > 0)?,
             bitrate_bps: body.u64()?,
+            lane: body.u32()?,
             encoder: body.text()?,
         })
     };

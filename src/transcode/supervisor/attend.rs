@@ -12,8 +12,9 @@ use bytes::BytesMut;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::blocks::Blocks;
 use super::kept::Kept;
-use super::process::{READ_BYTES, Worker};
+use super::process::Worker;
 use super::progress::Progress;
 use super::{Error, Input, Output};
 use crate::id::SegmentNumber;
@@ -165,7 +166,7 @@ impl<'a> Shift<'a> {
             worker,
             replay,
             outgoing,
-            incoming: BytesMut::with_capacity(READ_BYTES),
+            incoming: Blocks::first(),
             pending: None,
             had_work: false,
             finished: false,

@@ -16,6 +16,7 @@
 //! Spec:   [`crate::transcode::ipc`]
 
 mod attend;
+mod blocks;
 mod deaths;
 mod gather;
 mod kept;
