@@ -621,7 +621,13 @@ fn wrong_arguments_are_told_from_broken_rules() {
 /// Whether something is found, and all of it only says that something came late.
 fn only_of_time(report: &str) -> bool {
     let report: serde_json::Value = serde_json::from_str(report).expect("JSON");
-    let late = ["DASH-EDGE", "DASH-GROWING", "HLS-REFRESH", "LL-BLOCKING-TIME"].map(serde_json::Value::from);
+    let late = [
+        "DASH-EDGE",
+        "DASH-GROWING",
+        "HLS-REFRESH",
+        "LL-BLOCKING-TIME",
+    ]
+    .map(serde_json::Value::from);
     let findings = report["findings"].as_array().expect("a list");
     !findings.is_empty()
         && findings
