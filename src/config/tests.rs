@@ -110,7 +110,7 @@ fn values_have_to_fit_one_another() {
         ),
         (
             "package.low_latency = 'yes'",
-            "package.low_latency: true, false or \"ultra\" is expected, found another text (line 1, column 23)",
+            "package.low_latency: true, false or \"ultra\" is expected, found another text (line 1, column 9)",
         ),
         (
             "store.fsync = 'yes'",

@@ -194,13 +194,19 @@ impl Encoding {
             let Some((name, quality)) = coding(member) else {
                 continue;
             };
-            match name.to_ascii_lowercase().as_str() {
-                "identity" => identity = Some(quality),
-                "gzip" | "x-gzip" => gzip = Some(quality),
-                "br" => brotli = Some(quality),
-                "*" => any = Some(quality),
-                _ => {}
-            }
+            let is = |known: &str| name.eq_ignore_ascii_case(known);
+            let place = if is("gzip") || is("x-gzip") {
+                &mut gzip
+            } else if is("br") {
+                &mut brotli
+            } else if is("identity") {
+                &mut identity
+            } else if name == "*" {
+                &mut any
+            } else {
+                continue;
+            };
+            *place = Some(quality);
         }
         let unnamed = any.unwrap_or(0);
         let best = [
