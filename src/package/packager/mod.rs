@@ -413,7 +413,7 @@ impl Packager {
     }
 
     fn is_low_latency(&self) -> bool {
-        self.window.presentation().config.low_latency
+        self.window.presentation().config.low_latency.is_on()
     }
 }
 

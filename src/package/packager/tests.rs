@@ -19,7 +19,7 @@ struct Run {
 fn config(segment_ms: u32, low_latency: bool) -> Config {
     Config {
         segment_ms: NonZeroU32::new(segment_ms).expect("not zero"),
-        low_latency,
+        low_latency: low_latency.into(),
         ..Config::default()
     }
 }
