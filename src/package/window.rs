@@ -78,6 +78,7 @@ pub struct Snapshot {
     presentation: Arc<Presentation>,
     tracks: Vec<TrackView>,
     listed: Range<u64>,
+    closing: bool,
     ended: bool,
     mpd_changed_at: WallTime,
 }
@@ -209,6 +210,13 @@ impl Snapshot {
         Some((last.number.next(), PartIndex::new(0)))
     }
 
+    /// The part that players may ask for before it is there: the next one, unless it may never come.
+    #[must_use]
+    pub fn hint(&self, rendition: usize) -> Option<(SegmentNumber, PartIndex)> {
+        let next = self.next_part(rendition);
+        next.filter(|(_, part)| !self.closing || part.get() > 0)
+    }
+
     /// The instant at which the listed media of a rendition ends.
     pub(super) fn listed_end(&self, rendition: usize) -> Option<MediaTime> {
         let last = self.listed_segments(rendition).last()?;
@@ -225,6 +233,7 @@ pub(super) struct Window {
     presentation: Arc<Presentation>,
     tracks: Vec<Track>,
     listed: Range<u64>,
+    closing: bool,
     ended: bool,
     mpd_changed_at: WallTime,
 }
@@ -251,6 +260,7 @@ impl Window {
             tracks: presentation.renditions.iter().map(track).collect(),
             presentation: Arc::new(presentation),
             listed: first..first,
+            closing: false,
             ended: false,
             mpd_changed_at: WallTime::from_micros(0),
         }
@@ -302,6 +312,11 @@ impl Window {
             self.mpd_changed_at = self.mpd_changed_at.max(end);
         }
         self.advance()
+    }
+
+    /// Marks that only what has begun will be completed.
+    pub(super) fn close_soon(&mut self) {
+        self.closing = true;
     }
 
     /// Marks the end.
@@ -356,6 +371,7 @@ impl Window {
             presentation: Arc::clone(&self.presentation),
             tracks: self.tracks.iter().map(view).collect(),
             listed: self.listed.clone(),
+            closing: self.closing,
             ended: self.ended,
             mpd_changed_at: self.mpd_changed_at,
         }
