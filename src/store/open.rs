@@ -302,17 +302,26 @@ impl Store {
         &self,
         stream: &StreamName,
     ) -> Result<Option<SegmentNumber>, ReadFailed> {
-        let mut highest = None;
-        let listed = self.bucket.list(stream, |key| {
-            if let Item::Segment(_, number) | Item::Part(_, number, _) = key.item {
-                highest = highest.max(Some(number));
-            }
-        });
+        let number = |key: &ObjectKey| match key.item {
+            Item::Segment(_, number) | Item::Part(_, number, _) => Some(number),
+            _ => None,
+        };
+        Ok(self.keys(stream).await?.iter().filter_map(number).max())
+    }
+
+    /// What is stored of `stream`, in no order.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadFailed`] when the store could not say.
+    pub async fn keys(&self, stream: &StreamName) -> Result<Vec<ObjectKey>, ReadFailed> {
+        let mut keys = Vec::new();
+        let listed = self.bucket.list(stream, |key| keys.push(key));
         listed.await.map_err(|error| ReadFailed {
             what: ObjectKey::folder(stream),
             reason: reason(&error),
         })?;
-        Ok(highest)
+        Ok(keys)
     }
 
     async fn read(
@@ -329,14 +338,7 @@ impl Store {
 
     /// What the folder of `stream` holds, and what each playlist in it names.
     async fn look_through(&self, stream: &StreamName) -> Result<Inventory, ReadFailed> {
-        let mut found = BTreeSet::new();
-        let listed = self.bucket.list(stream, |key| {
-            found.insert(key);
-        });
-        listed.await.map_err(|error| ReadFailed {
-            what: ObjectKey::folder(stream),
-            reason: reason(&error),
-        })?;
+        let found: BTreeSet<_> = self.keys(stream).await?.into_iter().collect();
         let mut named = BTreeMap::new();
         for key in found.iter().filter(|key| key.item.is_manifest()) {
             if let Some(text) = self.get(key).await? {

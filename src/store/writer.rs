@@ -150,6 +150,11 @@ impl BroadcastWriter {
         self.shared.wake.notify_one();
     }
 
+    /// Keeps an object that an earlier broadcast left, until [`Self::delete_after`].
+    pub fn keep(&self, key: &ObjectKey) {
+        self.shared.lock().queue.keep(key);
+    }
+
     /// Waits until everything is written, at most for `within`, and says what is left. Retries and
     /// due removals go on in the background while the runtime lives.
     pub async fn finish(mut self, within: Duration) -> Left {

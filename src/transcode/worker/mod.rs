@@ -208,7 +208,10 @@ impl Reader {
             if let Some(message) = Message::parse(&mut self.buffer)? {
                 return Ok(Some(message));
             }
-            let count = self.socket.read(&mut self.piece)?;
+            let count = match self.socket.read(&mut self.piece) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
             if count == 0 {
                 return Ok(None);
             }
