@@ -154,6 +154,10 @@ impl Open {
     fn push(&mut self, rendition: usize, sample: Sample) -> Result<(), package::Error> {
         let transcoded = Instant::now();
         let dts = sample.dts;
+        if self.out.stream.is_vacant() {
+            // The publisher is gone for good, and the transcoder drains.
+            self.packager.close_soon();
+        }
         self.packager.push(rendition, sample)?;
         let packaged = Instant::now();
         if self.drain() {

@@ -85,6 +85,7 @@ pub struct Snapshot {
     presentation: Arc<Presentation>,
     tracks: Vec<TrackView>,
     listed: Range<u64>,
+    closing: bool,
     discontinuity_sequence: u64,
     ended: bool,
     mpd_changed_at: WallTime,
@@ -223,6 +224,13 @@ impl Snapshot {
         Some((last.number.next(), PartIndex::new(0)))
     }
 
+    /// The part that players may ask for before it is there: the next one, unless it may never come.
+    #[must_use]
+    pub fn hint(&self, rendition: usize) -> Option<(SegmentNumber, PartIndex)> {
+        let next = self.next_part(rendition);
+        next.filter(|(_, part)| !self.closing || part.get() > 0)
+    }
+
     /// The instant at which the listed media of a rendition ends.
     pub(super) fn listed_end(&self, rendition: usize) -> Option<MediaTime> {
         let last = self.listed_segments(rendition).last()?;
@@ -239,6 +247,7 @@ pub(super) struct Window {
     presentation: Arc<Presentation>,
     tracks: Vec<Track>,
     listed: Range<u64>,
+    closing: bool,
     discontinuity_sequence: u64,
     ended: bool,
     mpd_changed_at: WallTime,
@@ -267,6 +276,7 @@ impl Window {
             tracks: presentation.renditions.iter().map(track).collect(),
             presentation: Arc::new(presentation),
             listed: first..first,
+            closing: false,
             discontinuity_sequence: 0,
             ended: false,
             mpd_changed_at: WallTime::from_micros(0),
@@ -337,6 +347,11 @@ impl Window {
             self.mpd_changed_at = self.mpd_changed_at.max(end);
         }
         self.advance()
+    }
+
+    /// Marks that only what has begun will be completed.
+    pub(super) fn close_soon(&mut self) {
+        self.closing = true;
     }
 
     /// Marks the end.
@@ -412,6 +427,7 @@ impl Window {
             presentation: Arc::clone(&self.presentation),
             tracks: self.tracks.iter().map(view).collect(),
             listed: self.listed.clone(),
+            closing: self.closing,
             discontinuity_sequence: self.discontinuity_sequence,
             ended: self.ended,
             mpd_changed_at: self.mpd_changed_at,

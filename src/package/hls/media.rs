@@ -180,7 +180,7 @@ impl<'a> Playlist<'a> {
             self.write_date(out, open)?;
             self.write_parts(out, open)?;
         }
-        if let Some((segment, part)) = self.snapshot.next_part(self.rendition) {
+        if let Some((segment, part)) = self.snapshot.hint(self.rendition) {
             writeln!(
                 out,
                 "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{segment}.{part}.m4s\""

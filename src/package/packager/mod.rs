@@ -296,6 +296,13 @@ impl Packager {
         self.outputs.pop_front()
     }
 
+    /// Says that what is pushed from now on completes segments that have begun, and then comes the end: no
+    /// part of a later segment is hinted any more, since a hint that leads nowhere is an error to some
+    /// players (Shaka Player).
+    pub fn close_soon(&mut self) {
+        self.window.close_soon();
+    }
+
     /// Ends the broadcast: closes what is open on every rendition and returns all that was not polled
     /// yet, the last of it a snapshot that says so.
     ///

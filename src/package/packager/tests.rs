@@ -449,6 +449,33 @@ fn mpd_waits_for_the_delay_that_it_suggests_and_changes_only_with_the_stream() {
 }
 
 #[test]
+fn nothing_is_hinted_that_the_end_would_break() {
+    let config = config(2_000, true);
+    let renditions = [video("v720", (30, 1))];
+    let mut packager = Packager::new(&config, PeriodId::new(FIRST), renditions.to_vec());
+    let packager = packager.as_mut().expect("valid");
+    let text = |packager: &Packager| hls::media::render(&packager.snapshot(), 0).expect("listed");
+    let hints = |text: &str| text.matches("PRELOAD-HINT").count();
+    for (slot, sample) in samples(&config, &renditions[0], FIRST)
+        .take(120)
+        .enumerate()
+    {
+        if slot == 100 {
+            packager.close_soon();
+        }
+        packager.push(0, sample).expect("accepted");
+        if slot == 59 {
+            assert!(text(packager).contains(&format!("URI=\"{}.0.m4s\"", FIRST + 1)));
+        } else if slot == 110 {
+            assert_eq!(hints(&text(packager)), 1, "of the segment in the making");
+        }
+    }
+    let whole = text(packager);
+    assert!(whole.contains(&format!("\n{}.m4s\n", FIRST + 1)), "{whole}");
+    assert_eq!(hints(&whole), 0, "{whole}");
+}
+
+#[test]
 fn delta_update_leaves_out_what_is_older_than_the_skip_boundary() {
     let config = config(2_000, true);
     let run = run(&config, &[video("v720", (30, 1))], 12);
