@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::app::clock::wall_now;
 use crate::app::context::Context;
 use crate::app::latency::Passage;
 use crate::app::status::RenditionStatus;
@@ -84,6 +85,9 @@ impl Publication {
                     if let Err(error) = open.push(rendition, sample) {
                         break Err(error.into());
                     }
+                }
+                Some(transcode::Output::Conducted(conducted)) => {
+                    self.stream.conduct(conducted, wall_now());
                 }
                 Some(transcode::Output::Failed(error)) => break Err(error.into()),
                 Some(transcode::Output::Finished) | None => break Ok(()),

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use crate::app::context::Context;
 use crate::app::gate;
 use crate::app::registry::Registry;
-use crate::app::{banner, demo, examine, shutdown};
+use crate::app::{absence, banner, demo, examine, shutdown};
 use crate::config::Config;
 use crate::ingest::rtmp;
 use crate::serve;
@@ -39,6 +39,7 @@ pub(super) async fn run(config: Config, template: Template, with_demo: bool) -> 
     let mut asked = shutdown::watch_signals().context("signals cannot be watched")?;
     raise_file_limit();
     examine::require(&template).await?;
+    let absence = absence::load(&config.broadcast).await?;
     let store = Store::open(config.store.clone()).await?;
     let http = serve::Server::bind(config.serve.clone())
         .map_err(|error| anyhow::anyhow!("{error} (setting: serve.listen, --http)"))?;
@@ -49,6 +50,7 @@ pub(super) async fn run(config: Config, template: Template, with_demo: bool) -> 
     let context = Arc::new(Context {
         config,
         template,
+        absence,
         cores: cores(),
         registry,
         store,

@@ -11,7 +11,7 @@ use headwater::time::{Grid, MediaTime, Ticks, Timescale};
 use headwater::transcode::ladder::Machine;
 use headwater::transcode::supervisor::{Probe, probe as ask};
 use headwater::transcode::template::Template;
-use headwater::transcode::{Options, Output, Outputs, Transcoder};
+use headwater::transcode::{Absence, Options, Output, Outputs, Transcoder};
 
 use super::media::{Clip, Item};
 
@@ -73,6 +73,7 @@ fn start(template: &Template, stream: &str) -> (Transcoder, Outputs) {
         grid: grid().0,
         first: SegmentNumber::new(0),
         program: program(),
+        absence: Absence::default(),
     })
 }
 
@@ -117,7 +118,7 @@ pub(crate) fn transcode(template: &Template, clip: &Clip, ms: i64) -> Made {
                     made.renditions = renditions;
                 }
                 Output::Sample { rendition, sample } => made.samples[rendition].push(sample),
-                Output::Finished => {}
+                Output::Finished | Output::Conducted(_) => {}
                 Output::Failed(error) => made.failure = Some(format!("{error:?}")),
             }
         }

@@ -21,6 +21,9 @@ use bytes::{Buf, BytesMut};
 use self::wire::{Input, Output};
 use crate::id::{SegmentNumber, TrackId};
 use crate::media::{Rendition, Sample, TrackInfo};
+use crate::time::WallTime;
+use crate::transcode::Absence;
+use crate::transcode::conductor::Conducted;
 use crate::transcode::ladder::Plan;
 
 /// The longest body of a frame: the largest access unit that ingest accepts is 8 MiB, and an
@@ -40,6 +43,8 @@ pub enum Message {
         plan: Box<Plan>,
         /// The first segment.
         first: SegmentNumber,
+        /// What to show while the source sends nothing.
+        absence: Absence,
     },
     /// To the worker: a track of the source begins or changes.
     Track(TrackInfo),
@@ -50,6 +55,11 @@ pub enum Message {
         /// The access unit.
         sample: Sample,
     },
+    /// To the worker: the time of the broadcast's clock, now and again. Without any, nothing is held
+    /// because of time, and a source may be read as fast as it goes.
+    Clock(WallTime),
+    /// To the worker: the source has gone; what comes next is another one's.
+    Detach,
     /// From the worker, first and once: the renditions, in the plan's order, pictures first.
     Opened(Vec<Rendition>),
     /// From the worker: one access unit of a rendition.
@@ -61,6 +71,8 @@ pub enum Message {
     },
     /// From the worker, last: everything that was sent to it has come out.
     Finished,
+    /// From the worker: what it shows, when that changes and now and again.
+    Conducted(Conducted),
 }
 
 /// Why bytes are no message.
@@ -96,6 +108,9 @@ impl Message {
             Self::Opened(_) => 4,
             Self::Encoded { .. } => 5,
             Self::Finished => 6,
+            Self::Clock(_) => 7,
+            Self::Detach => 8,
+            Self::Conducted(_) => 9,
         }
     }
 
@@ -120,9 +135,14 @@ impl Message {
 
     fn write_body(&self, out: &mut Output<'_>) {
         match self {
-            Self::Plan { plan, first } => {
+            Self::Plan {
+                plan,
+                first,
+                absence,
+            } => {
                 out.u64(first.get());
                 plan::write(plan, out);
+                codec::write_absence(absence, out);
             }
             Self::Track(info) => codec::write_track(info, out),
             Self::Source { track, sample } => {
@@ -139,7 +159,9 @@ impl Message {
                 out.count(*rendition);
                 codec::write_sample(sample, out);
             }
-            Self::Finished => {}
+            Self::Finished | Self::Detach => {}
+            Self::Clock(now) => out.i64(now.as_micros()),
+            Self::Conducted(conducted) => codec::write_conducted(conducted, out),
         }
     }
 
@@ -156,7 +178,7 @@ impl Message {
         if length > MAX_BODY_BYTES {
             return Err(Error::TooLong { bytes: length });
         }
-        if !(1..=6).contains(&kind) {
+        if !(1..=9).contains(&kind) {
             return Err(Error::Kind { kind });
         }
         if bytes.len() < HEADER_BYTES + length {
@@ -175,6 +197,7 @@ impl Message {
             1 => Self::Plan {
                 first: SegmentNumber::new(body.u64()?),
                 plan: Box::new(plan::parse(body)?),
+                absence: codec::parse_absence(body)?,
             },
             2 => Self::Track(codec::parse_track(body)?),
             3 => Self::Source {
@@ -190,7 +213,10 @@ impl Message {
                 rendition: body.count(MAX_RENDITIONS)?,
                 sample: codec::parse_sample(body)?,
             },
-            _ => Self::Finished,
+            6 => Self::Finished,
+            7 => Self::Clock(WallTime::from_micros(body.i64()?)),
+            8 => Self::Detach,
+            _ => Self::Conducted(codec::parse_conducted(body)?),
         })
     }
 }

@@ -22,7 +22,7 @@ use crate::codec::annexb::{self, LengthPrefixed, LengthSize};
 use crate::codec::h264::NalType;
 use crate::codec::{aac, av1, h264, opus, vp9};
 use crate::media::{CodecConfig, Sample};
-use crate::time::{FrameRate, Timescale};
+use crate::time::FrameRate;
 use crate::transcode::conductor::{PCM_FRAME_BYTES, Slot};
 use crate::transcode::ladder::{Plan, VideoPlan};
 use crate::transcode::template::{AudioCodec, KeyframePolicy, VideoCodec};
@@ -356,10 +356,6 @@ impl AudioEncoder {
             clock,
             fed: 0,
         })
-    }
-
-    pub(super) const fn scale(&self) -> Timescale {
-        self.clock.scale()
     }
 
     /// Encodes one block. Waits while the encoders are behind.
