@@ -263,7 +263,7 @@ mod tests {
     }
 
     /// How far from silence a sample may have been changed, in samples.
-    const FADE: usize = (RATE * FADE_MS / 1_000) as usize;
+    const FADE: usize = 960;
 
     /// Of `out`, what no fade has touched: silence, and sound that lies further from it than a fade.
     /// Numbers that are not near `BEGIN` are samples that were faded.

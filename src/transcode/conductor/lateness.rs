@@ -73,7 +73,7 @@ impl Lateness {
         }
     }
 
-    /// Media at `position_us` came at `now_us`.
+    /// Media at `position_us` came at `now_us`, in time for their place.
     pub(super) fn see(&mut self, position_us: i64, now_us: i64) {
         if now_us >= self.turn_us {
             self.before = self.now;
@@ -82,6 +82,13 @@ impl Lateness {
         }
         let late_us = now_us.saturating_sub(position_us);
         self.now.least_us = self.now.least_us.min(late_us);
+        self.see_late(position_us, now_us);
+    }
+
+    /// Media at `position_us` came at `now_us`, too late for their place: this says nothing of what is
+    /// usual.
+    pub(super) fn see_late(&mut self, position_us: i64, now_us: i64) {
+        let late_us = now_us.saturating_sub(position_us);
         let beyond_us = late_us.saturating_sub(self.least_us().unwrap_or(late_us));
         let seen = &mut self.now;
         seen.count += 1;
@@ -116,7 +123,8 @@ impl Lateness {
         Some(now_us.saturating_sub(wait_us))
     }
 
-    fn least_us(&self) -> Option<i64> {
+    /// How late the media usually are; `None` before the first of them.
+    pub(super) fn least_us(&self) -> Option<i64> {
         let least_us = self.now.least_us.min(self.before.least_us);
         (least_us < i64::MAX).then_some(least_us)
     }

@@ -13,9 +13,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::lateness::Lateness;
-use super::{AudioConductor, Conducted, Error, PCM_FRAME_BYTES, Shown, Slot, VideoConductor};
 use crate::time::{Ticks, Timescale, WallTime};
+use crate::transcode::conductor::lateness::Lateness;
+use crate::transcode::conductor::{
+    AudioConductor, Conducted, Error, PCM_FRAME_BYTES, Shown, Slot, VideoConductor,
+};
 
 /// For how long all that comes must be out of place before it is taken to have a new place, in
 /// microseconds. Shorter than viewers look at a slate gladly; longer than catching up after a stall takes.
@@ -30,11 +32,12 @@ const MAX_SOUND_SHIFT_US: i64 = 3_000_000;
 /// How long sound that never came yet is waited for, in microseconds.
 const FIRST_SOUND_US: i64 = 500_000;
 
-/// What the source's media are out of place by, and since when.
+/// How late the media come that are out of place: when that was first looked at, and the least since.
 #[derive(Clone, Copy, Debug)]
 struct Misplaced {
     since_us: i64,
-    by_us: i64,
+    first_us: i64,
+    least_us: i64,
 }
 
 /// One track against the clock.
@@ -54,27 +57,40 @@ impl Arrivals {
     };
 
     /// Media at `position_us` came at `now_us`, `late_us` after their place was filled (ahead of it:
-    /// negative). Answers by how much they are to be moved, once that is certain.
+    /// negative). Answers by how much they are to be moved, once that is certain: to where they would have
+    /// come as usual, so that their way through the server is as long as before.
     fn arrive(&mut self, position_us: i64, late_us: i64, now_us: i64) -> Option<i64> {
         self.last_us = now_us;
-        if late_us >= -MAX_LEAD_US {
+        let is_placed = (-MAX_LEAD_US..=0).contains(&late_us);
+        // The first of a track says what is usual, even if it was no longer waited for.
+        if is_placed || self.lateness.least_us().is_none() {
             self.lateness.see(position_us, now_us);
-        }
-        if (-MAX_LEAD_US..=0).contains(&late_us) {
             self.misplaced = None;
             return None;
         }
-        let misplaced = self.misplaced.get_or_insert(Misplaced {
+        if late_us > 0 {
+            self.lateness.see_late(position_us, now_us);
+        }
+        let lag_us = now_us.saturating_sub(position_us);
+        let fresh = Misplaced {
             since_us: now_us,
-            by_us: late_us,
-        });
+            first_us: lag_us,
+            least_us: lag_us,
+        };
+        let misplaced = self.misplaced.get_or_insert(fresh);
+        misplaced.least_us = misplaced.least_us.min(lag_us);
         if now_us.saturating_sub(misplaced.since_us) < MISPLACED_US {
             return None;
         }
-        let gained_us = misplaced.by_us.saturating_sub(late_us);
+        // What came before a stall says more than what comes in one piece after it.
+        let least_us = misplaced.least_us;
+        if misplaced.first_us.saturating_sub(least_us) > CATCHING_UP_US {
+            *misplaced = fresh;
+            return None;
+        }
         self.misplaced = None;
-        let is_catching_up = late_us > 0 && gained_us > CATCHING_UP_US;
-        (!is_catching_up).then_some(late_us)
+        let usual_us = self.lateness.least_us().unwrap_or(0);
+        Some(least_us.saturating_sub(usual_us))
     }
 }
 
@@ -296,11 +312,13 @@ impl<F: Clone> Conductor<F> {
         self.video.is_none() || are_gone || are_placed && by_us.abs() <= MAX_SOUND_SHIFT_US
     }
 
-    const fn shift(&mut self, by_us: i64) {
+    fn shift(&mut self, by_us: i64) {
         self.shift_us = self.shift_us.saturating_add(by_us);
         self.moves += 1;
-        self.pictures.lateness.forgive();
-        self.sound.lateness.forgive();
+        for track in [&mut self.pictures, &mut self.sound] {
+            track.lateness.forgive();
+            track.misplaced = None;
+        }
     }
 
     fn shifted(&self, position: Ticks, scale: Timescale) -> Ticks {
@@ -317,3 +335,6 @@ fn micros(position: Ticks, scale: Timescale) -> i64 {
 fn ticks(us: i64, scale: Timescale) -> Ticks {
     WallTime::from_micros(us).to_ticks(scale)
 }
+
+#[cfg(test)]
+mod tests;
