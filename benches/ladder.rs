@@ -75,6 +75,7 @@ fn ours(clip: &Clip) {
                 Output::Sample { rendition, .. } => frames[rendition] += 1,
                 Output::Opened(_)
                 | Output::Conducted(_)
+                | Output::Restarted { .. }
                 | Output::Finished
                 | Output::Failed(_) => {}
             }

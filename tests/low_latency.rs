@@ -274,7 +274,7 @@ impl Broadcast {
             let item = path.parse::<ObjectKey>().expect("a key").item;
             let manifest = |text: String| Arc::new(Document::manifest(&item, text.into()));
             let version = match snapshot.next_part(index) {
-                Some((segment, part)) if snapshot.presentation().config.low_latency => {
+                Some((segment, part)) if snapshot.presentation().config.low_latency.is_on() => {
                     let presentation = snapshot.presentation();
                     let last = snapshot.segments(index).next_back().expect("one");
                     let edge = Edge {
@@ -825,7 +825,7 @@ async fn player_that_never_reads_or_goes_away_costs_the_others_nothing() {
 #[tokio::test]
 async fn without_low_latency_directives_are_ignored_and_nothing_waits() {
     let plain = Config {
-        low_latency: false,
+        low_latency: false.into(),
         ..Config::default()
     };
     let mut broadcast = Broadcast::begin(&plain);

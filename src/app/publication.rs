@@ -89,6 +89,10 @@ impl Publication {
                 Some(transcode::Output::Conducted(conducted)) => {
                     self.stream.conduct(conducted, wall_now());
                 }
+                Some(transcode::Output::Restarted { cause, skipped }) => {
+                    self.stream.worker_restarts.fetch_add(1, Ordering::Relaxed);
+                    tracing::warn!(stream = %self.stream.name(), %cause, skipped, "the worker was restarted");
+                }
                 Some(transcode::Output::Failed(error)) => break Err(error.into()),
                 Some(transcode::Output::Finished) | None => break Ok(()),
             }
@@ -403,7 +407,7 @@ fn low_latency(snapshot: &Snapshot, index: usize, item: &Item, text: String) -> 
 /// The live edge of rendition `index`; `None` where players cannot wait at it.
 fn edge(snapshot: &Snapshot, index: usize) -> Option<Edge> {
     let presentation = snapshot.presentation();
-    if !presentation.config.low_latency {
+    if !presentation.config.low_latency.is_on() {
         return None;
     }
     let (segment, part) = snapshot.next_part(index)?;

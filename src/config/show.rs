@@ -18,6 +18,8 @@ use toml::Value;
 
 use crate::config::Config;
 use crate::config::units::{print_duration, print_size};
+use crate::config::validate::ULTRA;
+use crate::package::LowLatency;
 
 /// Every key with its value, in the order of the list of keys.
 pub(crate) fn values(config: &Config) -> Vec<(&'static str, Value)> {
@@ -59,7 +61,7 @@ pub(crate) fn values(config: &Config) -> Vec<(&'static str, Value)> {
             "package.kept_segments",
             Value::Integer(package.kept_segments.into()),
         ),
-        ("package.low_latency", Value::Boolean(package.low_latency)),
+        ("package.low_latency", low_latency(package.low_latency)),
         ("store.url", text(&store.url)),
         ("store.fsync", Value::Boolean(store.fsync)),
         (
@@ -92,6 +94,13 @@ pub(crate) fn render(config: &Config) -> String {
         out.push_str(&format!("{name} = {value}\n"));
     }
     out
+}
+
+fn low_latency(value: LowLatency) -> Value {
+    match value {
+        LowLatency::Off | LowLatency::On => Value::Boolean(value.is_on()),
+        LowLatency::Ultra => text(ULTRA),
+    }
 }
 
 fn text(value: impl ToString) -> Value {

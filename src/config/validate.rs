@@ -24,6 +24,7 @@ use crate::config::raw::{Raw, Scalar};
 use crate::config::units::{parse_duration, parse_size, print_duration, print_size};
 use crate::config::{Broadcast, Config, Displace, Grace, Log, Slate};
 use crate::config::{package, rtmp, serve, store, transcode};
+use crate::package::LowLatency;
 
 /// The longest name, path or URL, in bytes: the longest path that Linux opens.
 const MAX_TEXT_BYTES: usize = 4096;
@@ -33,6 +34,10 @@ const MAX_SEGMENT: Duration = Duration::from_secs(10);
 const MIN_SEGMENT: Duration = Duration::from_secs(1);
 /// The shortest part: three frames at 30 per second.
 const MIN_PART: Duration = Duration::from_millis(100);
+/// What `package.low_latency` says for the least latency.
+pub(crate) const ULTRA: &str = "ultra";
+/// How long a part is then, unless `package.part` says otherwise.
+const ULTRA_PART_MS: NonZeroU32 = NonZeroU32::new(200).expect("not zero");
 /// The fewest segments listed: players start three from the end and need as many again to turn back.
 const MIN_WINDOW_SEGMENTS: u32 = 6;
 /// The most segments listed: what a playlist costs to send and to read grows with it.
@@ -140,6 +145,8 @@ impl Reader<'_> {
     fn transcode(&mut self) -> transcode::Config {
         let mut config = transcode::Config::default();
         config.ladder = self.parsed("transcode.ladder", config.ladder, ladder);
+        // One word to the operator, two stages that it concerns.
+        config.low_delay = self.is_ultra();
         config
     }
 
@@ -150,6 +157,9 @@ impl Reader<'_> {
             config.segment_ms,
             MIN_SEGMENT..=MAX_SEGMENT,
         );
+        if self.is_ultra() {
+            config.part_ms = ULTRA_PART_MS;
+        }
         config.part_ms = self.millis("package.part", config.part_ms, MIN_PART..=MAX_SEGMENT / 2);
         config.window_segments = self.count_u32(
             "package.window_segments",
@@ -161,9 +171,32 @@ impl Reader<'_> {
             config.kept_segments,
             MIN_WINDOW_SEGMENTS + 1..=MAX_KEPT_SEGMENTS,
         );
-        config.low_latency = self.switch("package.low_latency", config.low_latency);
+        config.low_latency = self.low_latency(config.low_latency);
         self.rules_of_package(&config);
         config
+    }
+
+    fn is_ultra(&self) -> bool {
+        let value = self
+            .raw
+            .get("package.low_latency")
+            .map(|entry| &entry.value);
+        matches!(value, Some(Scalar::Text(text)) if text == ULTRA)
+    }
+
+    fn low_latency(&mut self, default: LowLatency) -> LowLatency {
+        let path = "package.low_latency";
+        let found = match self.raw.get(path).map(|entry| &entry.value) {
+            None => return default,
+            Some(Scalar::Switch(switch)) => return LowLatency::from(*switch),
+            Some(Scalar::Text(text)) if text == ULTRA => return LowLatency::Ultra,
+            Some(Scalar::Text(_)) => "another text",
+            Some(Scalar::Count(_)) => "a number",
+            Some(Scalar::Other(kind)) => kind,
+        };
+        let text = format!("true, false or {ULTRA:?} is expected, found {found}");
+        self.refuse(path, text);
+        default
     }
 
     fn rules_of_package(&mut self, config: &package::Config) {

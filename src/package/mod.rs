@@ -25,8 +25,8 @@ pub mod dash;
 pub mod hls;
 
 pub use config::{
-    Config, ConfigError, MAX_SEGMENT_MS, MAX_WINDOW_SEGMENTS, MIN_PART_MS, MIN_SEGMENT_MS,
-    MIN_WINDOW_SEGMENTS,
+    Config, ConfigError, LowLatency, MAX_SEGMENT_MS, MAX_WINDOW_SEGMENTS, MIN_PART_MS,
+    MIN_SEGMENT_MS, MIN_WINDOW_SEGMENTS,
 };
 pub use cut::PartTarget;
 pub use error::{Error, Fault};

@@ -265,7 +265,14 @@ impl<O: Origin> Answerer<O> {
             return Answer::failure(StatusCode::BAD_REQUEST, reason);
         }
         match self.room.version(&mut feed, wanted).await {
-            Ok(version) => document(version.answer(directives.skip), Lifetime::Blocking, headers),
+            Ok(chosen) => {
+                let lifetime = if chosen.is_first {
+                    Lifetime::Blocking
+                } else {
+                    Lifetime::Changing
+                };
+                document(chosen.version.answer(directives.skip), lifetime, headers)
+            }
             Err(why) => Answer::unmet(why),
         }
     }

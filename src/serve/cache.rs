@@ -28,9 +28,9 @@ const MAX_LIST_MEMBERS: usize = 64;
 pub enum Lifetime {
     /// Init, segment and part: the bytes at this address never change.
     Immutable,
-    /// A manifest that changes with every segment.
+    /// A manifest that changes with every segment, or the newest in place of one that is forgotten.
     Changing,
-    /// A media playlist that was asked for with the place it must contain, or a delta update of it. That
+    /// The first media playlist that has the place it was asked for with, or a delta update of it. That
     /// place in the address is what makes it safe: whoever has seen it asks for the next one.
     Blocking,
     /// A manifest of what has ended. A minute, not a year: the same address goes live again when its

@@ -2,17 +2,19 @@
 //!
 //! Enters: objects as they are made, what has left the window
 //! Leaves: the same in the store, in the order that the queue decides
-//! Never:  makes a caller wait; has two operations under way for one broadcast, so that no write
-//!         overtakes another
+//! Never:  makes a caller wait; begins a batch before the last one has ended, so that no write overtakes
+//!         another
 //! Time:   tokio's clock
 //! Spec:   none
 //!
 //! An attempt has no time limit here: a write to a folder that was given up could still happen, after
 //! a newer one. A hung disk therefore fills the queue, whose policy then decides.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -203,7 +205,7 @@ impl Worker {
                 (step, state.mode, state.queue.is_flushed())
             };
             match step {
-                Step::Write(put) => self.write(&put).await,
+                Step::Write(batch) => self.write(&batch).await,
                 Step::Delete(key) => self.delete(&key).await,
                 Step::Wait(until) => {
                     self.report(None);
@@ -232,24 +234,25 @@ impl Worker {
         }
     }
 
-    async fn write(&mut self, put: &Put) {
-        let written = self.bucket.put(put).await;
-        let mut failure = None;
-        {
-            let mut state = self.shared.lock();
-            match written {
-                Ok(()) => state.queue.written(),
-                Err(error) => {
-                    let reason = reason(&error);
-                    state.queue.write_failed(now());
-                    if state.queue.attempts() <= 1 {
-                        tracing::warn!(key = %put.key, %reason, "cannot be stored; trying on");
-                    }
-                    failure = Some(reason);
-                }
+    async fn write(&mut self, batch: &[Put]) {
+        let writes = batch.iter().map(|put| self.bucket.put(put));
+        let written = join_all(writes).await;
+        let mut failed = BTreeMap::new();
+        for (put, result) in batch.iter().zip(written) {
+            if let Err(error) = result {
+                failed.insert(put.key.clone(), reason(&error));
             }
         }
-        self.report(Some(failure));
+        let attempts = {
+            let mut state = self.shared.lock();
+            state.queue.settle(&failed.keys().cloned().collect(), now());
+            state.queue.attempts()
+        };
+        let failure = failed.into_iter().next();
+        if let Some((key, reason)) = failure.as_ref().filter(|_| attempts <= 1) {
+            tracing::warn!(%key, %reason, "cannot be stored; trying on");
+        }
+        self.report(Some(failure.map(|(_, reason)| reason)));
     }
 
     async fn delete(&mut self, key: &ObjectKey) {

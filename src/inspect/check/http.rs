@@ -8,6 +8,7 @@
 
 use super::findings::{Findings, Place};
 use super::inspector::Book;
+use super::low_latency;
 use super::media::file;
 use super::observation::{Answer, Observation, Probe, Role};
 use super::rules::{self, Rule};
@@ -50,6 +51,7 @@ fn place(seen: &Observation) -> Place {
         Role::Delta => "delta update".to_owned(),
         Role::Probe(Probe::PartAlone) => "_HLS_part alone".to_owned(),
         Role::Probe(Probe::TooFar) => "_HLS_msn far ahead".to_owned(),
+        Role::Probe(Probe::SkipV2) => "_HLS_skip=v2".to_owned(),
         _ => file(&seen.url).to_owned(),
     };
     Place::new(&seen.rendition, object)
@@ -231,6 +233,40 @@ fn asked(findings: &mut Findings, place: &Place, probe: &Probe, answer: &Answer)
         }
         Probe::TooFar => {
             findings.check(&rules::LL_TOO_FAR, status == 400, place, || words("400"));
+        }
+        Probe::SkipV2 => low_latency::skip_v2(findings, place, answer),
+        Probe::Head {
+            content_type,
+            length,
+        } => {
+            let said = |name| answer.header(name);
+            let same = said("content-type") == content_type.as_deref()
+                && (length.is_none() || said("content-length") == length.as_deref());
+            let good = status == 200 && answer.body.is_empty() && same;
+            findings.check(&rules::HTTP_HEAD, good, place, || {
+                let (kind, long) = (said("content-type"), said("content-length"));
+                (
+                    format!("status {status}, type {kind:?}, length {long:?}"),
+                    format!("200, type {content_type:?}, length {length:?}"),
+                )
+            });
+        }
+        Probe::Options => {
+            let list = |name| answer.header(name).unwrap_or_default().to_ascii_lowercase();
+            let (methods, headers) = (
+                list("access-control-allow-methods"),
+                list("access-control-allow-headers"),
+            );
+            // GET is allowed without being named; a range may have been allowed all along.
+            let may_get = methods.is_empty() || methods.contains("get") || methods.contains('*');
+            let may_range = headers.contains("range") || headers.contains('*');
+            let good = (200..300).contains(&status) && may_get && may_range;
+            findings.check(&rules::HTTP_OPTIONS, good, place, || {
+                (
+                    format!("status {status}, methods {methods:?}, headers {headers:?}"),
+                    "2xx, GET, Range".to_owned(),
+                )
+            });
         }
     }
 }

@@ -27,7 +27,7 @@ const PARTS_TARGETS: u32 = 3;
 /// The playlist of `rendition`; `None` if there is no such rendition or nothing to list yet.
 #[must_use]
 pub fn render(snapshot: &Snapshot, rendition: usize) -> Option<String> {
-    let low_latency = snapshot.presentation().config.low_latency;
+    let low_latency = snapshot.presentation().config.low_latency.is_on();
     Playlist::of(snapshot, rendition, low_latency)?.render(0)
 }
 
@@ -42,7 +42,7 @@ pub fn render_plain(snapshot: &Snapshot, rendition: usize) -> Option<String> {
 /// not offered, has nothing to skip, or the broadcast is over.
 #[must_use]
 pub fn render_delta(snapshot: &Snapshot, rendition: usize) -> Option<String> {
-    let low_latency = snapshot.presentation().config.low_latency;
+    let low_latency = snapshot.presentation().config.low_latency.is_on();
     let playlist = Playlist::of(snapshot, rendition, low_latency)?;
     let skipped = playlist.skippable();
     playlist.render(skipped)

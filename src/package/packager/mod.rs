@@ -189,8 +189,8 @@ impl Packager {
         check_names(&renditions)?;
         let frames: Vec<_> = renditions.iter().map(FrameLength::of).collect();
         let part_ms = config.part_ms.get();
-        let part_target =
-            PartTarget::choose(part_ms, &frames).ok_or(Error::NoPartTarget { part_ms })?;
+        let part_target = PartTarget::choose(part_ms, config.segment_ms.get(), &frames)
+            .ok_or(Error::NoPartTarget { part_ms })?;
         let init_segments = renditions
             .iter()
             .map(write_init)
@@ -406,7 +406,7 @@ impl Packager {
     }
 
     fn is_low_latency(&self) -> bool {
-        self.window.presentation().config.low_latency
+        self.window.presentation().config.low_latency.is_on()
     }
 }
 

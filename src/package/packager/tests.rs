@@ -3,6 +3,7 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 
 use super::*;
+use crate::media::CodecConfig;
 use crate::package::window::tests::{aac, h264};
 use crate::package::{dash, hls};
 use crate::time::FrameRate;
@@ -18,7 +19,7 @@ struct Run {
 fn config(segment_ms: u32, low_latency: bool) -> Config {
     Config {
         segment_ms: NonZeroU32::new(segment_ms).expect("not zero"),
-        low_latency,
+        low_latency: low_latency.into(),
         ..Config::default()
     }
 }
@@ -28,6 +29,19 @@ fn video(name: &str, rate: (u32, u32)) -> Rendition {
         frame_rate: FrameRate::new(rate.0, rate.1),
         ..h264(name, 1_280, 720)
     }
+}
+
+fn aac_at(name: &str, sample_rate: u32) -> Rendition {
+    let mut rendition = aac(name, 128_000);
+    rendition.timescale = Timescale::new(sample_rate).expect("not zero");
+    let CodecConfig::Aac(config) = &mut rendition.codec else {
+        unreachable!("AAC");
+    };
+    config.sample_rate = sample_rate;
+    if sample_rate == 44_100 {
+        config.asc = vec![0x12, 0x10].into();
+    }
+    rendition
 }
 
 /// The samples of a rendition on the grid, from the start of segment `first`.
@@ -141,18 +155,28 @@ fn fragments(bytes: &[u8]) -> Vec<(u64, u64)> {
     found
 }
 
-const RATES: [(u32, u32); 5] = [(24_000, 1_001), (25, 1), (30_000, 1_001), (30, 1), (60, 1)];
+const RATES: [(u32, u32); 8] = [
+    (24_000, 1_001),
+    (24, 1),
+    (25, 1),
+    (30_000, 1_001),
+    (30, 1),
+    (50, 1),
+    (60_000, 1_001),
+    (60, 1),
+];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn a_run_holds_every_promise(
-        rate in 0_usize..5, segment_ms in prop::sample::select(vec![1_000_u32, 1_920, 2_000, 2_002]),
+        rate in prop::sample::select(RATES.to_vec()), sound in prop::sample::select(vec![44_100, 48_000]),
+        segment_ms in prop::sample::select(vec![1_000_u32, 1_920, 2_000, 2_002]),
         low_latency in any::<bool>(), segments in 3_u64..9,
     ) {
         let config = config(segment_ms, low_latency);
-        let renditions = [video("v720", RATES[rate]), video("v360", RATES[rate]), aac("a128", 128_000)];
+        let renditions = [video("v720", rate), video("v360", rate), aac_at("a128", sound)];
         let run = run(&config, &renditions, segments);
         segments_tile_the_time_line(&run)?;
         cuts_are_equal_on_every_rung(&run)?;

@@ -59,6 +59,8 @@ pub struct VideoConductor<F> {
     held: Option<F>,
     /// The slot that the source last had a frame for; none before the first.
     sourced: Option<i64>,
+    /// The slot of the newest frame, even if that came before the start.
+    newest: Option<i64>,
     /// What is shown instead once `held` has been shown for `hold_slots`.
     slate: Option<F>,
     hold_slots: i64,
@@ -79,12 +81,19 @@ impl<F: Clone> VideoConductor<F> {
     pub fn new(rate: FrameRate, grid: Grid, first: SegmentNumber) -> Self {
         let scale = Timescale::VIDEO_90K;
         let next = rate.slot_at_or_after(grid.start_of(first, scale).at(scale));
+        Self::starting_at(rate, grid, next)
+    }
+
+    /// A conductor whose first output is slot `next`: one that goes on where another one ended.
+    #[must_use]
+    pub const fn starting_at(rate: FrameRate, grid: Grid, next: i64) -> Self {
         Self {
             rate,
             grid,
             next,
             held: None,
             sourced: None,
+            newest: None,
             slate: None,
             hold_slots: i64::MAX,
             hold_until: next,
@@ -118,6 +127,7 @@ impl<F: Clone> VideoConductor<F> {
             // comes when its time is long past is not shown: it would be out of step with the sound.
             if self.sourced.is_none() || slot == self.next - 1 {
                 self.held = Some(frame);
+                self.newest = Some(slot);
             }
             return Ok(());
         }
@@ -190,7 +200,7 @@ impl<F: Clone> VideoConductor<F> {
         } else {
             let frame = self.placed.take()?;
             self.held = Some(frame.clone());
-            self.sourced = Some(index);
+            (self.sourced, self.newest) = (Some(index), Some(index));
             (frame, Shown::Source)
         };
         self.next += 1;
@@ -210,7 +220,7 @@ impl<F: Clone> VideoConductor<F> {
 
     /// What slot `index` shows, for which the source has nothing.
     fn stand_in(&self, index: i64) -> Option<(F, Shown)> {
-        let since = self.sourced.map(|sourced| index.saturating_sub(sourced));
+        let since = self.newest.map(|newest| index.saturating_sub(newest));
         match &self.slate {
             Some(slate) if since.is_some_and(|since| since > self.hold_slots) => {
                 Some((slate.clone(), Shown::Slate))

@@ -16,12 +16,14 @@ mod codec;
 mod plan;
 mod wire;
 
+use std::time::Duration;
+
 use bytes::{Buf, BytesMut};
 
 use self::wire::{Input, Output};
 use crate::id::{SegmentNumber, TrackId};
 use crate::media::{Rendition, Sample, TrackInfo};
-use crate::time::WallTime;
+use crate::time::{Ticks, WallTime};
 use crate::transcode::Absence;
 use crate::transcode::conductor::Conducted;
 use crate::transcode::ladder::Plan;
@@ -32,6 +34,9 @@ pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 /// The most renditions of a ladder: both kinds' rungs of a pipeline file.
 pub const MAX_RENDITIONS: usize = 32;
 
+/// How long a worker is silent at most while it lives.
+pub const ALIVE_PERIOD: Duration = Duration::from_secs(1);
+
 const HEADER_BYTES: usize = 5;
 
 /// One message of either direction.
@@ -41,10 +46,13 @@ pub enum Message {
     Plan {
         /// The ladder.
         plan: Box<Plan>,
-        /// The first segment.
+        /// The first segment of the broadcast.
         first: SegmentNumber,
         /// What to show while the source sends nothing.
         absence: Absence,
+        /// Where each rendition goes on after an earlier worker, in the plan's order and each in its own
+        /// timescale; empty for the first worker.
+        resume: Vec<Ticks>,
     },
     /// To the worker: a track of the source begins or changes.
     Track(TrackInfo),
@@ -73,6 +81,8 @@ pub enum Message {
     Finished,
     /// From the worker: what it shows, when that changes and now and again.
     Conducted(Conducted),
+    /// From the worker, at least every [`ALIVE_PERIOD`] when there is nothing else to be said.
+    Alive,
 }
 
 /// Why bytes are no message.
@@ -108,9 +118,10 @@ impl Message {
             Self::Opened(_) => 4,
             Self::Encoded { .. } => 5,
             Self::Finished => 6,
-            Self::Clock(_) => 7,
-            Self::Detach => 8,
-            Self::Conducted(_) => 9,
+            Self::Alive => 7,
+            Self::Clock(_) => 8,
+            Self::Detach => 9,
+            Self::Conducted(_) => 10,
         }
     }
 
@@ -139,8 +150,13 @@ impl Message {
                 plan,
                 first,
                 absence,
+                resume,
             } => {
                 out.u64(first.get());
+                out.count(resume.len());
+                for at in resume {
+                    out.i64(at.get());
+                }
                 plan::write(plan, out);
                 codec::write_absence(absence, out);
             }
@@ -159,7 +175,7 @@ impl Message {
                 out.count(*rendition);
                 codec::write_sample(sample, out);
             }
-            Self::Finished | Self::Detach => {}
+            Self::Finished | Self::Detach | Self::Alive => {}
             Self::Clock(now) => out.i64(now.as_micros()),
             Self::Conducted(conducted) => codec::write_conducted(conducted, out),
         }
@@ -178,7 +194,7 @@ impl Message {
         if length > MAX_BODY_BYTES {
             return Err(Error::TooLong { bytes: length });
         }
-        if !(1..=9).contains(&kind) {
+        if !(1..=10).contains(&kind) {
             return Err(Error::Kind { kind });
         }
         if bytes.len() < HEADER_BYTES + length {
@@ -196,6 +212,7 @@ impl Message {
         Some(match kind {
             1 => Self::Plan {
                 first: SegmentNumber::new(body.u64()?),
+                resume: plan::parse_list(body, |body| body.i64().map(Ticks::new))?,
                 plan: Box::new(plan::parse(body)?),
                 absence: codec::parse_absence(body)?,
             },
@@ -214,8 +231,9 @@ impl Message {
                 sample: codec::parse_sample(body)?,
             },
             6 => Self::Finished,
-            7 => Self::Clock(WallTime::from_micros(body.i64()?)),
-            8 => Self::Detach,
+            7 => Self::Alive,
+            8 => Self::Clock(WallTime::from_micros(body.i64()?)),
+            9 => Self::Detach,
             _ => Self::Conducted(codec::parse_conducted(body)?),
         })
     }

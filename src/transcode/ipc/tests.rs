@@ -150,6 +150,9 @@ fn any_plan() -> impl Strategy<Value = Message> {
                     hold: Duration::from_millis(first / 2),
                     slate: Bytes::from(vec![7; fps as usize]),
                 },
+                resume: (0..index)
+                    .map(|n| Ticks::new(i64::from(fps) << n))
+                    .collect(),
             }
         })
 }
@@ -188,6 +191,7 @@ fn message() -> impl Strategy<Value = Message> {
         any::<i64>().prop_map(|us| Message::Clock(WallTime::from_micros(us))),
         Just(Message::Detach),
         conducted().prop_map(Message::Conducted),
+        Just(Message::Alive),
     ]
 }
 
@@ -226,6 +230,6 @@ fn an_endless_body_is_refused_before_it_is_read() {
     let mut bytes = BytesMut::from(&[3, 0xff, 0xff, 0xff, 0xff][..]);
     let found = Message::parse(&mut bytes);
     assert_eq!(found, Err(Error::TooLong { bytes: 0xffff_ffff }));
-    let mut bytes = BytesMut::from(&[10, 0, 0, 0, 0][..]);
-    assert_eq!(Message::parse(&mut bytes), Err(Error::Kind { kind: 10 }));
+    let mut bytes = BytesMut::from(&[11, 0, 0, 0, 0][..]);
+    assert_eq!(Message::parse(&mut bytes), Err(Error::Kind { kind: 11 }));
 }

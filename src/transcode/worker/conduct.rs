@@ -15,7 +15,7 @@ use super::clock::{AudioClock, Origin};
 use super::encode::{AudioEncoder, VideoEncoder};
 use super::output::Item;
 use super::{Error, slate};
-use crate::time::{Ticks, Timescale, WallTime};
+use crate::time::{Ticks, WallTime};
 use crate::transcode::Absence;
 use crate::transcode::conductor::{AudioConductor, Conductor, Output, Shown, VideoConductor};
 use crate::transcode::ladder::Plan;
@@ -73,6 +73,8 @@ struct Conduct<'a> {
     plan: &'a Plan,
     absence: &'a Absence,
     origin: Origin,
+    /// Where the renditions go on after an earlier worker.
+    resume: Vec<Ticks>,
     events: SyncSender<Event>,
     outputs: SyncSender<Item>,
     conductor: Conductor<gst::Buffer>,
@@ -86,26 +88,22 @@ struct Conduct<'a> {
 /// Conducts until [`Event::Finish`], then lets the encoders drain. `sender` is the other end of `events`.
 pub(super) fn run(
     (plan, absence): (&Plan, &Absence),
-    origin: Origin,
+    (origin, resume): (Origin, Vec<Ticks>),
     (sender, events): (SyncSender<Event>, &Receiver<Event>),
     outputs: SyncSender<Item>,
 ) -> Result<(), Error> {
     let clock = AudioClock::new(&plan.audio, origin).ok_or(Error::Order)?;
     let frame = plan.audio.frame_samples;
     let video = plan.video.as_ref().map(|video| {
-        let first = plan.grid.segment_at(
-            video
-                .rate
-                .slot_start(origin.first_slot(video.rate), Timescale::VIDEO_90K)
-                .at(Timescale::VIDEO_90K),
-        );
-        VideoConductor::new(video.rate, plan.grid, first)
+        let first = origin.first_slot(video.rate);
+        VideoConductor::starting_at(video.rate, plan.grid, first)
     });
     let audio = AudioConductor::new(clock.scale(), clock.feed_from(), frame, false);
     let mut conduct = Conduct {
         plan,
         absence,
         origin,
+        resume,
         conductor: Conductor::new(video, audio, clock.scale()),
         pictures: None,
         sound: AudioEncoder::new(plan, clock, &outputs)?,
@@ -177,7 +175,8 @@ impl Conduct<'_> {
 
     /// The first frame says what all are: the encoders are built, and the slate is drawn like it.
     fn open_pictures(&mut self, info: &gst_video::VideoInfo) -> Result<(), Error> {
-        let encoder = VideoEncoder::new(self.plan, self.origin, info, &self.outputs)?;
+        let encoder =
+            VideoEncoder::new(self.plan, (self.origin, &self.resume), info, &self.outputs)?;
         self.pictures = Some(encoder);
         let (slate, info) = (self.absence.slate.clone(), info.clone());
         let events = self.events.clone();

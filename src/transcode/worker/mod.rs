@@ -8,7 +8,8 @@
 //! Enters: [`Message`]s on the socket that stands in for stdin
 //! Leaves: [`Message`]s on the same socket; one line per event on stderr; an exit code
 //! Never:  more than one broadcast; a decision that `ladder` or `conductor` could have made
-//! Time:   inside GStreamer, nanoseconds from the start of the first segment
+//! Time:   inside GStreamer, nanoseconds from the start of the first segment, or from where an earlier
+//!         worker's renditions go on
 //! Spec:   docs/architecture.md
 
 mod clock;
@@ -152,11 +153,12 @@ fn work() -> Result<(), Error> {
         plan,
         first,
         absence,
+        resume,
     }) = reader.next()?
     else {
         return Err(Error::Order);
     };
-    let origin = Origin::new(&plan, first);
+    let origin = Origin::resuming(&plan, &resume).unwrap_or_else(|| Origin::new(&plan, first));
     let (outputs, output_queue) = sync_channel(MAX_OUTPUTS);
     let (events, event_queue) = sync_channel(MAX_EVENTS);
     let output_plan = plan.clone();
@@ -173,7 +175,7 @@ fn work() -> Result<(), Error> {
     std::thread::spawn(move || {
         let (plan, failed) = (*plan, failures.clone());
         let events = (sender, &event_queue);
-        if let Err(error) = conduct::run((&plan, &absence), origin, events, failures) {
+        if let Err(error) = conduct::run((&plan, &absence), (origin, resume), events, failures) {
             let _ = failed.send(output::Item::Failed(error));
         }
     });

@@ -29,6 +29,9 @@ const CATCHING_UP_US: i64 = 250_000;
 const MAX_LEAD_US: i64 = 20_000_000;
 /// Sound that alone is late by more than this stays away, in microseconds: it would take the pictures along.
 const MAX_SOUND_SHIFT_US: i64 = 3_000_000;
+/// How late pictures are taken to be of which none came yet since the clock runs, in microseconds: those
+/// before it were given to a new worker, for a source that has gone meanwhile.
+const UNSEEN_US: i64 = 1_000_000;
 /// How long sound that never came yet is waited for, in microseconds.
 const FIRST_SOUND_US: i64 = 500_000;
 
@@ -227,7 +230,8 @@ impl<F: Clone> Conductor<F> {
         let now_us = now.as_micros().max(self.now_us.unwrap_or(i64::MIN));
         self.now_us = Some(now_us);
         let pictures_us = self.pictures.lateness.due_us(now_us);
-        if let (Some(video), Some(due_us)) = (&mut self.video, pictures_us) {
+        if let Some(video) = &mut self.video {
+            let due_us = pictures_us.unwrap_or(now_us.saturating_sub(UNSEEN_US));
             video.fill(ticks(due_us, Timescale::VIDEO_90K))?;
         }
         if !self.has_sound && self.video.is_some() {
