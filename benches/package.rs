@@ -93,7 +93,7 @@ fn main() -> ExitCode {
     let mut passed = true;
     for low_latency in [false, true] {
         let config = Config {
-            low_latency,
+            low_latency: low_latency.into(),
             ..Config::default()
         };
         let begin = Instant::now();

@@ -131,7 +131,7 @@ fn render(label: &str, snapshot: &Snapshot, files: &mut BTreeMap<String, String>
     for (index, rendition) in snapshot.presentation().renditions.iter().enumerate() {
         let name = &rendition.name;
         add(format!("{name}.m3u8"), hls::media::render(snapshot, index));
-        if snapshot.presentation().config.low_latency {
+        if snapshot.presentation().config.low_latency.is_on() {
             let text = hls::media::render_delta(snapshot, index);
             add(format!("{name}.delta.m3u8"), text);
         }
@@ -287,7 +287,7 @@ fn ladder_with_two_codecs_of_sound() {
         sound("o96", opus, 12_000),
     ];
     let config = Config {
-        low_latency: false,
+        low_latency: false.into(),
         ..Config::default()
     };
     let outputs = package(&config, &renditions, 13);
@@ -302,7 +302,7 @@ fn low_latency_at_a_broken_frame_rate() {
         sound("a128", aac_lc(), 16_000),
     ];
     let config = Config {
-        low_latency: true,
+        low_latency: true.into(),
         ..Config::default()
     };
     let outputs = package(&config, &renditions, 12);
@@ -313,7 +313,7 @@ fn low_latency_at_a_broken_frame_rate() {
 fn sound_alone() {
     let renditions = [sound("a128", aac_lc(), 16_000)];
     let config = Config {
-        low_latency: false,
+        low_latency: false.into(),
         window_segments: 6,
         kept_segments: 7,
         ..Config::default()

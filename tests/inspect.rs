@@ -282,6 +282,7 @@ const BREAKS: &[Break] = &[
             seen.answer.body = whole.clone();
         }
     }),
+    ("LL-SKIP-V2", |s| fail(s, is_probe(&Probe::SkipV2), 400)),
     ("LL-HINT", |s| {
         lists(s, |t| t.replace("TYPE=PART,URI=\"", "TYPE=PART,URI=\"9"))
     }),
@@ -414,6 +415,24 @@ const BREAKS: &[Break] = &[
     ("DASH-CODECS", |s| {
         mpds(s, |t| set(t, " codecs=\"", "avc1.42E01E"))
     }),
+    ("DASH-LATENCY", |s| {
+        mpds(s, |t| set(t, " target=\"", "200"));
+    }),
+    ("DASH-CHUNK-OFFSET", |s| {
+        mpds(s, |t| set(t, "availabilityTimeOffset=\"", "1.9"));
+    }),
+    ("DASH-REFERENCE-TIME", |s| {
+        mpds(s, |t| set(t, "wallClockTime=\"", "1970-01-01T01:00:02Z"));
+    }),
+    ("DASH-PRFT", |s| {
+        segments(s, |b| rename(b, b"prft", b"free"))
+    }),
+    ("DASH-RESYNC", |s| mpds(s, |t| set(t, " dT=\"", "100"))),
+    ("DASH-GROWING", |s| {
+        for seen in s.all(|o| matches!(o.role, Role::DashSegment { edge: true, .. })) {
+            seen.begun_us += 2_000_000;
+        }
+    }),
     ("DASH-SAME-BYTES", |s| {
         for seen in s.all(|o| matches!(o.role, Role::DashSegment { .. })) {
             seen.url.push_str("?copy");
@@ -469,6 +488,15 @@ const BREAKS: &[Break] = &[
     ("HTTP-MEDIA-PLAIN", |s| {
         header(s, is_segment, "content-encoding", Some("gzip"))
     }),
+    ("HTTP-HEAD", |s| {
+        header(
+            s,
+            |o| matches!(o.role, Role::Probe(Probe::Head { .. })),
+            "content-length",
+            None,
+        )
+    }),
+    ("HTTP-OPTIONS", |s| fail(s, is_probe(&Probe::Options), 405)),
     ("HTTP-NOT-FOUND", |s| {
         fail(s, is_probe(&Probe::FarFuture), 200)
     }),
@@ -593,7 +621,13 @@ fn wrong_arguments_are_told_from_broken_rules() {
 /// Whether something is found, and all of it only says that something came late.
 fn only_of_time(report: &str) -> bool {
     let report: serde_json::Value = serde_json::from_str(report).expect("JSON");
-    let late = ["DASH-EDGE", "HLS-REFRESH", "LL-BLOCKING-TIME"].map(serde_json::Value::from);
+    let late = [
+        "DASH-EDGE",
+        "DASH-GROWING",
+        "HLS-REFRESH",
+        "LL-BLOCKING-TIME",
+    ]
+    .map(serde_json::Value::from);
     let findings = report["findings"].as_array().expect("a list");
     !findings.is_empty()
         && findings

@@ -184,7 +184,7 @@ fn mp4_crate_finds_the_same_samples() {
 fn two_parsers_read_every_playlist() {
     for low_latency in [false, true] {
         let config = Config {
-            low_latency,
+            low_latency: low_latency.into(),
             ..Config::default()
         };
         let outputs = FILM.package(&config, FIRST, 9);
@@ -254,7 +254,7 @@ impl Origin {
         let first = now().as_secs() / 2 - 12;
         // A server that serves files: nothing is there before it is whole.
         let config = Config {
-            low_latency: false,
+            low_latency: false.into(),
             ..Config::default()
         };
         let outputs = FILM.package(&config, first, 24);

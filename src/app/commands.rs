@@ -63,7 +63,7 @@ fn with_ladder(
     config: Config,
     work: impl FnOnce(Config, Template) -> anyhow::Result<()>,
 ) -> ExitCode {
-    match pipelines::load(&config.transcode.ladder) {
+    match pipelines::load(&config.transcode) {
         Ok(ladder) => finish(work(config, ladder)),
         Err(problems) => wrong(&in_words(&problems)),
     }

@@ -1,6 +1,6 @@
 //! Finds the ladder that the configuration names.
 //!
-//! Enters: the value of `transcode.ladder`: a shipped file's name, or a path
+//! Enters: the setting `transcode.ladder`, a shipped file's name or a path, and whether it has to be fast
 //! Leaves: a checked [`Template`]
 //! Never:  a guess at what was meant
 //! Time:   none
@@ -8,13 +8,22 @@
 
 use anyhow::Context as _;
 
+use crate::transcode;
 use crate::transcode::template::Template;
 
-/// The ladder called `ladder`, or in the file of that path.
+/// The ladder that `config` names, or in the file of that path.
 ///
 /// # Errors
-/// Every mistake in it, with its place.
-pub(super) fn load(ladder: &str) -> anyhow::Result<Template> {
+/// Every mistake in it, with its place; or why it cannot be as fast as is asked.
+pub(super) fn load(config: &transcode::Config) -> anyhow::Result<Template> {
+    let template = find(&config.ladder)?;
+    if !config.low_delay {
+        return Ok(template);
+    }
+    template.into_low_delay().context("transcode.ladder")
+}
+
+fn find(ladder: &str) -> anyhow::Result<Template> {
     if !Template::is_path(ladder) {
         return Template::named(ladder).context("transcode.ladder");
     }

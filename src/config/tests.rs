@@ -6,6 +6,7 @@
 
 use super::*;
 use crate::config::keys::KEYS;
+use crate::package::LowLatency;
 use proptest::prelude::*;
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -46,7 +47,7 @@ segmnt = "2s"
 allow_origin = "example.org"
 
 [store]
-url = "s3://bucket"
+url = "ftp://host"
 "#;
     assert_eq!(
         parse(text).unwrap_err(),
@@ -64,8 +65,9 @@ url = "s3://bucket"
             "package.segmnt: there is no such key; did you mean package.segment? (line 15, column 1)",
             "serve.allow_origin: \"example.org\": use \"*\" or one origin without a path, as in \
              \"https://example.org\" (line 18, column 1)",
-            "store.url: \"s3://bucket\": this version stores on disk only; use a folder or a \
-             file:// URL (line 21, column 1)",
+            "store.url: \"ftp://host\": is of no known kind; use a folder, file:///folder, \
+             s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory:// \
+             (line 21, column 1)",
         ]
     );
 }
@@ -107,6 +109,10 @@ fn values_have_to_fit_one_another() {
             "package.kept_segments: 15 is not more than package.window_segments, 20; use 21 to 21600 (by default)",
         ),
         (
+            "package.low_latency = 'yes'",
+            "package.low_latency: true, false or \"ultra\" is expected, found another text (line 1, column 9)",
+        ),
+        (
             "store.fsync = 'yes'",
             "store.fsync: true or false is expected, found text (line 1, column 7)",
         ),
@@ -120,6 +126,18 @@ fn values_have_to_fit_one_another() {
     }
     assert!(parse("ingest.rtmp.listen = '127.0.0.1:0'\nserve.listen = '127.0.0.1:0'").is_ok());
     assert!(parse("ingest.rtmp.listen = '127.0.0.2:80'\nserve.listen = '127.0.0.1:80'").is_ok());
+}
+
+#[test]
+fn ultra_shortens_parts_unless_they_are_set_and_asks_for_fast_encoders() {
+    let config = parse("package.low_latency = 'ultra'").unwrap();
+    assert_eq!(config.package.low_latency, LowLatency::Ultra);
+    assert_eq!(config.package.part_ms.get(), 200);
+    assert!(config.transcode.low_delay);
+    let config = parse("package.low_latency = 'ultra'\npackage.part = '250ms'").unwrap();
+    assert_eq!(config.package.part_ms.get(), 250);
+    let config = parse("package.low_latency = true").unwrap();
+    assert_eq!(config, Config::default());
 }
 
 /// One setting that all three layers can make: its key, its variable, how to give the flag, how to
@@ -360,7 +378,8 @@ prop_compose! {
         segment in 1_000_u32..=10_000,
         part in 100_u32..=500,
         segments in (6_u32..=10_800, 1_u32..=10_800),
-        switches: (bool, bool),
+        low_latency in prop::sample::select(vec![LowLatency::Off, LowLatency::On, LowLatency::Ultra]),
+        fsync: bool,
         waiting in (16_u64 << 20)..=(4 << 30),
         folder in "/[^\\x00]{1,30}",
         ladder in "[a-z0-9_-]{1,20}",
@@ -380,7 +399,14 @@ prop_compose! {
         config.package.part_ms = NonZeroU32::new(part).unwrap();
         config.package.window_segments = segments.0;
         config.package.kept_segments = segments.0 + segments.1;
-        (config.package.low_latency, config.store.fsync) = switches;
+        config.package.low_latency = low_latency;
+        config.transcode.low_delay = low_latency == LowLatency::Ultra;
+        config.store.fsync = fsync;
+        config.store.endpoint = format!("http://127.0.0.1:{}", ports.0);
+        config.store.region = ladder.replace('_', "-");
+        let (_, addressing) = store::Addressing::ALL[usize::from(ports.1 % 3)];
+        config.store.addressing = addressing;
+        config.store.timeout = media.min(Duration::from_secs(60));
         config.store.max_waiting_bytes = waiting;
         config.store.leftover_grace = idle;
         config.serve.max_connections = connections;

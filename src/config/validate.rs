@@ -23,6 +23,7 @@ use crate::config::problem::{Origin, Problem};
 use crate::config::raw::{Raw, Scalar};
 use crate::config::units::{parse_duration, parse_size, print_duration, print_size};
 use crate::config::{Config, Log, package, rtmp, serve, store, transcode};
+use crate::package::LowLatency;
 
 /// The longest name, path or URL, in bytes: the longest path that Linux opens.
 const MAX_TEXT_BYTES: usize = 4096;
@@ -32,6 +33,10 @@ const MAX_SEGMENT: Duration = Duration::from_secs(10);
 const MIN_SEGMENT: Duration = Duration::from_secs(1);
 /// The shortest part: three frames at 30 per second.
 const MIN_PART: Duration = Duration::from_millis(100);
+/// What `package.low_latency` says for the least latency.
+pub(crate) const ULTRA: &str = "ultra";
+/// How long a part is then, unless `package.part` says otherwise.
+const ULTRA_PART_MS: NonZeroU32 = NonZeroU32::new(200).expect("not zero");
 /// The fewest segments listed: players start three from the end and need as many again to turn back.
 const MIN_WINDOW_SEGMENTS: u32 = 6;
 /// The most segments listed: what a playlist costs to send and to read grows with it.
@@ -48,6 +53,10 @@ const MIN_MESSAGE_BYTES: u64 = 256 << 10;
 const MAX_MESSAGE_BYTES: u64 = 15 << 20;
 /// The most connections: as many as a process may have files open where systems are generous.
 const MAX_CONNECTIONS: u64 = 65_536;
+/// The shortest time for a request to a store: a segment of a large rung over a slow line.
+const MIN_STORE_TIMEOUT: Duration = Duration::from_millis(500);
+/// The longest: beyond it what waits behind has left the live window.
+const MAX_STORE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The least that may wait for the store: a segment of a ladder, twice over.
 const MIN_WAITING_BYTES: u64 = 16 << 20;
 /// The most: it is memory, for each broadcast.
@@ -116,6 +125,8 @@ impl Reader<'_> {
     fn transcode(&mut self) -> transcode::Config {
         let mut config = transcode::Config::default();
         config.ladder = self.parsed("transcode.ladder", config.ladder, ladder);
+        // One word to the operator, two stages that it concerns.
+        config.low_delay = self.is_ultra();
         config
     }
 
@@ -126,6 +137,9 @@ impl Reader<'_> {
             config.segment_ms,
             MIN_SEGMENT..=MAX_SEGMENT,
         );
+        if self.is_ultra() {
+            config.part_ms = ULTRA_PART_MS;
+        }
         config.part_ms = self.millis("package.part", config.part_ms, MIN_PART..=MAX_SEGMENT / 2);
         config.window_segments = self.count_u32(
             "package.window_segments",
@@ -137,9 +151,32 @@ impl Reader<'_> {
             config.kept_segments,
             MIN_WINDOW_SEGMENTS + 1..=MAX_KEPT_SEGMENTS,
         );
-        config.low_latency = self.switch("package.low_latency", config.low_latency);
+        config.low_latency = self.low_latency(config.low_latency);
         self.rules_of_package(&config);
         config
+    }
+
+    fn is_ultra(&self) -> bool {
+        let value = self
+            .raw
+            .get("package.low_latency")
+            .map(|entry| &entry.value);
+        matches!(value, Some(Scalar::Text(text)) if text == ULTRA)
+    }
+
+    fn low_latency(&mut self, default: LowLatency) -> LowLatency {
+        let path = "package.low_latency";
+        let found = match self.raw.get(path).map(|entry| &entry.value) {
+            None => return default,
+            Some(Scalar::Switch(switch)) => return LowLatency::from(*switch),
+            Some(Scalar::Text(text)) if text == ULTRA => return LowLatency::Ultra,
+            Some(Scalar::Text(_)) => "another text",
+            Some(Scalar::Count(_)) => "a number",
+            Some(Scalar::Other(kind)) => kind,
+        };
+        let text = format!("true, false or {ULTRA:?} is expected, found {found}");
+        self.refuse(path, text);
+        default
     }
 
     fn rules_of_package(&mut self, config: &package::Config) {
@@ -174,6 +211,14 @@ impl Reader<'_> {
     fn store(&mut self) -> store::Config {
         let mut config = store::Config::default();
         config.url = self.parsed("store.url", config.url, store_url);
+        config.endpoint = self.parsed("store.endpoint", config.endpoint, endpoint);
+        config.region = self.parsed("store.region", config.region, region);
+        config.addressing = self.parsed("store.addressing", config.addressing, addressing);
+        config.timeout = self.duration(
+            "store.timeout",
+            config.timeout,
+            MIN_STORE_TIMEOUT..=MAX_STORE_TIMEOUT,
+        );
         config.fsync = self.switch("store.fsync", config.fsync);
         config.max_waiting_bytes = self.size(
             "store.max_waiting",
@@ -410,20 +455,47 @@ fn ladder(text: &str) -> Result<String, String> {
 }
 
 fn store_url(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() {
-        return Err("is empty; use a folder, as in \"./data\"".to_owned());
+    match store::Config::check_url(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(complaint) => Err(quoted(text, &complaint)),
     }
-    match text.split_once("://") {
-        None => Ok(text.to_owned()),
-        Some(("file", path)) if path.starts_with('/') && path.len() > 1 => Ok(text.to_owned()),
-        Some(("file", _)) => Err(quoted(
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let is_address = host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '@']));
+    if text.is_empty() || is_address {
+        Ok(text.to_owned())
+    } else {
+        let why = "use the address of the service alone, as in \"https://s3.example.org\"; bucket \
+                   and prefix stand in store.url";
+        Err(quoted(text, &why))
+    }
+}
+
+fn region(text: &str) -> Result<String, String> {
+    let is_name = text
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    if is_name {
+        Ok(text.to_owned())
+    } else {
+        Err(quoted(
             text,
-            &"names no folder; use file:// and an absolute path, as in \"file:///var/lib/headwater\"",
-        )),
-        Some(_) => Err(quoted(
-            text,
-            &"this version stores on disk only; use a folder or a file:// URL",
-        )),
+            &"is no region; use a name such as \"eu-west-1\"",
+        ))
+    }
+}
+
+fn addressing(text: &str) -> Result<store::Addressing, String> {
+    let named = store::Addressing::ALL
+        .iter()
+        .find(|(name, _)| *name == text);
+    match named {
+        Some((_, addressing)) => Ok(*addressing),
+        None => Err(quoted(text, &"use \"auto\", \"path\" or \"host\"")),
     }
 }
 

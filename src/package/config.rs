@@ -32,7 +32,41 @@ pub struct Config {
     /// it is more than `window_segments`.
     pub kept_segments: u32,
     /// Whether parts appear in playlists as soon as they exist.
-    pub low_latency: bool,
+    pub low_latency: LowLatency,
+}
+
+/// How near to the present players are brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LowLatency {
+    /// As ordinary HLS and DASH do: by whole segments.
+    Off,
+    /// By parts, with a margin for machines and networks that have their moods.
+    On,
+    /// By parts, with encoders that hold nothing back and next to no margin.
+    Ultra,
+}
+
+impl LowLatency {
+    /// Whether players are told of parts.
+    #[must_use]
+    pub const fn is_on(self) -> bool {
+        !matches!(self, Self::Off)
+    }
+
+    /// What a picture is given from the server's door to the first part that holds it, beside the part's
+    /// own length: decoding, encoding, the way to the player. In milliseconds.
+    pub(super) const fn floor_ms(self) -> u64 {
+        match self {
+            Self::Off | Self::On => 800,
+            Self::Ultra => 350,
+        }
+    }
+}
+
+impl From<bool> for LowLatency {
+    fn from(on: bool) -> Self {
+        if on { Self::On } else { Self::Off }
+    }
 }
 
 impl Default for Config {
@@ -44,7 +78,7 @@ impl Default for Config {
             part_ms: PART_MS,
             window_segments: 10,
             kept_segments: 15,
-            low_latency: true,
+            low_latency: LowLatency::On,
         }
     }
 }
@@ -124,7 +158,7 @@ mod tests {
             part_ms: NonZeroU32::MIN,
             window_segments: 5,
             kept_segments: 5,
-            low_latency: false,
+            low_latency: LowLatency::Off,
         };
         assert_eq!(bad.problems().len(), 4);
     }

@@ -18,6 +18,7 @@ mod config;
 mod cut;
 mod error;
 mod packager;
+mod past;
 mod rates;
 mod window;
 
@@ -25,11 +26,12 @@ pub mod dash;
 pub mod hls;
 
 pub use config::{
-    Config, ConfigError, MAX_SEGMENT_MS, MAX_WINDOW_SEGMENTS, MIN_PART_MS, MIN_SEGMENT_MS,
-    MIN_WINDOW_SEGMENTS,
+    Config, ConfigError, LowLatency, MAX_SEGMENT_MS, MAX_WINDOW_SEGMENTS, MIN_PART_MS,
+    MIN_SEGMENT_MS, MIN_WINDOW_SEGMENTS,
 };
 pub use cut::PartTarget;
 pub use error::{Error, Fault};
 pub use packager::{MAX_LEAD_SEGMENTS, MAX_PART_BYTES, MAX_RENDITIONS, Output, Packager};
+pub use past::Past;
 pub use rates::Rates;
 pub use window::{Part, Presentation, Segment, Snapshot};

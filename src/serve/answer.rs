@@ -33,6 +33,9 @@ use crate::media::{Item, ObjectKey, Payload};
 /// segment has a few megabytes. More wait their turn.
 const MAX_STORE_READS: usize = 32;
 
+/// More header fields than any answer has, those of the HTTP library included.
+const MAX_ANSWER_HEADERS: usize = 16;
+
 /// When to ask again for what the store holds unfinished, or could not be asked for.
 const STORE_RETRY: Duration = Duration::from_secs(2);
 
@@ -265,7 +268,14 @@ impl<O: Origin> Answerer<O> {
             return Answer::failure(StatusCode::BAD_REQUEST, reason);
         }
         match self.room.version(&mut feed, wanted).await {
-            Ok(version) => document(version.answer(directives.skip), Lifetime::Blocking, headers),
+            Ok(chosen) => {
+                let lifetime = if chosen.is_first {
+                    Lifetime::Blocking
+                } else {
+                    Lifetime::Changing
+                };
+                document(chosen.version.answer(directives.skip), lifetime, headers)
+            }
             Err(why) => Answer::unmet(why),
         }
     }
@@ -348,6 +358,8 @@ impl<O: Origin> Answerer<O> {
         let mut response = Response::new(PayloadBody::new(body, request));
         *response.status_mut() = answer.status;
         let headers = response.headers_mut();
+        // Grown one by one they would be hashed again and again.
+        headers.reserve(MAX_ANSWER_HEADERS);
         headers.extend(answer.headers);
         let fixed = [
             (header::ACCESS_CONTROL_ALLOW_ORIGIN, &self.allow_origin),

@@ -1,7 +1,8 @@
 //! A live manifest: its newest version, and the first at each of the last places of its edge.
 //!
 //! Enters: versions, in order
-//! Leaves: the version that answers a request, the same one for everyone who asks for the same place
+//! Leaves: the version that answers a request, the same one for everyone who asks for the same place while
+//! that is remembered
 //! Never:  renders; a version in it does not change
 //! Time:   none
 //! Spec:   [HLS] §6.2.5.2
@@ -14,10 +15,10 @@ use tokio::sync::watch;
 use super::blocking::{Edge, Verdict, Wanted};
 use super::document::Document;
 
-/// How many places of the edge are remembered: a segment of the default length. Who asks for one of
-/// them gets what those got who waited for it, so that caches side by side hold the same; who is further
-/// behind is better served by the newest.
-const MAX_EARLIER: usize = 6;
+/// How many places of the edge are remembered: a segment of the default length in the shortest parts that
+/// a setting by name brings. Who asks for one of them gets what those got who waited for it, so that caches
+/// side by side hold the same; who is further behind is better served by the newest.
+const MAX_EARLIER: usize = 10;
 
 /// A live manifest, and a way to wait for the next version.
 pub type Feed = watch::Receiver<Arc<Live>>;
@@ -81,6 +82,16 @@ impl Version {
     }
 }
 
+/// The version that answers a request for a place.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// The version.
+    pub version: Version,
+    /// Whether it is the first that had the place, and so what everyone gets who asks for it. Else it is
+    /// the newest, and the next who asks may get another.
+    pub is_first: bool,
+}
+
 /// The versions of one manifest that are still of use.
 #[derive(Clone, Debug)]
 pub struct Live {
@@ -124,18 +135,18 @@ impl Live {
 
     /// The version that answers a request for `wanted`; `None` while there is none.
     #[must_use]
-    pub fn version_with(&self, wanted: Wanted) -> Option<&Version> {
+    pub fn version_with(&self, wanted: Wanted) -> Option<Chosen> {
         if !self.newest.has(wanted) {
             return None;
         }
         let first = self.firsts.iter().position(|version| version.has(wanted));
         // The oldest may not have been the first that has it.
         let known = first.filter(|index| *index > 0);
-        Some(
-            known
-                .and_then(|index| self.firsts.get(index))
-                .unwrap_or(&self.newest),
-        )
+        let known = known.and_then(|index| self.firsts.get(index));
+        Some(Chosen {
+            version: known.unwrap_or(&self.newest).clone(),
+            is_first: known.is_some(),
+        })
     }
 }
 
@@ -158,8 +169,14 @@ mod tests {
         Version::low_latency(Arc::new(Document::new("text/plain", text)), None, edge)
     }
 
-    fn text(version: Option<&Version>) -> Option<&[u8]> {
-        version.map(|version| &version.document().text()[..])
+    fn text(version: &Version) -> &[u8] {
+        &version.document().text()[..]
+    }
+
+    fn chosen(live: &Live, segment: u64, part: Option<u64>) -> Option<(String, bool)> {
+        let chosen = live.version_with(Wanted { segment, part })?;
+        let text = String::from_utf8_lossy(text(&chosen.version)).into_owned();
+        Some((text, chosen.is_first))
     }
 
     #[test]
@@ -173,16 +190,16 @@ mod tests {
         }
         assert_eq!(moves, [true, true, false]);
         for (segment, part, answer) in [
-            (9, None, Some("10.0")),
-            (9, Some(5), Some("10.0")),
-            (10, Some(0), Some("10.1")),
+            (9, None, Some(("10.0", true))),
+            (9, Some(5), Some(("10.0", true))),
+            (10, Some(0), Some(("10.1", true))),
             (10, Some(1), None),
-            (8, Some(0), Some("10.1 later")),
+            (8, Some(0), Some(("10.1 later", false))),
         ] {
-            let found = text(live.version_with(Wanted { segment, part }));
-            assert_eq!(found, answer.map(str::as_bytes), "{segment} {part:?}");
+            let answer = answer.map(|(text, is_first)| (text.to_owned(), is_first));
+            assert_eq!(chosen(&live, segment, part), answer, "{segment} {part:?}");
         }
-        assert_eq!(text(Some(live.newest())), Some(&b"10.1 later"[..]));
+        assert_eq!(text(live.newest()), b"10.1 later");
     }
 
     #[test]
@@ -198,10 +215,6 @@ mod tests {
         ));
         let (live, moved) = live.followed_by(Version::plain(end));
         assert!(moved);
-        let far = Wanted {
-            segment: 10_000,
-            part: None,
-        };
-        assert_eq!(text(live.version_with(far)), Some(&b"end"[..]));
+        assert_eq!(chosen(&live, 10_000, None), Some(("end".to_owned(), true)));
     }
 }

@@ -27,6 +27,6 @@ mod waiting;
 pub use assets::{Asset, Assets};
 pub use document::Document;
 pub use http::{Config, Error, Server};
-pub use live::{Feed, Live, Version};
+pub use live::{Chosen, Feed, Live, Version};
 pub use metrics::{Kind, Metrics, STATUSES};
 pub use origin::{Found, Object, Origin, StoreFailed};

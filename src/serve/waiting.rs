@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::blocking::{Edge, Verdict, Wanted};
 use super::body::Aborted;
-use super::live::{Feed, Live, Version};
+use super::live::{Chosen, Feed, Live};
 use super::metrics::{Gauge, Metrics};
 use super::origin::{Object, Origin};
 use crate::id::{PartIndex, RenditionName, SegmentNumber};
@@ -75,17 +75,16 @@ impl Room {
     }
 
     /// The version of a playlist that has `wanted`.
-    pub(crate) async fn version(&self, feed: &mut Feed, wanted: Wanted) -> Result<Version, Unmet> {
-        let look = |live: &Live| live.version_with(wanted).cloned();
-        if let Some(version) = look(&feed.borrow_and_update()) {
-            return Ok(version);
+    pub(crate) async fn version(&self, feed: &mut Feed, wanted: Wanted) -> Result<Chosen, Unmet> {
+        if let Some(chosen) = feed.borrow_and_update().version_with(wanted) {
+            return Ok(chosen);
         }
         let _place = self.enter()?;
         let deadline = deadline(feed);
         loop {
             changed(feed, deadline).await?;
-            if let Some(version) = look(&feed.borrow_and_update()) {
-                return Ok(version);
+            if let Some(chosen) = feed.borrow_and_update().version_with(wanted) {
+                return Ok(chosen);
             }
         }
     }

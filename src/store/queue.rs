@@ -33,6 +33,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause between attempts, so that a store that returns is noticed soon.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
+/// The most objects that are written at once: what a segment boundary brings at a usual ladder, so that a
+/// store far away costs two round trips a boundary, media and manifests, however many renditions there are.
+pub(crate) const MAX_BATCH: usize = 8;
+
 /// How long one object is tried before what is behind it gets its turn.
 const RETRY_BUDGET: Duration = Duration::from_secs(30);
 
@@ -65,8 +69,9 @@ impl Put {
 /// What to do next.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// Write this, then report with [`Queue::written`] or [`Queue::write_failed`].
-    Write(Put),
+    /// Write these, in any order or at once, then report all of them with [`Queue::settle`]. Never empty,
+    /// and no two of the same key.
+    Write(Vec<Put>),
     /// Delete this, then report with [`Queue::deleted`] or [`Queue::delete_failed`].
     Delete(ObjectKey),
     /// Nothing until then, or, for `None`, until something is pushed.
@@ -99,7 +104,8 @@ pub(crate) struct Queue {
     /// Manifests that name something not stored, and that nothing newer replaces.
     held: BTreeMap<ObjectKey, Put>,
     bytes: u64,
-    writing: bool,
+    /// How many at the head of `waiting` are being written.
+    writing: usize,
     retry: Option<Retry>,
     /// What has used up its budget and went to the back.
     set_back: BTreeSet<ObjectKey>,
@@ -127,7 +133,7 @@ impl Queue {
             waiting: VecDeque::new(),
             held: BTreeMap::new(),
             bytes: 0,
-            writing: false,
+            writing: 0,
             retry: None,
             set_back: BTreeSet::new(),
             foreign_mpd: found.iter().any(|key| matches!(key.item, Item::Mpd)),
@@ -175,8 +181,7 @@ impl Queue {
     }
 
     fn lose_oldest(&mut self) -> bool {
-        let from = usize::from(self.writing);
-        let oldest = (from..self.waiting.len())
+        let oldest = (self.writing..self.waiting.len())
             .find(|at| self.waiting.get(*at).is_some_and(Put::may_be_lost));
         let Some(at) = oldest else { return false };
         self.lose(at);
@@ -203,6 +208,11 @@ impl Queue {
         self.retired.insert(key, due);
     }
 
+    /// Takes back that `key` is to be removed.
+    pub(crate) fn keep(&mut self, key: &ObjectKey) {
+        self.retired.remove(key);
+    }
+
     /// What to do next. While a step is under way, objects may be pushed and retired, but no other
     /// step may be asked for.
     pub(crate) fn next(&mut self, now: Instant) -> Step {
@@ -218,10 +228,7 @@ impl Queue {
             }
             return match self.retry.map(|retry| retry.next) {
                 Some(next) if next > now => Step::Wait(Some(next)),
-                _ => {
-                    self.writing = true;
-                    Step::Write(head.clone())
-                }
+                _ => Step::Write(self.batch()),
             };
         }
         let removable = self
@@ -289,11 +296,46 @@ impl Queue {
         }
     }
 
-    /// The write under way has succeeded.
-    pub(crate) fn written(&mut self) {
-        self.writing = false;
-        self.retry = None;
-        let Some(put) = self.remove(0) else { return };
+    /// What is at the head and may be written at once: media, or manifests that name only what is stored.
+    /// After a failure only the head, to see whether the store is back.
+    fn batch(&mut self) -> Vec<Put> {
+        let most = if self.retry.is_some() { 1 } else { MAX_BATCH };
+        let mut batch: Vec<Put> = Vec::new();
+        for put in self.waiting.iter().take(most) {
+            let goes_along = batch.first().is_none_or(|head| {
+                head.is_manifest() == put.is_manifest()
+                    && batch.iter().all(|other| other.key != put.key)
+                    && (!put.is_manifest() || self.is_storable(put))
+            });
+            if !goes_along {
+                break;
+            }
+            batch.push(put.clone());
+        }
+        self.writing = batch.len();
+        batch
+    }
+
+    /// The batch under way has ended; `failed` says of which objects the write failed. Those stay in
+    /// their places, in front of everything else.
+    pub(crate) fn settle(&mut self, failed: &BTreeSet<ObjectKey>, now: Instant) {
+        let batch = std::mem::take(&mut self.writing);
+        let mut at = 0;
+        for _ in 0..batch {
+            match self.waiting.get(at) {
+                Some(put) if failed.contains(&put.key) => at += 1,
+                _ => self.written(at),
+            }
+        }
+        if at == 0 {
+            self.retry = None;
+        } else {
+            self.write_failed(at, now);
+        }
+    }
+
+    fn written(&mut self, at: usize) {
+        let Some(put) = self.remove(at) else { return };
         self.counts.stored += 1;
         if put.is_manifest() {
             let names = named_by(&put.key, &put.body.to_bytes());
@@ -303,19 +345,20 @@ impl Queue {
         self.stored.insert(put.key);
     }
 
-    /// The write under way has failed. It is tried again after a pause; when that has gone on for
-    /// long, it goes to the back, and from then on has one attempt whenever its turn comes.
-    pub(crate) fn write_failed(&mut self, now: Instant) {
-        self.writing = false;
-        self.counts.failures += 1;
-        if let Some(head) = self.waiting.front().filter(|head| head.is_manifest()) {
+    /// The writes of the first `count` have failed. The head is tried again after a pause; when that has
+    /// gone on for long, it goes to the back, and from then on has one attempt whenever its turn comes.
+    fn write_failed(&mut self, count: usize, now: Instant) {
+        self.counts.failures += count as u64;
+        for put in self
+            .waiting
+            .iter()
+            .take(count)
+            .filter(|put| put.is_manifest())
+        {
             // A failed write may have happened all the same: until one succeeds, what either
             // version names is named.
-            let names = named_by(&head.key, &head.body.to_bytes());
-            self.named
-                .entry(head.key.clone())
-                .or_default()
-                .extend(names);
+            let names = named_by(&put.key, &put.body.to_bytes());
+            self.named.entry(put.key.clone()).or_default().extend(names);
         }
         let attempts = self.retry.map_or(0, |retry| retry.attempts) + 1;
         let since = self.retry.map_or(now, |retry| retry.since);

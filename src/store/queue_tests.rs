@@ -49,16 +49,24 @@ fn fresh(max_bytes: u64) -> Queue {
     Queue::new(max_bytes, BTreeSet::new(), BTreeMap::new(), Instant::now())
 }
 
-/// The path of the next write, which is reported as done; `None` where there is nothing to write.
-fn write_next(queue: &mut Queue, now: Instant) -> Option<String> {
-    match queue.next(now) {
-        Step::Write(put) => {
-            queue.written();
-            let path = put.key.to_string();
-            path.strip_prefix("live/demo/").map(str::to_owned)
-        }
-        Step::Delete(_) | Step::Wait(_) => None,
-    }
+/// The paths of the next batch, which is reported as written; empty where there is nothing to write.
+fn write_next(queue: &mut Queue, now: Instant) -> Vec<String> {
+    let Step::Write(batch) = queue.next(now) else {
+        return Vec::new();
+    };
+    queue.settle(&BTreeSet::new(), now);
+    let path = |put: &Put| put.key.to_string().replace("live/demo/", "");
+    batch.iter().map(path).collect()
+}
+
+/// The paths of everything that can be written, batch by batch.
+fn write_all(queue: &mut Queue, now: Instant) -> Vec<Vec<String>> {
+    let next = || Some(write_next(queue, now)).filter(|batch| !batch.is_empty());
+    std::iter::from_fn(next).collect()
+}
+
+fn keys(batch: &[Put]) -> BTreeSet<ObjectKey> {
+    batch.iter().map(|put| put.key.clone()).collect()
 }
 
 #[test]
@@ -69,15 +77,14 @@ fn objects_are_written_in_the_order_they_were_handed_over() {
     queue.push(put(segment("v720", 1), "s"));
     queue.push(playlist("v720", 1, 1..2));
     queue.push(put(key("index.m3u8"), "v720/index.m3u8"));
-    let order: Vec<_> = std::iter::from_fn(|| write_next(&mut queue, now)).collect();
     assert_eq!(
-        order,
+        write_all(&mut queue, now),
         [
-            "v720/init-1.mp4",
-            "v720/1.m4s",
-            "v720/index.m3u8",
-            "index.m3u8"
-        ]
+            vec!["v720/init-1.mp4", "v720/1.m4s"],
+            vec!["v720/index.m3u8"],
+            vec!["index.m3u8"]
+        ],
+        "each batch names only what an earlier one stored"
     );
     assert!(queue.is_flushed() && queue.bytes() == 0);
 }
@@ -91,7 +98,7 @@ fn of_many_waiting_versions_the_oldest_and_the_newest_are_written() {
         queue.push(put(segment("v720", number), "s"));
         queue.push(playlist("v720", 1, 1..number + 1));
     }
-    let order: Vec<_> = std::iter::from_fn(|| write_next(&mut queue, now)).collect();
+    let order = write_all(&mut queue, now).concat();
     let playlists = order.iter().filter(|path| path.ends_with("m3u8")).count();
     assert_eq!(playlists, 2);
     assert_eq!(order.get(2).map(String::as_str), Some("v720/index.m3u8"));
@@ -108,14 +115,11 @@ fn a_full_queue_loses_the_oldest_media_and_no_playlist_names_it() {
         queue.push(put(segment("v720", number), vec![0; SEGMENT_BYTES]));
     }
     queue.push(playlist("v720", 1, 1..4));
-    let order: Vec<_> = std::iter::from_fn(|| write_next(&mut queue, now)).collect();
+    let order = write_all(&mut queue, now).concat();
     assert_eq!(order, ["v720/init-1.mp4", "v720/3.m4s"]);
     assert_eq!(queue.counts().lost, 2);
     queue.push(playlist("v720", 1, 3..4));
-    assert_eq!(
-        write_next(&mut queue, now).as_deref(),
-        Some("v720/index.m3u8")
-    );
+    assert_eq!(write_next(&mut queue, now), ["v720/index.m3u8"]);
     assert_eq!(queue.len(), 0);
 }
 
@@ -129,8 +133,10 @@ fn a_failing_object_is_tried_with_growing_pauses_and_then_lets_others_pass() {
     let mut pauses = Vec::new();
     let passed = loop {
         match queue.next(now) {
-            Step::Write(put) if put.key == segment("v720", 1) => queue.write_failed(now),
-            Step::Write(put) => break put.key,
+            Step::Write(batch) if batch[0].key == segment("v720", 1) => {
+                queue.settle(&keys(&batch), now);
+            }
+            Step::Write(batch) => break batch[0].key.clone(),
             Step::Wait(Some(until)) => {
                 pauses.push(until - now);
                 now = until;
@@ -142,8 +148,8 @@ fn a_failing_object_is_tried_with_growing_pauses_and_then_lets_others_pass() {
     assert!(pauses[0] <= FIRST_PAUSE && pauses[3] > pauses[0] * 4);
     assert!(pauses.iter().all(|pause| *pause <= MAX_PAUSE));
     assert!((30..=41).contains(&(now - begun).as_secs()));
-    queue.written();
-    assert_eq!(write_next(&mut queue, now).as_deref(), Some("v720/1.m4s"));
+    queue.settle(&BTreeSet::new(), now);
+    assert_eq!(write_next(&mut queue, now), ["v720/1.m4s"]);
     assert_eq!(queue.counts().lost, 0);
 }
 
@@ -156,7 +162,7 @@ fn what_is_due_for_removal_before_it_is_written_is_given_up() {
     queue.retire(segment("v720", 1), now);
     assert!(matches!(queue.next(now), Step::Delete(key) if key == segment("v720", 1)));
     queue.deleted(&segment("v720", 1));
-    assert_eq!(write_next(&mut queue, now).as_deref(), Some("v720/2.m4s"));
+    assert_eq!(write_next(&mut queue, now), ["v720/2.m4s"]);
     assert_eq!(queue.counts().lost, 1);
 }
 
@@ -170,12 +176,13 @@ fn an_init_segment_is_never_given_up_and_its_playlist_waits_for_it() {
     let mut written = Vec::new();
     for _ in 0..200 {
         match queue.next(now) {
-            Step::Write(put) if matches!(put.key.item, Item::Init(..)) && written.is_empty() => {
-                queue.write_failed(now);
-            }
-            Step::Write(put) => {
-                queue.written();
-                written.push(put.key);
+            Step::Write(batch) => {
+                let fails =
+                    |put: &&Put| matches!(put.key.item, Item::Init(..)) && written.is_empty();
+                let failed = batch.iter().filter(fails).cloned().collect::<Vec<_>>();
+                queue.settle(&keys(&failed), now);
+                let done = batch.iter().filter(|put| !keys(&failed).contains(&put.key));
+                written.extend(done.map(|put| put.key.clone()));
             }
             Step::Wait(Some(until)) => now = until,
             Step::Wait(None) => break,
@@ -197,12 +204,12 @@ fn nothing_is_deleted_while_a_stored_playlist_names_it() {
     queue.push(put(key("v720/init-1.mp4"), "i"));
     queue.push(put(segment("v720", 1), "s"));
     queue.push(playlist("v720", 1, 1..2));
-    while write_next(&mut queue, now).is_some() {}
+    write_all(&mut queue, now);
     queue.retire(segment("v720", 1), now);
     assert!(matches!(queue.next(now), Step::Wait(None)));
     queue.push(put(segment("v720", 2), "s"));
     queue.push(playlist("v720", 1, 2..3));
-    while write_next(&mut queue, now).is_some() {}
+    write_all(&mut queue, now);
     assert!(matches!(queue.next(now), Step::Delete(key) if key == segment("v720", 1)));
 }
 
@@ -309,15 +316,21 @@ impl Model {
 
     fn step(&mut self, outcome: Outcome) -> bool {
         match (self.queue.next(self.now), outcome) {
-            (Step::Write(put), Outcome::Done) => {
-                self.store.insert(put.key, put.body.to_bytes());
-                self.queue.written();
+            (Step::Write(batch), Outcome::Done) => self.write(&batch, 0),
+            (Step::Write(batch), Outcome::Failed) => {
+                // One of them fails, the others do not.
+                let fails = usize::try_from(self.next).unwrap_or(0) % batch.len();
+                let (done, failed): (Vec<_>, Vec<_>) = batch
+                    .into_iter()
+                    .enumerate()
+                    .partition(|(at, _)| *at != fails);
+                for (_, put) in done {
+                    self.store.insert(put.key, put.body.to_bytes());
+                }
+                let failed: Vec<_> = failed.into_iter().map(|(_, put)| put).collect();
+                self.queue.settle(&keys(&failed), self.now);
             }
-            (Step::Write(_), Outcome::Failed) => self.queue.write_failed(self.now),
-            (Step::Write(put), Outcome::FailedButDone) => {
-                self.store.insert(put.key, put.body.to_bytes());
-                self.queue.write_failed(self.now);
-            }
+            (Step::Write(batch), Outcome::FailedButDone) => self.write(&batch, batch.len()),
             (Step::Delete(key), Outcome::Done) => {
                 self.store.remove(&key);
                 self.queue.deleted(&key);
@@ -330,6 +343,15 @@ impl Model {
             (Step::Wait(_), _) => return false,
         }
         true
+    }
+
+    /// All of `batch` is done, the first `failed` of it with an error.
+    fn write(&mut self, batch: &[Put], failed: usize) {
+        for put in batch {
+            self.store.insert(put.key.clone(), put.body.to_bytes());
+        }
+        let failed = keys(batch.get(..failed).unwrap_or_default());
+        self.queue.settle(&failed, self.now);
     }
 
     fn named(&self) -> BTreeMap<ObjectKey, BTreeSet<ObjectKey>> {
@@ -424,7 +446,7 @@ fn what_another_ladder_left_goes_once_the_new_multivariant_is_stored() {
     let mut queue = Queue::new(1_000, found, named, now);
     assert!(matches!(queue.next(now), Step::Wait(None)));
     queue.push(put(key("index.m3u8"), "#EXTM3U\n"));
-    assert!(write_next(&mut queue, now).is_some());
+    assert!(!write_next(&mut queue, now).is_empty());
     let mut gone = Vec::new();
     while let Step::Delete(key) = queue.next(now) {
         queue.deleted(&key);

@@ -2,21 +2,25 @@
 //!
 //! Enters: objects as they are made, what has left the window
 //! Leaves: the same in the store, in the order that the queue decides
-//! Never:  makes a caller wait; has two operations under way for one broadcast, so that no write
-//!         overtakes another
+//! Never:  makes a caller wait; begins a batch before the last one has ended, so that no write overtakes
+//!         another
 //! Time:   tokio's clock
 //! Spec:   none
 //!
-//! An attempt has no time limit here: a write to a folder that was given up could still happen, after
-//! a newer one. A hung disk therefore fills the queue, whose policy then decides.
+//! An attempt has no time limit here. A store across the network has one of its own (`remote`), and what such an
+//! attempt still does later `guard` keeps from harm. A folder has none: a hung disk fills the queue, whose
+//! policy then decides.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::bucket::{Bucket, reason};
+use super::guard::Guard;
 use super::health::{Failure, Health};
 use super::queue::{Counts, Put, Queue, Step};
 use crate::id::StreamName;
@@ -114,6 +118,7 @@ impl BroadcastWriter {
         });
         let worker = Worker {
             shared: Arc::clone(&shared),
+            guard: Guard::new(bucket.clone()),
             bucket,
             reported: Reported::default(),
             health,
@@ -143,6 +148,11 @@ impl BroadcastWriter {
     pub fn delete_after(&self, key: ObjectKey, after: Duration) {
         self.shared.lock().queue.retire(key, now() + after);
         self.shared.wake.notify_one();
+    }
+
+    /// Keeps an object that an earlier broadcast left, until [`Self::delete_after`].
+    pub fn keep(&self, key: &ObjectKey) {
+        self.shared.lock().queue.keep(key);
     }
 
     /// Waits until everything is written, at most for `within`, and says what is left. Retries and
@@ -179,6 +189,7 @@ fn now() -> Instant {
 struct Worker {
     shared: Arc<Shared>,
     bucket: Bucket,
+    guard: Guard,
     reported: Reported,
     health: Arc<watch::Sender<Health>>,
 }
@@ -203,7 +214,7 @@ impl Worker {
                 (step, state.mode, state.queue.is_flushed())
             };
             match step {
-                Step::Write(put) => self.write(&put).await,
+                Step::Write(batch) => self.write(&batch).await,
                 Step::Delete(key) => self.delete(&key).await,
                 Step::Wait(until) => {
                     self.report(None);
@@ -232,24 +243,25 @@ impl Worker {
         }
     }
 
-    async fn write(&mut self, put: &Put) {
-        let written = self.bucket.put(put).await;
-        let mut failure = None;
-        {
-            let mut state = self.shared.lock();
-            match written {
-                Ok(()) => state.queue.written(),
-                Err(error) => {
-                    let reason = reason(&error);
-                    state.queue.write_failed(now());
-                    if state.queue.attempts() <= 1 {
-                        tracing::warn!(key = %put.key, %reason, "cannot be stored; trying on");
-                    }
-                    failure = Some(reason);
-                }
+    async fn write(&mut self, batch: &[Put]) {
+        let writes = batch.iter().map(|put| self.guard.put(put));
+        let written = join_all(writes).await;
+        let mut failed = BTreeMap::new();
+        for (put, result) in batch.iter().zip(written) {
+            if let Err(error) = result {
+                failed.insert(put.key.clone(), reason(&error));
             }
         }
-        self.report(Some(failure));
+        let attempts = {
+            let mut state = self.shared.lock();
+            state.queue.settle(&failed.keys().cloned().collect(), now());
+            state.queue.attempts()
+        };
+        let failure = failed.into_iter().next();
+        if let Some((key, reason)) = failure.as_ref().filter(|_| attempts <= 1) {
+            tracing::warn!(%key, %reason, "cannot be stored; trying on");
+        }
+        self.report(Some(failure.map(|(_, reason)| reason)));
     }
 
     async fn delete(&mut self, key: &ObjectKey) {

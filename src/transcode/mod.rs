@@ -30,12 +30,16 @@ pub struct Config {
     /// The name of a file of `pipelines/`, or a path to a TOML file (anything with a `/` or ending in
     /// `.toml`).
     pub ladder: String,
+    /// Whether encoders may hold nothing back: the ladder's fragment for that is taken, and a ladder
+    /// that is slow by its nature is refused.
+    pub low_delay: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             ladder: DEFAULT_LADDER.to_owned(),
+            low_delay: false,
         }
     }
 }

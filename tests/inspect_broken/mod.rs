@@ -59,6 +59,7 @@ impl Camera {
             rendition: rendition.to_owned(),
             url: join(BASE, url),
             asked_us: self.now_us,
+            begun_us: self.now_us + 500,
             answered_us: self.now_us + 1_000,
             answer,
         });
@@ -137,6 +138,7 @@ impl Camera {
             self.see(Role::Probe(probe), rendition, &url, refusal(status));
         }
         let whole = self.objects[path].clone();
+        self.methods(rendition, path, whole.len());
         let expected = whole.slice(..100);
         let mut answer = Answer {
             body: expected.clone(),
@@ -162,6 +164,38 @@ impl Camera {
         self.see(Role::Probe(Probe::Gzip), rendition, &url, answer);
     }
 
+    fn methods(&mut self, rendition: &str, path: &str, length: usize) {
+        let with = |status, lines: &[(&str, &str)]| {
+            let mut headers = headers("video/mp4", IMMUTABLE);
+            let own = lines
+                .iter()
+                .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()));
+            headers.as_mut().expect("lines").extend(own);
+            Answer {
+                status,
+                headers,
+                body: Bytes::new(),
+            }
+        };
+        let length = length.to_string();
+        let head = Probe::Head {
+            content_type: Some("video/mp4".to_owned()),
+            length: Some(length.clone()),
+        };
+        let answer = with(200, &[("content-length", &length)]);
+        self.see(Role::Probe(head), rendition, path, answer);
+        let allow = [
+            ("access-control-allow-methods", "GET, HEAD, OPTIONS"),
+            ("access-control-allow-headers", "Range"),
+        ];
+        self.see(
+            Role::Probe(Probe::Options),
+            rendition,
+            path,
+            with(204, &allow),
+        );
+    }
+
     fn mpd(&mut self, snapshot: &Snapshot) {
         self.text(
             Role::Mpd,
@@ -183,7 +217,7 @@ fn parts(
 /// Objects by path, and every snapshot.
 fn outputs(film: &Film) -> (BTreeMap<String, Bytes>, Vec<Arc<Snapshot>>) {
     let config = Config {
-        low_latency: true,
+        low_latency: true.into(),
         ..Config::default()
     };
     let (mut objects, mut snapshots) = (BTreeMap::new(), Vec::new());
@@ -233,9 +267,10 @@ impl Shown {
             names,
             seen: Vec::new(),
             fetched: Vec::new(),
-            now_us: i64::try_from(FIRST * 2_000_000).expect("fits"),
+            now_us: 0,
         };
         let watched = &live[full.expect("a full window")..];
+        camera.now_us = i64::try_from(watched[0].listed().end * 2_000_000).expect("fits");
         let text = hls::multivariant::render(watched[0]).expect("listed");
         camera.text(Role::Multivariant, "", "index.m3u8", text);
         for (nth, snapshot) in watched.iter().enumerate() {
@@ -290,7 +325,9 @@ impl Camera {
             self.playlist(role, name, text);
             if nth % 7 == 3 {
                 let text = hls::media::render_delta(snapshot, index).expect("listed");
-                self.text(Role::Delta, name, &format!("{name}/index.m3u8"), text);
+                let url = format!("{name}/index.m3u8");
+                self.text(Role::Probe(Probe::SkipV2), name, &url, text.clone());
+                self.text(Role::Delta, name, &url, text);
             }
             let hint = media.hint.map(|hint| format!("{name}/{hint}"));
             if let Some(hint) =
@@ -325,7 +362,13 @@ impl Camera {
                 (last.listed().start + 1, false),
             ] {
                 let role = Role::DashSegment { number, edge };
+                // The newest is asked for before it is whole.
+                if edge {
+                    let end = i64::try_from((number + 1) * 2_000_000).expect("fits");
+                    self.now_us = end - 700_000;
+                }
                 self.object(role, &name, &format!("{name}/{number}.m4s"));
+                self.now_us = now;
             }
             let path = format!("{name}/{}.m4s", first.listed().start);
             self.probes(&name, &path);

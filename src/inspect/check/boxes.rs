@@ -15,6 +15,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::codec::h264;
 
+/// Seconds from 1900, where NTP counts from, to 1970.
+const NTP_TO_UNIX_S: i64 = 2_208_988_800;
 /// `sample_is_non_sync_sample` in sample flags.
 const NON_SYNC: u32 = 0x0001_0000;
 /// The most samples in one run: an hour of sound.
@@ -256,6 +258,17 @@ pub(super) struct Fragment {
     pub(super) data_fits: bool,
     /// Whether the first sample holds an IDR picture; `None` where that is not known.
     pub(super) first_is_idr: Option<bool>,
+    /// The `prft` before its `moof`.
+    pub(super) produced: Option<Produced>,
+}
+
+/// What a `prft` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Produced {
+    /// The wall clock, in microseconds since the Unix epoch.
+    pub(super) wall_us: i64,
+    /// The media time that it belongs to, in the track's timescale.
+    pub(super) media_time: u64,
 }
 
 /// Bytes of a segment or part as fragments.
@@ -293,12 +306,14 @@ pub(super) fn parse_media(bytes: &[u8], init: Option<&Init>) -> Result<Media, St
     let top = boxes(bytes).ok_or("its boxes do not fill it")?;
     let mut media = Media::default();
     let (mut from, mut at, mut moof) = (0_usize, 0_usize, None);
+    let mut produced = None;
     for found in &top {
         at += found.whole.len();
         match &found.kind {
             b"styp" if media.brands.is_none() && media.fragments.is_empty() => {
                 media.brands = Some(brands(found.body));
             }
+            b"prft" => produced = read_produced(found.body),
             b"moof" if moof.is_none() => moof = Some(*found),
             b"moof" => return Err("a moof has no mdat".to_owned()),
             b"mdat" => {
@@ -306,6 +321,7 @@ pub(super) fn parse_media(bytes: &[u8], init: Option<&Init>) -> Result<Media, St
                 let mut fragment = read_fragment(&head, found, init)?;
                 let piece = bytes.get(from..at).unwrap_or_default();
                 fragment.bytes = (xxh3_64(piece), piece.len());
+                fragment.produced = produced.take();
                 media.fragments.push(fragment);
                 from = at;
             }
@@ -316,6 +332,22 @@ pub(super) fn parse_media(bytes: &[u8], init: Option<&Init>) -> Result<Media, St
         return Err("it does not end with a whole moof and mdat".to_owned());
     }
     Ok(media)
+}
+
+/// [ISOBMFF] §8.16.5: version and flags, the track, the time in NTP's format, the media time.
+fn read_produced(body: &[u8]) -> Option<Produced> {
+    let since_1900 = i64::from(u32_at(body, 8)?);
+    let fraction = (u64::from(u32_at(body, 12)?) * 1_000_000) >> 32;
+    let high = u64::from(u32_at(body, 16)?);
+    let media_time = match body.first()? {
+        0 => high,
+        _ => (high << 32) | u64::from(u32_at(body, 20)?),
+    };
+    let wall_us = (since_1900 - NTP_TO_UNIX_S) * 1_000_000 + i64::try_from(fraction).ok()?;
+    Some(Produced {
+        wall_us,
+        media_time,
+    })
 }
 
 fn read_fragment(moof: &Bx<'_>, mdat: &Bx<'_>, init: Option<&Init>) -> Result<Fragment, String> {
@@ -365,6 +397,7 @@ fn read_fragment(moof: &Bx<'_>, mdat: &Bx<'_>, init: Option<&Init>) -> Result<Fr
         duration: durations.clone().map(u64::from).sum(),
         longest: durations.map(u64::from).max().unwrap_or(0),
         samples,
+        produced: None,
         first_is_sync: first_flags.unwrap_or(flags) & NON_SYNC == 0,
         first_offset: if trun.version == 0 {
             i64::from(first_offset)

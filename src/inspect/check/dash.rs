@@ -13,7 +13,7 @@ use super::findings::{Findings, Place};
 use super::inspector::{Book, DashSegment, Published};
 use super::observation::Observation;
 use super::text::{SECOND_US, micros, parse_date, seconds};
-use super::{media, mpd, multivariant, rules};
+use super::{live_edge, media, mpd, multivariant, rules};
 
 /// A day: a clock that is further off tells no time.
 const CLOCK_TOLERANCE_US: i64 = 86_400 * SECOND_US;
@@ -47,6 +47,7 @@ pub(super) fn observe(findings: &mut Findings, book: &mut Book, seen: &Observati
             || ("no UTCTiming".to_owned(), "one".to_owned()),
         );
     }
+    live_edge::announced(findings, &new);
     let hash = xxh3_64(&seen.answer.body);
     let mut start_us = new.start_us;
     if let Some(old) = &book.mpd {
@@ -80,10 +81,13 @@ pub(super) fn observe(findings: &mut Findings, book: &mut Book, seen: &Observati
 }
 
 /// What the clock says.
-pub(super) fn clock(findings: &mut Findings, seen: &Observation) {
+pub(super) fn clock(findings: &mut Findings, book: &mut Book, seen: &Observation) {
     let text = String::from_utf8_lossy(&seen.answer.body).into_owned();
     let date = seen.answer.header("date").map(str::to_owned);
     let told = parse_date(text.trim());
+    if let Some(told) = told {
+        book.clock_offset_us = told - (seen.asked_us + seen.answered_us) / 2;
+    }
     // A clock that is read by HEAD tells the time in the header alone.
     let holds = match told {
         Some(told) => (told - seen.answered_us).abs() < CLOCK_TOLERANCE_US,
@@ -136,6 +140,7 @@ pub(super) fn segment(findings: &mut Findings, book: &mut Book, seen: &Observati
             );
         }
     }
+    live_edge::segment(findings, book, seen, number, &found);
     book.dash.push(DashSegment {
         representation: seen.rendition.clone(),
         number,

@@ -35,6 +35,8 @@ pub(super) struct Book {
     pub(super) dash_inits: BTreeMap<String, Init>,
     /// Segments fetched as DASH names them.
     pub(super) dash: Vec<DashSegment>,
+    /// The MPD's clock minus ours.
+    pub(super) clock_offset_us: i64,
     /// Something was answered over HTTP.
     pub(super) is_served: bool,
 }
@@ -177,7 +179,7 @@ impl Inspector {
             }
             Role::Delta => low_latency::delta(findings, book, seen),
             Role::Mpd => dash::observe(findings, book, seen),
-            Role::Clock => dash::clock(findings, seen),
+            Role::Clock => dash::clock(findings, book, seen),
             Role::Init => media::init(findings, book, seen),
             Role::Segment { msn } => media::segment(findings, book, seen, *msn),
             Role::Part { msn, part } => low_latency::part(findings, book, seen, (*msn, *part)),

@@ -10,7 +10,7 @@ use super::boxes;
 use super::findings::{Findings, Place};
 use super::inspector::{Book, Rendition};
 use super::media;
-use super::observation::Observation;
+use super::observation::{Answer, Observation};
 use super::playlist::{self, Control, Media, Part};
 use super::rules;
 use super::text::{SECOND_US, join, listing_name, micros, seconds};
@@ -309,6 +309,16 @@ pub(super) fn delta(findings: &mut Findings, book: &mut Book, seen: &Observation
     };
     skips(findings, &place, last, &new, until);
     puts_together(findings, &place, rendition, &new);
+}
+
+/// The answer to `_HLS_skip=v2`.
+pub(super) fn skip_v2(findings: &mut Findings, place: &Place, answer: &Answer) {
+    let new = playlist::parse_media(&answer.body);
+    let holds = answer.is_ok() && new.problems.is_empty() && !new.segments.is_empty();
+    findings.check(&rules::LL_SKIP_V2, holds, place, || {
+        let found = format!("status {}: {}", answer.status, new.problems.join("; "));
+        (found, "a playlist".to_owned())
+    });
 }
 
 /// How much a delta update leaves out.

@@ -18,6 +18,7 @@ mod findings;
 mod http;
 mod inspector;
 mod listing;
+mod live_edge;
 mod low_latency;
 mod media;
 mod multivariant;

@@ -26,7 +26,31 @@ pub struct Template {
     start_number: u64,
     offset: i64,
     availability_offset_us: i64,
+    /// `@availabilityTimeComplete` is `false`.
+    is_chunked: bool,
     has_timeline: bool,
+}
+
+/// ProducerReferenceTime: where media time is tied to the wall clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// `@inband`: every chunk says the same of itself.
+    pub in_band: bool,
+    /// `@wallClockTime`, in microseconds since the Unix epoch.
+    pub wall_us: i64,
+    /// `@presentationTime`, in the timescale of the template.
+    pub presentation: i64,
+}
+
+/// Latency of a ServiceDescription, in milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// `@min`.
+    pub min_ms: Option<i64>,
+    /// `@target`.
+    pub target_ms: Option<i64>,
+    /// `@max`.
+    pub max_ms: Option<i64>,
 }
 
 /// A Representation with what it inherits.
@@ -46,6 +70,10 @@ pub struct Representation {
     pub sample_rate: Option<u32>,
     /// `Period@start`.
     pub period_start_us: i64,
+    /// ProducerReferenceTime.
+    pub reference: Option<Reference>,
+    /// Resync@dT, in the timescale of the template.
+    pub resync: Option<i64>,
     base: String,
     template: Option<Template>,
 }
@@ -71,6 +99,8 @@ pub struct Mpd {
     pub length_us: Option<i64>,
     /// UTCTiming: scheme and value.
     pub clocks: Vec<(String, String)>,
+    /// Latency of the first ServiceDescription that has one.
+    pub latency: Option<Latency>,
     /// All representations of all periods.
     pub representations: Vec<Representation>,
 }
@@ -83,6 +113,33 @@ impl Representation {
         template
             .scaled(i64::try_from(template.duration?).ok()?)
             .filter(|us| *us > 0)
+    }
+
+    /// Whether segments may be asked for before they are whole.
+    #[must_use]
+    pub fn is_chunked(&self) -> bool {
+        self.template.as_ref().is_some_and(|t| t.is_chunked)
+    }
+
+    /// By how much earlier than whole segments may be asked for.
+    #[must_use]
+    pub fn early_us(&self) -> i64 {
+        let template = self.template.as_ref();
+        template.map_or(0, |template| template.availability_offset_us)
+    }
+
+    /// `value` of the template's timescale in microseconds.
+    #[must_use]
+    pub fn scaled(&self, value: i64) -> Option<i64> {
+        self.template.as_ref()?.scaled(value)
+    }
+
+    /// When by the MPD's clock segment `number` is whole, of an MPD that starts at `start_us`.
+    #[must_use]
+    pub fn whole_us(&self, start_us: i64, number: u64) -> Option<i64> {
+        let after = i64::try_from(number.checked_sub(self.first())?.checked_add(1)?).ok()?;
+        let begin = start_us.checked_add(self.period_start_us)?;
+        begin.checked_add(after.checked_mul(self.step_us()?)?)
     }
 
     /// The first number.
@@ -173,6 +230,9 @@ impl Template {
         if let Some(offset) = node.attribute("availabilityTimeOffset") {
             self.availability_offset_us = super::text::parse_seconds(offset).unwrap_or(0);
         }
+        if let Some(complete) = node.attribute("availabilityTimeComplete") {
+            self.is_chunked = complete == "false";
+        }
         self.has_timeline |= child(node, "SegmentTimeline").is_some();
     }
 }
@@ -254,6 +314,17 @@ fn read_root(mpd: &mut Mpd, root: &Node<'_, '_>, url: &str) {
         mpd.clocks
             .push((scheme.unwrap_or_default(), join(url, value)));
     }
+    mpd.latency = children(root, "ServiceDescription")
+        .filter_map(|service| child(&service, "Latency"))
+        .map(|latency| {
+            let number = |name: &str| latency.attribute(name).and_then(|text| text.parse().ok());
+            Latency {
+                min_ms: number("min"),
+                target_ms: number("target"),
+                max_ms: number("max"),
+            }
+        })
+        .next();
     let base = based(root, url);
     let mut count = 0;
     for period in children(root, "Period") {
@@ -283,6 +354,19 @@ fn read_root(mpd: &mut Mpd, root: &Node<'_, '_>, url: &str) {
     if count == 0 {
         mpd.missing.push("MPD has no Period".to_owned());
     }
+}
+
+fn read_reference(node: &Node<'_, '_>) -> Option<Reference> {
+    let found = child(node, "ProducerReferenceTime")?;
+    Some(Reference {
+        in_band: found.attribute("inband") == Some("true"),
+        wall_us: parse_date(found.attribute("wallClockTime")?)?,
+        presentation: found.attribute("presentationTime")?.parse().ok()?,
+    })
+}
+
+fn read_resync(node: &Node<'_, '_>) -> Option<i64> {
+    child(node, "Resync")?.attribute("dT")?.parse().ok()
 }
 
 fn based(node: &Node<'_, '_>, url: &str) -> String {
@@ -338,6 +422,8 @@ fn read_set(mpd: &mut Mpd, set: &Node<'_, '_>, base: &str, inherited: (i64, Opti
             size: number("width").zip(number("height")),
             sample_rate: number("audioSamplingRate"),
             period_start_us,
+            reference: read_reference(&node).or_else(|| read_reference(set)),
+            resync: read_resync(&node).or_else(|| read_resync(set)),
             base: based(&node, &base),
             template,
         });

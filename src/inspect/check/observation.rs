@@ -120,6 +120,17 @@ pub enum Probe {
     PartAlone,
     /// `_HLS_msn` far ahead.
     TooFar,
+    /// `_HLS_skip=v2`.
+    SkipV2,
+    /// HEAD of what was just fetched.
+    Head {
+        /// Its content type.
+        content_type: Option<String>,
+        /// Its length as it was sent.
+        length: Option<String>,
+    },
+    /// OPTIONS, as a browser asks before a request with a range.
+    Options,
 }
 
 /// One request and its answer.
@@ -133,6 +144,8 @@ pub struct Observation {
     pub url: String,
     /// When it was sent.
     pub asked_us: i64,
+    /// When the first bytes of its body came.
+    pub begun_us: i64,
     /// When the answer was complete.
     pub answered_us: i64,
     /// The answer.

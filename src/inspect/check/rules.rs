@@ -105,6 +105,7 @@ catalogue! {
     LL_TOO_FAR "LL-TOO-FAR" Should "[HLS] §6.2.5.2" "_HLS_msn more than two ahead is answered with 400";
     LL_DELTA "LL-DELTA" Must "[HLS] §6.2.5.1" "A delta update, put over what is known, is the whole playlist";
     LL_DELTA_SKIPS "LL-DELTA-SKIPS" Should "[HLS] §6.2.5.1" "Where segments can be skipped, a delta update skips them";
+    LL_SKIP_V2 "LL-SKIP-V2" Must "[HLS] §6.2.5.1" "_HLS_skip=v2 is answered with a delta update or the whole playlist";
     LL_HINT "LL-HINT" Must "[HLS] §4.4.5.3" "What is hinted becomes the next part";
     LL_HINT_ANSWER "LL-HINT-ANSWER" Must "[HLS] §6.2.6" "A hinted part can be asked for at once and comes whole";
     LL_RENDITION_REPORT "LL-RENDITION-REPORT" Must "[HLS] §4.4.5.4, App. B.1" "Every other rendition is reported, as fresh as the playlist that carries the report";
@@ -141,6 +142,12 @@ catalogue! {
     DASH_BANDWIDTH "DASH-BANDWIDTH" Should "[DASH] §5.3.5.2" "The measured peak is below 125 % of bandwidth";
     DASH_CODECS "DASH-CODECS" Must "[DASH] §5.3.7.2" "codecs, width, height and audioSamplingRate are what the init segment says";
     DASH_SAME_BYTES "DASH-SAME-BYTES" Should "[CMAF] §6" "HLS and DASH list the same bytes";
+    DASH_LATENCY "DASH-LATENCY" Must "[DASHIOP-LL] service description" "An MPD of low latency says the latency it is made for: no less than the age of a chunk that has just come";
+    DASH_CHUNK_OFFSET "DASH-CHUNK-OFFSET" Must "[DASHIOP-LL] availability" "availabilityTimeOffset is at most the length of a segment without its first chunk";
+    DASH_REFERENCE_TIME "DASH-REFERENCE-TIME" Must "[DASHIOP-LL] reference time" "ProducerReferenceTime is there, and ties media to the wall clock as the newest segment is";
+    DASH_PRFT "DASH-PRFT" Must "[DASH] §5.12, [ISOBMFF] §8.16.5" "Where reference times are in-band, every chunk has a prft, and it agrees with the MPD";
+    DASH_RESYNC "DASH-RESYNC" Should "[DASHIOP-LL] resync" "Resync is there, and no chunk is longer than it says";
+    DASH_GROWING "DASH-GROWING" Must "[DASH] §5.3.9.5.3" "A segment that may be asked for before it is whole comes as it grows";
     DASH_END "DASH-END" Must "[DASH] §5.3.1.2" "When HLS has ended, the MPD announces no more updates";
 
     HTTP_CONTENT_TYPE "HTTP-CONTENT-TYPE" Must "[RFC8216] §4, [DASH] Annex C" "Every answer has the content type of what it is";
@@ -153,6 +160,8 @@ catalogue! {
     HTTP_CORS "HTTP-CORS" Must "[FETCH] CORS" "Every answer, errors too, may be read by pages from elsewhere";
     HTTP_GZIP "HTTP-GZIP" Should "[HLS] §6.2.1, [HLS-AUTHORING] 10.1" "Manifests are compressed for those who accept it, and Vary says so";
     HTTP_MEDIA_PLAIN "HTTP-MEDIA-PLAIN" Should "[RFC9110] §8.4" "Media is not compressed";
+    HTTP_HEAD "HTTP-HEAD" Should "[RFC9110] §9.3.2" "HEAD is answered as GET is, without the body";
+    HTTP_OPTIONS "HTTP-OPTIONS" Should "[FETCH] CORS preflight" "OPTIONS allows pages from elsewhere to GET, and to ask for ranges";
     HTTP_NOT_FOUND "HTTP-NOT-FOUND" Must "[RFC9110] §15.5.5, [HLS] §6.2.6" "A segment or part of the far future is answered with 404";
 }
 

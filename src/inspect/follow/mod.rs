@@ -13,6 +13,7 @@ mod source;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hyper::Method;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -142,17 +143,31 @@ impl Follower {
         url: &str,
         head: &[(&'static str, &str)],
     ) -> Answer {
-        let (asked_us, answer) = (self.clock.now_us(), self.source.get(url, head).await);
-        self.tell(role, rendition, url, (asked_us, answer)).await
+        let asked_us = self.clock.now_us();
+        let (answer, begun) = self.source.ask(&Method::GET, url, head).await;
+        let times = (asked_us, self.clock.at_us(begun));
+        self.send(role, (rendition, url), times, answer).await
     }
 
     async fn tell(&self, role: Role, rendition: &str, url: &str, got: (i64, Answer)) -> Answer {
         let (asked_us, answer) = got;
+        let times = (asked_us, self.clock.now_us());
+        self.send(role, (rendition, url), times, answer).await
+    }
+
+    async fn send(
+        &self,
+        role: Role,
+        (rendition, url): (&str, &str),
+        (asked_us, begun_us): (i64, i64),
+        answer: Answer,
+    ) -> Answer {
         let observation = Observation {
             role,
             rendition: rendition.to_owned(),
             url: url.to_owned(),
             asked_us,
+            begun_us,
             answered_us: self.clock.now_us(),
             answer: answer.clone(),
         };

@@ -9,6 +9,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use hyper::Method;
+
 use super::Follower;
 use super::source::Source;
 use crate::inspect::check::playlist::{Media, Segment, parse_media};
@@ -248,6 +250,7 @@ impl Track {
                 };
                 ask(probe, &url, &[("if-none-match", tag)]).await;
             }
+            self.probe_methods(&url, &answer).await;
             let expected = answer.body.slice(..answer.body.len().min(100));
             ask(Probe::Range { expected }, &url, &[("range", "bytes=0-99")]).await;
             let far = segment.msn.saturating_add(FAR).to_string();
@@ -274,6 +277,41 @@ impl Track {
             ask(Probe::PartAlone, &with_query(&self.url, "_HLS_part=0"), &[]).await;
             let far = format!("_HLS_msn={}", media.next_msn().saturating_add(FAR));
             ask(Probe::TooFar, &with_query(&self.url, &far), &[]).await;
+            if media
+                .control
+                .as_ref()
+                .is_some_and(|control| control.can_skip_until_us.is_some())
+            {
+                let url = with_query(&self.url, "_HLS_skip=v2");
+                ask(Probe::SkipV2, &url, &[]).await;
+            }
+        }
+    }
+}
+
+impl Track {
+    /// Asks for what was just answered by other methods than GET.
+    async fn probe_methods(&self, url: &str, answer: &Answer) {
+        let said = |name| answer.header(name).map(str::to_owned);
+        let head = Probe::Head {
+            content_type: said("content-type"),
+            length: said("content-length"),
+        };
+        let preflight: &[(&str, &str)] = &[
+            ("origin", "https://player.example"),
+            ("access-control-request-method", "GET"),
+            ("access-control-request-headers", "range"),
+        ];
+        for (probe, method, lines) in [
+            (head, Method::HEAD, &[][..]),
+            (Probe::Options, Method::OPTIONS, preflight),
+        ] {
+            let asked_us = self.follower.clock.now_us();
+            let (answer, _) = self.follower.source.ask(&method, url, lines).await;
+            let role = Role::Probe(probe);
+            self.follower
+                .tell(role, &self.name, url, (asked_us, answer))
+                .await;
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::Request;
+use hyper::{Method, Request};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -49,8 +49,14 @@ impl Clock {
 
     /// Microseconds since the Unix epoch.
     pub(super) fn now_us(&self) -> i64 {
-        let elapsed = i64::try_from(self.elapsed().as_micros()).unwrap_or(i64::MAX);
-        self.epoch_us.saturating_add(elapsed)
+        self.at_us(Instant::now())
+    }
+
+    /// `moment` in microseconds since the Unix epoch.
+    pub(super) fn at_us(&self, moment: Instant) -> i64 {
+        let since = moment.saturating_duration_since(*self.began);
+        let since = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+        self.epoch_us.saturating_add(since)
     }
 }
 
@@ -75,13 +81,27 @@ impl Source {
 
     /// What is at `url`, asked for with the header lines `head`.
     pub(super) async fn get(&self, url: &str, head: &[(&'static str, &str)]) -> Answer {
+        self.ask(&Method::GET, url, head).await.0
+    }
+
+    /// As [`Self::get`], by any method, and when the first bytes of the body came.
+    pub(super) async fn ask(
+        &self,
+        method: &Method,
+        url: &str,
+        head: &[(&'static str, &str)],
+    ) -> (Answer, Instant) {
         match self {
             Self::Network(client) => {
-                let work = request(client, url, head);
+                let work = request(client, method, url, head);
                 let answer = tokio::time::timeout(REQUEST_LIMIT, work).await;
-                answer.ok().flatten().unwrap_or_else(|| without_body(0))
+                let answer = answer.ok().flatten();
+                answer.unwrap_or_else(|| (without_body(0), Instant::now()))
             }
-            Self::Folder => read(url).await.unwrap_or_else(|| without_body(404)),
+            Self::Folder => {
+                let answer = read(url).await.unwrap_or_else(|| without_body(404));
+                (answer, Instant::now())
+            }
         }
     }
 }
@@ -104,10 +124,14 @@ fn without_body(status: u16) -> Answer {
 
 async fn request(
     client: &Client<HttpConnector, Empty<Bytes>>,
+    method: &Method,
     url: &str,
     head: &[(&'static str, &str)],
-) -> Option<Answer> {
-    let mut request = Request::get(url).header("user-agent", "headwater-inspect");
+) -> Option<(Answer, Instant)> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(url)
+        .header("user-agent", "headwater-inspect");
     for (name, value) in head {
         request = request.header(*name, *value);
     }
@@ -116,6 +140,11 @@ async fn request(
         .await
         .ok()?;
     let (parts, body) = response.into_parts();
+    let mut begun = None;
+    let body = body.map_frame(|frame| {
+        begun.get_or_insert_with(Instant::now);
+        frame
+    });
     let body = Limited::new(body, MAX_BODY_BYTES)
         .collect()
         .await
@@ -127,9 +156,10 @@ async fn request(
             String::from_utf8_lossy(value.as_bytes()).into_owned(),
         )
     };
-    Some(Answer {
+    let answer = Answer {
         status: parts.status.as_u16(),
         headers: Some(parts.headers.iter().map(line).collect()),
         body,
-    })
+    };
+    Some((answer, begun.unwrap_or_else(Instant::now)))
 }

@@ -20,9 +20,6 @@ use crate::time::{FrameRate, Timescale, WallTime};
 const DELAY_SEGMENTS: u64 = 3;
 /// What `@profiles` says more of an MPD with low latency.
 const LOW_LATENCY_PROFILE: &str = ",http://www.dashif.org/guidelines/low-latency-live-v5";
-/// What a picture needs from the server's door to the first part that holds it, beside the part's own
-/// length, on a machine that keeps up: decoding, encoding, the way to the player.
-const LATENCY_FLOOR_MS: u64 = 800;
 /// How many parts a player keeps in hand against the network's moods, as [HLS] PART-HOLD-BACK asks.
 const LATENCY_PARTS: u64 = 3;
 /// By how much a player may slow down and speed up without being heard.
@@ -38,7 +35,7 @@ const UTC_ADDRESS: &str = "/time";
 /// broadcast that ended earlier is described whatever its length.
 #[must_use]
 pub fn render(snapshot: &Snapshot) -> Option<String> {
-    render_with(snapshot, snapshot.presentation().config.low_latency)
+    render_with(snapshot, snapshot.presentation().config.low_latency.is_on())
 }
 
 /// [`render`] without low latency whatever the configuration: for where a segment in the making cannot be
@@ -82,7 +79,7 @@ pub fn render_ending(snapshot: &Snapshot) -> Option<String> {
     let mpd = Mpd {
         snapshot,
         line: Line::live(snapshot),
-        low_latency: snapshot.presentation().config.low_latency,
+        low_latency: snapshot.presentation().config.low_latency.is_on(),
     };
     mpd.to_text()
 }
@@ -111,10 +108,13 @@ impl Line {
         }
     }
 
-    /// The line of a broadcast that is over begins with its first listed segment.
+    /// The line of a broadcast that is over begins with its first listed segment, or with the last period: of
+    /// those before, the init segments are not described.
     fn recorded(snapshot: &Snapshot) -> Self {
+        let listed = snapshot.listed();
+        let period = snapshot.presentation().period.get();
         Self {
-            first: snapshot.listed().start,
+            first: listed.start.max(period.min(listed.end)),
             dynamic: false,
         }
     }
@@ -202,7 +202,8 @@ impl Mpd<'_> {
 
     /// How far behind live a player is to be, and how it gets there.
     fn write_service(&self, out: &mut String) -> fmt::Result {
-        let target = LATENCY_FLOOR_MS + LATENCY_PARTS * self.part_ms();
+        let floor = self.snapshot.presentation().config.low_latency.floor_ms();
+        let target = floor + LATENCY_PARTS * self.part_ms();
         writeln!(
             out,
             "  <ServiceDescription id=\"0\">\n    \

@@ -53,7 +53,10 @@ fn parse_name(body: &mut Input) -> Option<RenditionName> {
     body.text()?.parse().ok()
 }
 
-fn parse_list<T>(body: &mut Input, parse: impl Fn(&mut Input) -> Option<T>) -> Option<Vec<T>> {
+pub(super) fn parse_list<T>(
+    body: &mut Input,
+    parse: impl Fn(&mut Input) -> Option<T>,
+) -> Option<Vec<T>> {
     let count = body.count(MAX_RENDITIONS)?;
     (0..count).map(|_| parse(body)).collect()
 }
@@ -73,6 +76,7 @@ fn write_video(video: &VideoPlan, out: &mut Output<'_>) {
         write_dimensions(rung.dimensions, out);
         out.u32(rung.divisor);
         out.u64(rung.bitrate_bps);
+        out.u32(rung.lane);
         out.bytes(rung.encoder.as_bytes());
     }
 }
@@ -95,6 +99,7 @@ fn parse_video(body: &mut Input) -> Option<VideoPlan> {
             dimensions: parse_dimensions(body)?,
             divisor: body.u32().filter(|divisor| *divisor > 0)?,
             bitrate_bps: body.u64()?,
+            lane: body.u32()?,
             encoder: body.text()?,
         })
     };

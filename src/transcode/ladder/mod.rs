@@ -13,6 +13,7 @@
     clippy::float_arithmetic
 )]
 
+mod lane;
 mod rate;
 mod size;
 
@@ -83,6 +84,8 @@ pub struct PlannedVideo {
     pub divisor: u32,
     /// The rate that its encoder aims at, in bits per second.
     pub bitrate_bps: u64,
+    /// Rungs of the same lane are encoded one after another on one thread.
+    pub lane: u32,
     /// The launch fragment, complete.
     pub encoder: String,
 }
@@ -244,14 +247,22 @@ fn plan_video(
     let rate = rate::on_grid(wished, &divisors, counted, grid);
     let cost = u64::from(template.video.cost_us_per_kilopixel);
     let budget = u64::from(machine.cores.max(1)) * 1_000_000 * USABLE_PERCENT / 100;
-    while candidates.len() > 1 && total_cost(&candidates, canvas, rate, cost) > budget {
+    let costs = |candidates: &[Candidate]| -> Vec<u64> {
+        let one = |candidate| rung_cost(candidate, canvas, rate, cost);
+        candidates.iter().map(one).collect()
+    };
+    let decoding = cost_per_second(canvas, 1, rate, DECODE_US_PER_KILOPIXEL);
+    while candidates.len() > 1 && decoding + costs(&candidates).iter().sum::<u64>() > budget {
         let dropped = candidates.remove(0);
         shed.extend(name(&dropped, rate));
     }
     let threads = machine.cores / u32::try_from(candidates.len()).unwrap_or(u32::MAX);
     let threads = threads.clamp(1, MAX_ENCODER_THREADS);
-    let planned = |candidate: &Candidate| planned(template, candidate, rate, (threads, grid));
-    let rungs = candidates.iter().filter_map(planned).collect();
+    let lanes = lane::assign(&costs(&candidates));
+    let planned = |(candidate, lane): (&Candidate, u32)| {
+        planned(template, candidate, rate, lane, (threads, grid))
+    };
+    let rungs = candidates.iter().zip(lanes).filter_map(planned).collect();
     Ok(VideoPlan {
         codec: template.video.codec,
         keyframes: template.video.keyframes,
@@ -307,20 +318,20 @@ fn fit(rung: &VideoRung, listed: &[VideoRung], side: u32) -> Option<(u32, u32)> 
     Some((side, u32::try_from(scaled.max(16)).ok()?))
 }
 
-fn total_cost(all: &[Candidate], canvas: Dimensions, rate: FrameRate, encode: u64) -> u64 {
-    let per_second = |size: Dimensions, divisor: u32, us_per_kilopixel: u64| {
-        let pixels = u64::from(size.width) * u64::from(size.height);
-        pixels * rate.millihertz() / u64::from(divisor) / 1_000 * us_per_kilopixel / 1_000
+/// CPU microseconds per second for pictures of `size`, of which every `divisor`-th is taken.
+fn cost_per_second(size: Dimensions, divisor: u32, rate: FrameRate, us_per_kilopixel: u64) -> u64 {
+    let pixels = u64::from(size.width) * u64::from(size.height);
+    pixels * rate.millihertz() / u64::from(divisor) / 1_000 * us_per_kilopixel / 1_000
+}
+
+/// CPU microseconds per second to scale from `canvas` and to encode.
+fn rung_cost(rung: &Candidate, canvas: Dimensions, rate: FrameRate, encode: u64) -> u64 {
+    let scaling = if rung.dimensions == canvas {
+        0
+    } else {
+        cost_per_second(canvas, rung.divisor, rate, SCALE_US_PER_KILOPIXEL)
     };
-    let rung = |c: &Candidate| {
-        let scale = if c.dimensions == canvas {
-            0
-        } else {
-            per_second(canvas, c.divisor, SCALE_US_PER_KILOPIXEL)
-        };
-        per_second(c.dimensions, c.divisor, encode) + scale
-    };
-    per_second(canvas, 1, DECODE_US_PER_KILOPIXEL) + all.iter().map(rung).sum::<u64>()
+    cost_per_second(rung.dimensions, rung.divisor, rate, encode) + scaling
 }
 
 /// `v720`, or `v720p60` above 30 frames per second. `None` cannot happen: such a name is legal.
@@ -339,6 +350,7 @@ fn planned(
     template: &Template,
     candidate: &Candidate,
     rate: FrameRate,
+    lane: u32,
     (threads, grid): (u32, Grid),
 ) -> Option<PlannedVideo> {
     let slots = rate::slots_per_segment(rate, candidate.divisor, grid);
@@ -361,6 +373,7 @@ fn planned(
         dimensions: candidate.dimensions,
         divisor: candidate.divisor,
         bitrate_bps: bps,
+        lane,
         encoder: render(&template.video.encoder, &values),
     })
 }

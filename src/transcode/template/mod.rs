@@ -23,6 +23,9 @@ use self::reader::Reader;
 
 /// The most rungs of one kind that a file may list: more would only cost memory and switching.
 pub const MAX_RUNGS: usize = 16;
+/// The most that an encoder may add where nothing may be held back, in milliseconds: three frames at 30
+/// per second, what devices take that code one frame while they take in the next.
+pub const MAX_LOW_DELAY_MS: u32 = 100;
 /// The longest pipeline file that is read, far above any sensible one.
 pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
 
@@ -101,6 +104,8 @@ pub struct VideoTemplate {
     pub keyframes: KeyframePolicy,
     /// The launch fragment from raw I420 to access units, with placeholders.
     pub encoder: String,
+    /// The fragment in its place where nothing may be held back; `None` where that is the same.
+    pub encoder_low_delay: Option<String>,
     /// Consecutive B-frames at most.
     pub b_frames: u32,
     /// What encoding costs: CPU microseconds per thousand pixels. Zero for hardware.
@@ -243,6 +248,32 @@ impl Template {
         }
     }
 
+    /// This ladder with encoders that hold nothing back.
+    ///
+    /// # Errors
+    ///
+    /// [`Invalid`] if it has none: it says no fragment for that, and its own takes longer than
+    /// [`MAX_LOW_DELAY_MS`].
+    pub fn into_low_delay(mut self) -> Result<Self, Invalid> {
+        let fragment = self.video.encoder_low_delay.take();
+        if fragment.is_none() && self.latency_ms > MAX_LOW_DELAY_MS {
+            let (found, most) = (self.latency_ms, MAX_LOW_DELAY_MS);
+            let what = format!(
+                "{found} ms is more than the {most} ms that low_latency = \"ultra\" allows; take another \
+                 ladder, or give it a video.encoder_low_delay"
+            );
+            let path = "latency_ms".to_owned();
+            return Err(Invalid {
+                file: self.name,
+                problems: vec![Problem { path, what }],
+            });
+        }
+        if let Some(fragment) = fragment {
+            self.video.encoder = fragment;
+        }
+        Ok(self)
+    }
+
     /// Every GStreamer element that this ladder needs, sorted, each once: the encoders' own and those
     /// that surround them.
     #[must_use]
@@ -313,13 +344,19 @@ fn read_video(mut table: Reader<'_>) -> Option<VideoTemplate> {
     let b_frames = table.integer("b_frames", 0..=16);
     let cost = table.integer("cost_us_per_kilopixel", 0..=100_000);
     let encoder = table.text("encoder");
-    if let Some(text) = &encoder {
-        let mut needed: Vec<&[&str]> = vec![&["bitrate_kbps", "bitrate_bps"]];
-        if keyframes == Some(KeyframePolicy::Counted) {
-            needed.push(&["keyint"]);
-        }
-        for what in fragment::problems(text, VIDEO_PLACEHOLDERS, &needed) {
-            table.problem("encoder", &what);
+    let encoder_low_delay = table.optional_text("encoder_low_delay");
+    let mut needed: Vec<&[&str]> = vec![&["bitrate_kbps", "bitrate_bps"]];
+    if keyframes == Some(KeyframePolicy::Counted) {
+        needed.push(&["keyint"]);
+    }
+    for (key, text) in [
+        ("encoder", &encoder),
+        ("encoder_low_delay", &encoder_low_delay),
+    ] {
+        let text = text.as_deref();
+        let found = text.map(|text| fragment::problems(text, VIDEO_PLACEHOLDERS, &needed));
+        for what in found.unwrap_or_default() {
+            table.problem(key, &what);
         }
     }
     let rungs = table.tables("rung", MAX_RUNGS, read_video_rung);
@@ -328,6 +365,7 @@ fn read_video(mut table: Reader<'_>) -> Option<VideoTemplate> {
         codec: codec?,
         keyframes: keyframes?,
         encoder: encoder?,
+        encoder_low_delay,
         b_frames: b_frames?,
         cost_us_per_kilopixel: cost?,
         rungs: rungs?,

@@ -71,6 +71,15 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// As [`Self::text`], for a key that may be absent.
+    pub(super) fn optional_text(&mut self, key: &str) -> Option<String> {
+        if self.table.contains_key(key) {
+            self.text(key)
+        } else {
+            None
+        }
+    }
+
     pub(super) fn boolean(&mut self, key: &str) -> Option<bool> {
         match self.take(key)? {
             Value::Boolean(value) => Some(value),

@@ -93,6 +93,28 @@ fn an_unknown_name_lists_the_known_ones() {
 }
 
 #[test]
+fn low_delay_takes_its_own_fragment_or_a_fast_ladder() {
+    for (name, _) in SHIPPED {
+        let template = Template::named(name).expect("valid");
+        let (encoder, own) = (
+            template.video.encoder.clone(),
+            template.video.encoder_low_delay.clone(),
+        );
+        match template.into_low_delay() {
+            Ok(fast) => assert_eq!(fast.video.encoder, own.unwrap_or(encoder), "{name}"),
+            Err(invalid) => {
+                assert_eq!(*name, "x264-quality");
+                let shown = invalid.to_string();
+                assert!(
+                    shown.starts_with("x264-quality: latency_ms: 1200 ms is more"),
+                    "{shown}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn a_fragment_names_its_elements() {
     assert_eq!(
         elements("x264enc a=b ! video/x-h264,c=d ! h264parse"),
