@@ -11,6 +11,7 @@
 //! Time:   [`clock`] is the only clock
 //! Spec:   docs/architecture.md
 
+mod absence;
 mod banner;
 mod broadcast;
 pub mod cli;
@@ -22,7 +23,9 @@ pub mod doctor;
 mod examine;
 mod gate;
 mod inspection;
+mod intake;
 mod latency;
+mod line;
 mod metrics;
 mod past;
 mod pipelines;

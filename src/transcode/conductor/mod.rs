@@ -2,13 +2,14 @@
 //! place.
 //!
 //! ```text
-//! decoded frames ──▶ VideoConductor ──▶ one frame per slot, IDR marks
-//!                         │ how far the pictures are
-//!                         ▼
-//! decoded sound ──▶ AudioConductor ──▶ blocks without gap or overlap
+//!                 ┌─────────────── Conductor ───────────────┐
+//! decoded frames ─┼▶ VideoConductor: passes, holds, slate  ─┼▶ one frame per slot, IDR marks
+//! the time ───────┼▶ Lateness of each: what is overdue      │
+//! decoded sound ──┼▶ AudioConductor: cuts, silence, fades  ─┼▶ blocks without gap or overlap
+//!                 └─────────────────────────────────────────┘
 //! ```
 //!
-//! Enters: decoded frames and blocks of samples, with positions that jitter, jump and overlap
+//! Enters: decoded frames and blocks of samples, with positions that jitter, jump and overlap; the time
 //! Leaves: consecutive slots and consecutive samples, beginning exactly at the first segment
 //! Never:  pixels, GStreamer, clocks: what a wall clock decides arrives as an argument
 //! Time:   the Unix epoch timeline; slots of the plan's rate, samples of the plan's sample rate
@@ -21,10 +22,32 @@
 )]
 
 mod audio;
+mod fade;
+mod lateness;
+mod pair;
 mod video;
 
-pub use audio::{AudioConductor, MAX_ALLOWANCE_MS, PCM_FRAME_BYTES};
-pub use video::{MAX_HOLD_SECONDS, Slot, VideoConductor};
+pub use audio::{AudioConductor, MAX_ALLOWANCE_MS};
+pub use fade::PCM_FRAME_BYTES;
+pub use pair::{Conductor, Output};
+pub use video::{MAX_HOLD_SECONDS, Shown, Slot, VideoConductor};
+
+/// How conducting goes: what is shown, and counts from the beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conducted {
+    /// What the last slot shows. Sound alone counts as the source's.
+    pub shown: Shown,
+    /// Slots that show a picture again.
+    pub held_slots: u64,
+    /// Slots that show the slate.
+    pub slate_slots: u64,
+    /// How long the slate was shown altogether, in milliseconds.
+    pub slate_ms: u64,
+    /// Frames that were not shown because their slot was taken or past.
+    pub dropped_frames: u64,
+    /// How often the source's media were moved to another place, because all of it came out of place.
+    pub moves: u64,
+}
 
 /// Why the conductor cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -18,6 +18,7 @@ use super::process::Worker;
 use super::progress::Progress;
 use super::{Error, Input, Output};
 use crate::id::SegmentNumber;
+use crate::transcode::Absence;
 use crate::transcode::ipc::{ALIVE_PERIOD, Message};
 use crate::transcode::ladder::Plan;
 
@@ -38,6 +39,7 @@ const LOOK_PERIOD: Duration = Duration::from_millis(250);
 pub(super) struct Charge {
     plan: Plan,
     first: SegmentNumber,
+    absence: Absence,
     kept: Kept,
     progress: Progress,
     inputs: mpsc::Receiver<Input>,
@@ -57,8 +59,7 @@ pub(super) struct End {
 impl Charge {
     /// The work on a source of which `gathered` has come already.
     pub(super) fn new(
-        plan: Plan,
-        first: SegmentNumber,
+        (plan, first, absence): (Plan, SegmentNumber, Absence),
         gathered: Vec<Input>,
         inputs: mpsc::Receiver<Input>,
     ) -> Self {
@@ -70,6 +71,7 @@ impl Charge {
             progress: Progress::new(plan.grid, first),
             plan,
             first,
+            absence,
             kept,
             inputs,
             source_ended: false,
@@ -156,6 +158,7 @@ impl<'a> Shift<'a> {
             plan: Box::new(charge.plan.clone()),
             first: charge.first,
             resume: charge.progress.resume(),
+            absence: charge.absence.clone(),
         };
         give(&plan, &mut outgoing);
         let mut replay = charge.kept.inputs();
@@ -232,6 +235,7 @@ impl Shift<'_> {
                     }
                 }
             }
+            Message::Conducted(conducted) => self.pending = Some(Output::Conducted(conducted)),
             Message::Finished => self.finished = true,
             // It lives, which was noted when it was heard; and what only we say means nothing.
             _ => {}
@@ -279,6 +283,9 @@ impl Shift<'_> {
                 self.had_work = true;
                 Message::Source { track, sample }
             }
+            // These ask for nothing to be made.
+            Input::Clock(now) => return give(&Message::Clock(now), &mut self.outgoing),
+            Input::Detach => return give(&Message::Detach, &mut self.outgoing),
         };
         give(&message, &mut self.outgoing);
         self.watch.owe();
