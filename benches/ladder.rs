@@ -72,7 +72,10 @@ fn ours(clip: &Clip) {
         while let Some(output) = outputs.next().await {
             match output {
                 Output::Sample { rendition, .. } => frames[rendition] += 1,
-                Output::Opened(_) | Output::Finished | Output::Failed(_) => {}
+                Output::Opened(_)
+                | Output::Restarted { .. }
+                | Output::Finished
+                | Output::Failed(_) => {}
             }
         }
         assert_eq!(frames[..3], [600; 3]);

@@ -64,6 +64,7 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
     let live = Family::<StreamLabel, Gauge>::default();
     let bytes = Family::<StreamLabel, Counter>::default();
     let repairs = Family::<StreamLabel, Counter>::default();
+    let restarts = Family::<StreamLabel, Counter>::default();
     let segments = Family::<StreamLabel, Counter>::default();
     for stream in streams {
         let label = StreamLabel {
@@ -78,6 +79,7 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
         };
         set(&bytes, &stream.received_bytes);
         set(&repairs, &stream.repairs);
+        set(&restarts, &stream.worker_restarts);
         set(&segments, &stream.segments);
     }
     add_latency(registry, streams);
@@ -88,6 +90,11 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
     );
     registry.register_with_unit("ingest", "Media received", Unit::Bytes, bytes);
     registry.register("ingest_repairs", "Timestamps and samples repaired", repairs);
+    registry.register(
+        "worker_restarts",
+        "Workers that died and were replaced within a broadcast",
+        restarts,
+    );
     registry.register(
         "segments",
         "Segments published, all renditions together",

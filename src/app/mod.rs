@@ -24,6 +24,7 @@ mod gate;
 mod inspection;
 mod latency;
 mod metrics;
+mod past;
 mod pipelines;
 mod publication;
 mod registry;

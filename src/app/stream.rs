@@ -40,6 +40,8 @@ pub(super) struct Stream {
     pub(super) received_bytes: AtomicU64,
     /// Repairs made to timestamps and samples; a counter for metrics.
     pub(super) repairs: AtomicU64,
+    /// Workers that died and were replaced within a broadcast; a counter for metrics.
+    pub(super) worker_restarts: AtomicU64,
     /// Segments published, all renditions together; a counter for metrics.
     pub(super) segments: AtomicU64,
     /// How long media takes through the stages; histograms for metrics.
@@ -100,6 +102,7 @@ impl Stream {
             turn: tokio::sync::Mutex::default(),
             received_bytes: AtomicU64::new(0),
             repairs: AtomicU64::new(0),
+            worker_restarts: AtomicU64::new(0),
             segments: AtomicU64::new(0),
             latency: Latency::default(),
         }

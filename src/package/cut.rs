@@ -16,6 +16,10 @@ const OPUS_PACKET: u64 = 960;
 const MIN_PART_PERCENT: u128 = 85;
 /// How far the target may lie from what was asked for, in per cent.
 const MAX_TARGET_DEVIATION_PERCENT: u64 = 50;
+/// How much farther it may lie, in per cent, so that no segment ends in a stub: less than half a part. A
+/// stub costs a request and brings next to nothing; players that fetch a part per update fall behind by
+/// one in each segment (Shaka Player), or step over it as a hole in the sound (hls.js).
+const STUB_PERCENT: u64 = 10;
 
 /// The length of one frame as an exact fraction of a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,15 @@ impl FrameLength {
         (count * self.num * self.scale.get() as u64).div_ceil(self.den)
     }
 
+    /// Where the first frame of segment `number` begins: frames are counted from the epoch.
+    fn first_of(self, grid: Grid, number: SegmentNumber) -> Ticks {
+        let start = i128::from(grid.start_of(number, self.scale).get());
+        let (num, den) = (i128::from(self.num), i128::from(self.den));
+        let length = num * i128::from(self.scale.get());
+        let count = (start * den + length - 1).div_euclid(length);
+        Ticks::new(i64::try_from((count * length).div_euclid(den)).unwrap_or(i64::MAX))
+    }
+
     /// The shortest that one frame can be, in ticks.
     pub(super) const fn ticks_floor(self) -> Span {
         Span::new(self.num * self.scale.get() as u64 / self.den)
@@ -79,6 +92,18 @@ impl FrameLength {
         let length = count * u128::from(self.num) * 1_000_000 * 100;
         count > 0 && length >= MIN_PART_PERCENT * u128::from(micros) * u128::from(self.den)
     }
+
+    /// Whether some segment ends in less than half of the parts that fit into `micros`.
+    fn leaves_stub(self, micros: u64, segment_ms: u32) -> bool {
+        let part = self.fitting(micros).max(1);
+        let least = u64::from(segment_ms) * self.den / (self.num * 1_000);
+        // A segment has as many frames as begin in it, which may be one more.
+        let most = (u64::from(segment_ms) * self.den).div_ceil(self.num * 1_000);
+        [least, most]
+            .iter()
+            .filter(|frames| **frames > 0)
+            .any(|frames| (frames - 1) % part + 1 < part.div_ceil(2))
+    }
 }
 
 /// PART-TARGET: one value for all playlists of a broadcast, fixed for its life.
@@ -88,21 +113,27 @@ pub struct PartTarget {
 }
 
 impl PartTarget {
-    /// The target nearest to `part_ms` that is whole frames of the first of `frames` long and with
-    /// which parts of whole frames are within 85 to 100 % on each of them.
-    pub(super) fn choose(part_ms: u32, frames: &[FrameLength]) -> Option<Self> {
+    /// The target nearest to `part_ms` that is whole frames of one of `frames` long, with which parts of
+    /// whole frames are within 85 to 100 % on each of them, and which divides segments evenly, if it can.
+    pub(super) fn choose(part_ms: u32, segment_ms: u32, frames: &[FrameLength]) -> Option<Self> {
         let asked = u64::from(part_ms) * 1_000;
         let reach = asked * MAX_TARGET_DEVIATION_PERCENT / 100;
+        let lengths = |frame: &FrameLength| {
+            let frame = *frame;
+            let most = (asked + reach) * frame.den / (frame.num * 1_000_000) + 1;
+            (1..=most).map(move |count| frame.micros_ceil(count))
+        };
+        let cost = |micros: &u64| {
+            let stub = |frame: &FrameLength| frame.leaves_stub(*micros, segment_ms);
+            let stubs = u64::from(frames.iter().any(stub));
+            micros.abs_diff(asked) + stubs * asked * STUB_PERCENT / 100
+        };
         frames
             .iter()
-            .find_map(|leader| {
-                let most = (asked + reach) * leader.den / (leader.num * 1_000_000) + 1;
-                (1..=most)
-                    .map(|count| leader.micros_ceil(count))
-                    .filter(|micros| micros.abs_diff(asked) <= reach)
-                    .filter(|micros| frames.iter().all(|frame| frame.suits(*micros)))
-                    .min_by_key(|micros| micros.abs_diff(asked))
-            })
+            .flat_map(lengths)
+            .filter(|micros| micros.abs_diff(asked) <= reach)
+            .filter(|micros| frames.iter().all(|frame| frame.suits(*micros)))
+            .min_by_key(cost)
             .map(|micros| Self { micros })
     }
 
@@ -125,7 +156,7 @@ pub(super) struct Cutter {
     grid: Grid,
     scale: Timescale,
     part_target: Span,
-    shortest_frame: Span,
+    frame: FrameLength,
 }
 
 impl Cutter {
@@ -134,13 +165,23 @@ impl Cutter {
             grid,
             scale: frame.scale,
             part_target: target.in_ticks(frame.scale),
-            shortest_frame: frame.ticks_floor(),
+            frame,
         }
     }
 
     /// The segment that a sample at `dts` belongs to.
     pub(super) fn segment_of(&self, dts: Ticks) -> SegmentNumber {
         self.grid.segment_at(MediaTime::new(dts, self.scale))
+    }
+
+    /// Where segment `number` begins.
+    pub(super) fn start_of(&self, number: SegmentNumber) -> Ticks {
+        self.frame.first_of(self.grid, number)
+    }
+
+    /// How much longer a part of `held` may become.
+    pub(super) const fn room(&self, held: Span) -> Span {
+        Span::new(self.part_target.get().saturating_sub(held.get()))
     }
 
     /// Whether a part of `held` has to close before a sample of `next` joins it.
@@ -150,7 +191,7 @@ impl Cutter {
 
     /// Whether a part of `held` has no room for another frame and so may close at once.
     pub(super) fn is_full(&self, held: Span) -> bool {
-        held.get().saturating_add(self.shortest_frame.get()) > self.part_target.get()
+        held.get().saturating_add(self.frame.ticks_floor().get()) > self.part_target.get()
     }
 }
 
@@ -192,14 +233,26 @@ mod tests {
     #[test]
     fn target_is_whole_frames_near_what_was_asked() {
         for (rate, audio, micros) in [
-            ((30, 1), 48_000, 333_334),
-            ((25, 1), 48_000, 320_000),
-            ((60, 1), 44_100, 333_334),
-            ((24, 1), 44_100, 333_334),
+            ((30, 1), 48_000, 341_334),
+            ((25, 1), 48_000, 360_000),
+            ((60, 1), 44_100, 348_300),
+            ((24, 1), 44_100, 348_300),
         ] {
             let frames = [video(rate.0, rate.1), aac(audio)];
-            let target = PartTarget::choose(333, &frames).expect("exists");
+            let target = PartTarget::choose(333, 2_000, &frames).expect("exists");
             assert_eq!(target.as_micros(), micros);
+        }
+    }
+
+    #[test]
+    fn no_segment_of_the_default_ends_in_a_stub() {
+        for rate in RATES {
+            for audio in [44_100, 48_000] {
+                let frames = [video(rate.0, rate.1), aac(audio)];
+                let target = PartTarget::choose(333, 2_000, &frames).expect("exists");
+                let stub = |frame: &FrameLength| frame.leaves_stub(target.as_micros(), 2_000);
+                assert!(!frames.iter().any(stub), "{rate:?} {audio} {target:?}");
+            }
         }
     }
 
@@ -209,7 +262,7 @@ mod tests {
             for rate in RATES {
                 for audio in [22_050, 32_000, 44_100, 48_000] {
                     let frames = [video(rate.0, rate.1), aac(audio)];
-                    let target = PartTarget::choose(part_ms, &frames);
+                    let target = PartTarget::choose(part_ms, 2_000, &frames);
                     assert!(target.is_some(), "{part_ms} {rate:?} {audio}");
                 }
             }
@@ -218,8 +271,22 @@ mod tests {
 
     #[test]
     fn sound_alone_is_cut_too() {
-        let target = PartTarget::choose(333, &[aac(48_000)]).expect("exists");
+        let target = PartTarget::choose(333, 2_000, &[aac(48_000)]).expect("exists");
         assert_eq!(target.as_micros(), 341_334);
+    }
+
+    #[test]
+    fn segments_begin_with_the_first_frame_at_or_after_the_grid() {
+        let grid = Grid::new(NonZeroU32::new(2_000).expect("valid"));
+        let starts = |frame: FrameLength, number| {
+            let start = frame.first_of(grid, SegmentNumber::new(number));
+            start.get()
+        };
+        assert_eq!(starts(video(30, 1), 7), 14 * 90_000);
+        // 419.58 frames of 3003 ticks.
+        assert_eq!(starts(video(30_000, 1_001), 7), 420 * 3_003);
+        // 656.25 access units of 1024 samples.
+        assert_eq!(starts(aac(48_000), 7), 657 * 1_024);
     }
 
     proptest! {
@@ -228,7 +295,7 @@ mod tests {
             rate in 0_usize..8, audio in 0_usize..2, first in 900_000_000_u64..901_000_000, part in 150_u32..900,
         ) {
             let frames = [video(RATES[rate].0, RATES[rate].1), aac([44_100, 48_000][audio])];
-            let target = PartTarget::choose(part, &frames).expect("exists");
+            let target = PartTarget::choose(part, 2_000, &frames).expect("exists");
             let grid = Grid::new(NonZeroU32::new(2_000).expect("valid"));
             for frame in frames {
                 let cutter = Cutter::new(grid, target, frame);

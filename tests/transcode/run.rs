@@ -3,7 +3,8 @@
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use headwater::id::SegmentNumber;
 use headwater::media::{Rendition, Sample};
@@ -24,6 +25,8 @@ pub(crate) struct Made {
     pub(crate) renditions: Vec<Rendition>,
     pub(crate) samples: Vec<Vec<Sample>>,
     pub(crate) failure: Option<String>,
+    /// For every new worker whether it began with a key frame of the source that came later.
+    pub(crate) restarts: Vec<bool>,
     pub(crate) first: FirstSegment,
     /// Where the clip's first frame lay, in milliseconds.
     pub(crate) clip_ms: i64,
@@ -98,10 +101,34 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.block_on(limited).expect("within the time limit")
 }
 
+/// What befalls a worker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Blow {
+    /// It comes once the first rendition has so many samples.
+    pub(crate) at: usize,
+    /// The signal.
+    pub(crate) signal: &'static str,
+}
+
+impl Blow {
+    pub(crate) const fn kill(at: usize) -> Self {
+        let signal = "-KILL";
+        Self { at, signal }
+    }
+}
+
 /// Transcodes `clip`, its first frame at `ms` after the epoch.
 pub(crate) fn transcode(template: &Template, clip: &Clip, ms: i64) -> Made {
+    transcode_with(template, clip, ms, &[])
+}
+
+/// As [`transcode`], with `blows` to the worker.
+pub(crate) fn transcode_with(template: &Template, clip: &Clip, ms: i64, blows: &[Blow]) -> Made {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
+    let stream = format!("test-{}-{run}", std::process::id());
     block_on(async {
-        let (transcoder, mut outputs) = start(template, "test");
+        let (transcoder, mut outputs) = start(template, &stream);
         let feeder = tokio::spawn(feed(transcoder, clip.at(ms)));
         let first = grid().segment_at(Ticks::new(ms).at(Timescale::MILLIS));
         let mut made = Made {
@@ -109,6 +136,7 @@ pub(crate) fn transcode(template: &Template, clip: &Clip, ms: i64) -> Made {
             clip_ms: ms,
             ..Made::default()
         };
+        let mut blows = blows.iter().peekable();
         while let Some(output) = outputs.next().await {
             match output {
                 Output::Opened(renditions) => {
@@ -117,8 +145,15 @@ pub(crate) fn transcode(template: &Template, clip: &Clip, ms: i64) -> Made {
                     made.renditions = renditions;
                 }
                 Output::Sample { rendition, sample } => made.samples[rendition].push(sample),
+                Output::Restarted { skipped, .. } => made.restarts.push(skipped),
                 Output::Finished => {}
                 Output::Failed(error) => made.failure = Some(format!("{error:?}")),
+            }
+            let count = made.samples.first().map_or(0, Vec::len);
+            if blows.peek().is_some_and(|blow| blow.at <= count)
+                && let Some(blow) = blows.next()
+            {
+                strike(blow.signal, &stream);
             }
         }
         feeder.await.expect("fed");
@@ -126,45 +161,20 @@ pub(crate) fn transcode(template: &Template, clip: &Clip, ms: i64) -> Made {
     })
 }
 
-/// Kills the worker at its first output; how the end was put, and how long it took to be seen.
-pub(crate) fn killed(template: &Template, clip: &Clip) -> (String, Duration) {
-    block_on(async {
-        let stream = format!("killed-{}", std::process::id());
-        let (transcoder, mut outputs) = start(template, &stream);
-        let items = clip.at(clip.start_of_a_segment());
-        // The source stays open, so that only the death of the worker can end it.
-        let keep = transcoder.clone();
-        let feeder = tokio::spawn(feed(transcoder, items));
-        let mut at = None;
-        while let Some(output) = outputs.next().await {
-            match output {
-                Output::Opened(_) => {
-                    kill_worker_of(&stream);
-                    at = Some(Instant::now());
-                }
-                Output::Failed(error) => {
-                    drop(keep);
-                    feeder.await.expect("fed");
-                    return (error.to_string(), at.expect("opened").elapsed());
-                }
-                _ => {}
-            }
-        }
-        ("ended without a failure".to_owned(), Duration::MAX)
-    })
-}
-
-/// Kills the worker that was started for `stream`.
-fn kill_worker_of(stream: &str) {
+/// Sends `signal` to the worker that was started for `stream`.
+fn strike(signal: &str, stream: &str) {
     let command = format!("{}\0worker\0{stream}\0", program().display());
     let is_it = |pid: &String| {
         let line = std::fs::read(Path::new("/proc").join(pid).join("cmdline"));
         line.is_ok_and(|line| line == command.as_bytes())
     };
-    let all = std::fs::read_dir("/proc").expect("/proc").flatten();
-    let mut names = all.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let pid = names.find(is_it).expect("a worker");
-    let status = Command::new("kill").args(["-9", &pid]).status();
+    let find = || {
+        let all = std::fs::read_dir("/proc").expect("/proc").flatten();
+        let mut names = all.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.find(is_it)
+    };
+    let pid = find().expect("a worker");
+    let status = Command::new("kill").args([signal, &pid]).status();
     assert!(status.expect("kill").success());
 }
 

@@ -56,6 +56,12 @@ impl<F: Clone> VideoConductor<F> {
     pub fn new(rate: FrameRate, grid: Grid, first: SegmentNumber) -> Self {
         let scale = Timescale::VIDEO_90K;
         let next = rate.slot_at_or_after(grid.start_of(first, scale).at(scale));
+        Self::starting_at(rate, grid, next)
+    }
+
+    /// A conductor whose first output is slot `next`: one that goes on where another one ended.
+    #[must_use]
+    pub const fn starting_at(rate: FrameRate, grid: Grid, next: i64) -> Self {
         Self {
             rate,
             grid,

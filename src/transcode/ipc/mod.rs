@@ -16,11 +16,14 @@ mod codec;
 mod plan;
 mod wire;
 
+use std::time::Duration;
+
 use bytes::{Buf, BytesMut};
 
 use self::wire::{Input, Output};
 use crate::id::{SegmentNumber, TrackId};
 use crate::media::{Rendition, Sample, TrackInfo};
+use crate::time::Ticks;
 use crate::transcode::ladder::Plan;
 
 /// The longest body of a frame: the largest access unit that ingest accepts is 8 MiB, and an
@@ -28,6 +31,9 @@ use crate::transcode::ladder::Plan;
 pub const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 /// The most renditions of a ladder: both kinds' rungs of a pipeline file.
 pub const MAX_RENDITIONS: usize = 32;
+
+/// How long a worker is silent at most while it lives.
+pub const ALIVE_PERIOD: Duration = Duration::from_secs(1);
 
 const HEADER_BYTES: usize = 5;
 
@@ -38,8 +44,11 @@ pub enum Message {
     Plan {
         /// The ladder.
         plan: Box<Plan>,
-        /// The first segment.
+        /// The first segment of the broadcast.
         first: SegmentNumber,
+        /// Where each rendition goes on after an earlier worker, in the plan's order and each in its own
+        /// timescale; empty for the first worker.
+        resume: Vec<Ticks>,
     },
     /// To the worker: a track of the source begins or changes.
     Track(TrackInfo),
@@ -61,6 +70,8 @@ pub enum Message {
     },
     /// From the worker, last: everything that was sent to it has come out.
     Finished,
+    /// From the worker, at least every [`ALIVE_PERIOD`] when there is nothing else to be said.
+    Alive,
 }
 
 /// Why bytes are no message.
@@ -96,6 +107,7 @@ impl Message {
             Self::Opened(_) => 4,
             Self::Encoded { .. } => 5,
             Self::Finished => 6,
+            Self::Alive => 7,
         }
     }
 
@@ -120,8 +132,16 @@ impl Message {
 
     fn write_body(&self, out: &mut Output<'_>) {
         match self {
-            Self::Plan { plan, first } => {
+            Self::Plan {
+                plan,
+                first,
+                resume,
+            } => {
                 out.u64(first.get());
+                out.count(resume.len());
+                for at in resume {
+                    out.i64(at.get());
+                }
                 plan::write(plan, out);
             }
             Self::Track(info) => codec::write_track(info, out),
@@ -139,7 +159,7 @@ impl Message {
                 out.count(*rendition);
                 codec::write_sample(sample, out);
             }
-            Self::Finished => {}
+            Self::Finished | Self::Alive => {}
         }
     }
 
@@ -156,7 +176,7 @@ impl Message {
         if length > MAX_BODY_BYTES {
             return Err(Error::TooLong { bytes: length });
         }
-        if !(1..=6).contains(&kind) {
+        if !(1..=7).contains(&kind) {
             return Err(Error::Kind { kind });
         }
         if bytes.len() < HEADER_BYTES + length {
@@ -174,6 +194,7 @@ impl Message {
         Some(match kind {
             1 => Self::Plan {
                 first: SegmentNumber::new(body.u64()?),
+                resume: plan::parse_list(body, |body| body.i64().map(Ticks::new))?,
                 plan: Box::new(plan::parse(body)?),
             },
             2 => Self::Track(codec::parse_track(body)?),
@@ -190,7 +211,8 @@ impl Message {
                 rendition: body.count(MAX_RENDITIONS)?,
                 sample: codec::parse_sample(body)?,
             },
-            _ => Self::Finished,
+            6 => Self::Finished,
+            _ => Self::Alive,
         })
     }
 }

@@ -53,7 +53,10 @@ fn parse_name(body: &mut Input) -> Option<RenditionName> {
     body.text()?.parse().ok()
 }
 
-fn parse_list<T>(body: &mut Input, parse: impl Fn(&mut Input) -> Option<T>) -> Option<Vec<T>> {
+pub(super) fn parse_list<T>(
+    body: &mut Input,
+    parse: impl Fn(&mut Input) -> Option<T>,
+) -> Option<Vec<T>> {
     let count = body.count(MAX_RENDITIONS)?;
     (0..count).map(|_| parse(body)).collect()
 }

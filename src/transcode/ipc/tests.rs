@@ -144,6 +144,9 @@ fn any_plan() -> impl Strategy<Value = Message> {
             Message::Plan {
                 plan: Box::new(plan),
                 first: SegmentNumber::new(first),
+                resume: (0..index)
+                    .map(|n| Ticks::new(i64::from(fps) << n))
+                    .collect(),
             }
         })
 }
@@ -167,6 +170,7 @@ fn message() -> impl Strategy<Value = Message> {
         (0..MAX_RENDITIONS, sample())
             .prop_map(|(rendition, sample)| Message::Encoded { rendition, sample }),
         Just(Message::Finished),
+        Just(Message::Alive),
     ]
 }
 

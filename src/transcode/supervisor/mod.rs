@@ -1,14 +1,27 @@
-//! Starts a transcode worker, feeds it, and hands on what it makes.
+//! Keeps a transcode worker at work: starts it, feeds it, hands on what it makes, and starts another one
+//! when it dies.
+//!
+//! ```text
+//!              ┌─ Kept: what a new worker has to see again
+//! inputs ─▶ Charge ─▶ process::Worker ─▶ Charge ─▶ outputs
+//!                                          └─ Progress: what was delivered already
+//! ```
 //!
 //! Enters: tracks and samples of one source
-//! Leaves: [`Output`]s: the renditions once, their samples, and how it ended
-//! Never:  GStreamer, decoding, packaging; a restart (the caller starts another one)
+//! Leaves: [`Output`]s: the renditions once, their samples without a gap whatever befalls a worker, and how
+//!         it ended
+//! Never:  GStreamer, decoding, packaging
 //! Time:   the epoch timeline; the first segment is that of the first key frame, or the one asked for
 //!         if that is later
 //! Spec:   [`crate::transcode::ipc`]
 
+mod attend;
+mod blocks;
+mod deaths;
 mod gather;
+mod kept;
 mod process;
+mod progress;
 
 use std::path::PathBuf;
 
@@ -18,9 +31,13 @@ use tokio::sync::mpsc;
 use crate::id::{SegmentNumber, StreamName, TrackId};
 use crate::media::{Rendition, Sample, TrackInfo};
 use crate::time::Grid;
+use crate::transcode::ipc;
 use crate::transcode::ladder::{self, Machine};
 use crate::transcode::template::Template;
-use crate::transcode::{ipc, supervisor::gather::Gather};
+
+use self::attend::Charge;
+use self::deaths::{Deaths, Verdict};
+use self::gather::Gather;
 
 /// Source samples that wait for the worker: about a second; then the publisher is made to wait.
 const MAX_INPUTS: usize = 128;
@@ -46,7 +63,8 @@ pub struct Options {
     pub program: PathBuf,
 }
 
-/// What comes out of a transcoder, in this order: `Opened`, `Sample`s, then one of the last two.
+/// What comes out of a transcoder, in this order: `Opened`, `Sample`s, then one of the last two. A `Restarted`
+/// may come anywhere before those.
 #[derive(Debug)]
 pub enum Output {
     /// What the renditions are, pictures first, each kind best first. Once, before any sample.
@@ -58,9 +76,18 @@ pub enum Output {
         /// The access unit, at its exact place.
         sample: Sample,
     },
+    /// The worker died, and another one goes on in its place. Samples go on where they ended, in decode time;
+    /// where pictures are shown out of order, a few of them may be missing at that place.
+    Restarted {
+        /// How the worker died.
+        cause: Error,
+        /// Whether the new one begins with the next key frame, because samples of the source may have killed
+        /// the last two. The picture is held and the sound silent for what is left out.
+        skipped: bool,
+    },
     /// Everything that went in has come out.
     Finished,
-    /// The worker is gone; nothing more comes.
+    /// The worker is gone, and no other one is worth a try; nothing more comes.
     Failed(Error),
 }
 
@@ -88,6 +115,9 @@ pub enum Error {
     /// The worker lives, but no longer takes or gives anything; it was killed.
     #[error("the worker hangs")]
     Stalled,
+    /// A new worker's renditions are not those of the worker before it, so that it cannot go on.
+    #[error("a new worker's renditions differ from the old one's")]
+    Differs,
     /// The transcoder has ended already; its outputs say why.
     #[error("the transcoder has ended")]
     Stopped,
@@ -118,7 +148,7 @@ pub struct Outputs {
     outputs: mpsc::Receiver<Output>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Input {
     Track(TrackInfo),
     Sample(TrackId, Sample),
@@ -201,15 +231,31 @@ async fn work(
     let plan = ladder::plan(&options.template, &source, options.machine, options.grid)?;
     let first = gather.first_segment(options.grid).max(options.first);
     report(options, &plan, first);
-    let mut worker = process::Worker::spawn(options)?;
-    let plan = ipc::Message::Plan {
-        plan: Box::new(plan),
-        first,
-    };
-    worker.feed(plan, gather.into_inputs(), inputs);
-    tokio::select! {
-        done = worker.deliver(outputs) => done,
-        () = outputs.closed() => Err(Error::Stopped),
+    let mut deaths = Deaths::default();
+    let gathered = gather.into_inputs();
+    let mut charge = Charge::new(plan, first, gathered, inputs);
+    loop {
+        let worker = process::Worker::spawn(options)?;
+        let (cause, worked) = match charge.attend(worker, outputs).await {
+            Ok(()) => return Ok(()),
+            Err(end) if end.is_final => return Err(end.cause),
+            Err(end) => (end.cause, end.worked),
+        };
+        let verdict = deaths.count(worked);
+        tracing::warn!(
+            stream = %options.stream, %cause, worked_ms = worked.as_millis(), ?verdict,
+            "the worker is gone"
+        );
+        let skipped = match verdict {
+            Verdict::GiveUp => return Err(cause),
+            Verdict::Replay => false,
+            Verdict::Skip => true,
+        };
+        if skipped {
+            charge.skip();
+        }
+        let told = outputs.send(Output::Restarted { cause, skipped }).await;
+        told.map_err(|_| Error::Stopped)?;
     }
 }
 
@@ -282,10 +328,23 @@ mod tests {
         (transcoder, outputs)
     }
 
+    /// What comes after the two workers that are tried in the place of the first.
+    async fn after_restarts(outputs: &mut Outputs) -> Option<Output> {
+        for skips in [false, true] {
+            let output = outputs.next().await;
+            let restarted = matches!(
+                output,
+                Some(Output::Restarted { cause: Error::Stalled, skipped }) if skipped == skips
+            );
+            assert!(restarted, "{output:?}");
+        }
+        outputs.next().await
+    }
+
     #[tokio::test(start_paused = true)]
     async fn worker_that_takes_nothing_is_given_up_while_its_source_goes_on() {
         let (_open, mut outputs) = with_deaf_worker("deaf", 200).await;
-        let end = outputs.next().await;
+        let end = after_restarts(&mut outputs).await;
         assert!(
             matches!(end, Some(Output::Failed(Error::Stalled))),
             "{end:?}"
@@ -296,7 +355,7 @@ mod tests {
     async fn worker_that_does_not_end_with_its_source_is_given_up() {
         let (transcoder, mut outputs) = with_deaf_worker("endless", 2).await;
         drop(transcoder);
-        let end = outputs.next().await;
+        let end = after_restarts(&mut outputs).await;
         assert!(
             matches!(end, Some(Output::Failed(Error::Stalled))),
             "{end:?}"

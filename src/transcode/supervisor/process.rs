@@ -1,7 +1,7 @@
 //! The worker as a child process: its socket, its stderr, its end.
 //!
-//! Enters: [`Message`]s to be sent; what the child sends
-//! Leaves: [`Output`]s; the child's stderr in our log, line by line
+//! Enters: bytes to be sent; what the child sends
+//! Leaves: the child's bytes; its stderr in our log, line by line; how it ended
 //! Never:  leaves a child behind: it is killed when this is dropped
 //! Time:   carried as it is
 //! Spec:   [`crate::transcode::ipc`]
@@ -18,54 +18,38 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, ChildStderr, Command};
-use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{Error, Input, MAX_LAST_LINES, Options, Output, Probe};
+use super::blocks::Blocks;
+use super::{Error, MAX_LAST_LINES, Options, Probe};
 use crate::id::StreamName;
-use crate::transcode::ipc::Message;
 
 /// How long a worker may take to exit once it has closed its socket.
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
-/// How long a worker may take nothing that it is fed, or, once its source has ended, say nothing: far longer
-/// than it takes to drain a decoder that hangs, after which it goes on.
-const STALL_LIMIT: Duration = Duration::from_secs(30);
 /// How long a probe may take: a first scan of all plugins is slow on a cold disk.
 const PROBE_LIMIT: Duration = Duration::from_secs(60);
-/// Bytes taken from the socket at once.
-const READ_BYTES: usize = 256 * 1024;
 /// Room below which a read would be too small to be worth a call of the system.
 const MIN_SPARE_BYTES: usize = 8 * 1024;
 /// The longest line of a worker's stderr that is kept, in characters.
 const MAX_LINE_CHARS: usize = 500;
 
+/// A worker's process.
 pub(super) struct Worker {
     child: Child,
-    reader: OwnedReadHalf,
-    writer: Option<OwnedWriteHalf>,
     stderr: JoinHandle<VecDeque<String>>,
-    feeder: Option<JoinHandle<Fed>>,
+    /// What it says.
+    pub(super) reader: Reader,
+    /// What it is told.
+    pub(super) writer: Writer,
 }
 
-/// How feeding a worker ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fed {
-    /// The source has ended.
-    All,
-    /// The worker is gone; its end is seen, and explained, where its answers are read.
-    Gone,
-    /// The worker took nothing for [`STALL_LIMIT`].
-    Stalled,
+pub(super) struct Reader {
+    socket: OwnedReadHalf,
+    blocks: Blocks,
 }
 
-impl Drop for Worker {
-    fn drop(&mut self) {
-        if let Some(feeder) = &self.feeder {
-            feeder.abort();
-        }
-    }
-}
+pub(super) struct Writer(Option<OwnedWriteHalf>);
 
 impl Worker {
     pub(super) fn spawn(options: &Options) -> Result<Self, Error> {
@@ -91,92 +75,17 @@ impl Worker {
             .into_split();
         Ok(Self {
             child,
-            reader,
-            writer: Some(writer),
             stderr,
-            feeder: None,
+            reader: Reader {
+                socket: reader,
+                blocks: Blocks::default(),
+            },
+            writer: Writer(Some(writer)),
         })
     }
 
-    /// Begins to send `plan`, what was gathered, and whatever comes, in a task of its own.
-    pub(super) fn feed(
-        &mut self,
-        plan: Message,
-        gathered: Vec<Input>,
-        mut inputs: mpsc::Receiver<Input>,
-    ) {
-        let Some(mut writer) = self.writer.take() else {
-            return;
-        };
-        self.feeder = Some(tokio::spawn(async move {
-            let gathered = gathered.into_iter().map(message);
-            let mut first: VecDeque<Message> = std::iter::once(plan).chain(gathered).collect();
-            let mut buffer = BytesMut::new();
-            loop {
-                let next = match first.pop_front() {
-                    Some(message) => Some(message),
-                    None => inputs.recv().await.map(message),
-                };
-                let Some(message) = next else {
-                    return Fed::All;
-                };
-                // A message too long for the worker is one that no publisher may send; it is lost.
-                if let Err(error) = message.write(&mut buffer) {
-                    tracing::warn!(%error, "sample not transcoded");
-                }
-                while !buffer.is_empty() {
-                    match timeout(STALL_LIMIT, writer.write_buf(&mut buffer)).await {
-                        Ok(Ok(_)) => {}
-                        Ok(Err(_)) => return Fed::Gone,
-                        Err(_) => return Fed::Stalled,
-                    }
-                }
-            }
-        }));
-    }
-
-    /// Reads from the worker; `Ok(0)` at its end.
-    async fn read(&mut self, buffer: &mut BytesMut) -> Result<usize, Error> {
-        if let Some(feeder) = &mut self.feeder {
-            // A worker that is fed is watched by its feeder: it may well have nothing to say for long.
-            let fed = tokio::select! {
-                read = self.reader.read_buf(buffer) => return Ok(read.unwrap_or(0)),
-                fed = feeder => fed.unwrap_or(Fed::Gone),
-            };
-            self.feeder = None;
-            if fed == Fed::Stalled {
-                return Err(Error::Stalled);
-            }
-        }
-        let read = timeout(STALL_LIMIT, self.reader.read_buf(buffer)).await;
-        Ok(read.map_err(|_| Error::Stalled)?.unwrap_or(0))
-    }
-
-    /// Hands on everything the worker sends, until its end.
-    pub(super) async fn deliver(&mut self, outputs: &mpsc::Sender<Output>) -> Result<(), Error> {
-        let mut buffer = BytesMut::with_capacity(READ_BYTES);
-        let mut finished = false;
-        loop {
-            while let Some(message) = Message::parse(&mut buffer)? {
-                let output = match message {
-                    Message::Opened(renditions) => Output::Opened(renditions),
-                    Message::Encoded { rendition, sample } => Output::Sample { rendition, sample },
-                    _ => {
-                        finished = true;
-                        continue;
-                    }
-                };
-                outputs.send(output).await.map_err(|_| Error::Stopped)?;
-            }
-            // Only when nearly full: what has been cut from the buffer keeps all of it alive, so a fresh
-            // one for every read would hold a whole buffer for every sample in the window.
-            if buffer.capacity() - buffer.len() < MIN_SPARE_BYTES {
-                buffer.reserve(READ_BYTES);
-            }
-            if self.read(&mut buffer).await? == 0 {
-                break;
-            }
-        }
+    /// How it ended, once it has closed its socket. `finished` if it has said that it delivered everything.
+    pub(super) async fn end(mut self, finished: bool) -> Result<(), Error> {
         let status = self.exit().await;
         if finished && status == "exit status: 0" {
             return Ok(());
@@ -187,6 +96,12 @@ impl Worker {
             status,
             last: last.into(),
         })
+    }
+
+    /// Ends it, and waits until it has.
+    pub(super) async fn kill(mut self) {
+        // It has ended already, or does by this.
+        let _ = timeout(EXIT_LIMIT, self.child.kill()).await;
     }
 
     async fn exit(&mut self) -> String {
@@ -202,10 +117,36 @@ impl Worker {
     }
 }
 
-fn message(input: Input) -> Message {
-    match input {
-        Input::Track(info) => Message::Track(info),
-        Input::Sample(track, sample) => Message::Source { track, sample },
+impl Reader {
+    /// Reads what has come; 0 at the worker's end. Cancel safe.
+    pub(super) async fn read(&mut self, buffer: &mut BytesMut) -> usize {
+        self.blocks.make_room(buffer, MIN_SPARE_BYTES);
+        self.socket.read_buf(buffer).await.unwrap_or(0)
+    }
+}
+
+impl Writer {
+    /// Whether more may be written.
+    pub(super) const fn is_open(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Takes bytes from the front of `buffer`, which is not empty. A worker that takes no more is about to
+    /// end, which is seen, and explained, where its answers are read. Cancel safe.
+    pub(super) async fn write(&mut self, buffer: &mut BytesMut) {
+        let written = match &mut self.0 {
+            Some(writer) => writer.write_buf(buffer).await.is_ok(),
+            None => false,
+        };
+        if !written {
+            self.0 = None;
+            buffer.clear();
+        }
+    }
+
+    /// Tells the worker that nothing more comes.
+    pub(super) fn close(&mut self) {
+        self.0 = None;
     }
 }
 

@@ -3,21 +3,27 @@
 //! Enters: positions on the epoch timeline; running times of buffers; counts of access units
 //! Leaves: running times; samples' places, exactly on the grid
 //! Never:  an encoder's own decode timestamps: the count is the decode order
-//! Time:   running time zero is the start of the first segment on the encode side, and
-//!         [`LEAD_NS`] before it on the decode side, where frames may lie before that start
+//! Time:   running time zero is the start of the first segment on the encode side, or the slot that an
+//!         earlier worker's renditions go on from, and [`LEAD_NS`] before it on the decode side, where
+//!         frames may lie before that start
 //! Spec:   none
 
 use crate::id::SegmentNumber;
-use crate::time::{FrameRate, MediaTime, Span, Ticks, Timescale};
-use crate::transcode::ladder::{AudioPlan, Plan};
+use crate::time::{FrameRate, Grid, MediaTime, Span, Ticks, Timescale};
+use crate::transcode::ladder::{AudioPlan, Plan, VideoPlan};
+use crate::transcode::template::KeyframePolicy;
 
 /// How long before the first segment a source's sample may lie and still be decoded: an hour.
 const LEAD_NS: i64 = 3_600_000_000_000;
 
+/// How many access units of sound are encoded before the first that is wanted when another worker's go on:
+/// an encoder's first ones know nothing of what came before them.
+const SOUND_LEAD_UNITS: i64 = 4;
+
 /// Where running time begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Origin {
-    /// The start of the first segment, in nanoseconds since the epoch.
+    /// The start of what this worker makes, in nanoseconds since the epoch.
     start_ns: i64,
     /// The same in 90 kHz ticks.
     start_90k: Ticks,
@@ -29,6 +35,30 @@ impl Origin {
             start_ns: plan.grid.start_of(first, Timescale::NANOS).get(),
             start_90k: plan.grid.start_of(first, Timescale::VIDEO_90K),
         }
+    }
+
+    /// The origin of a worker whose renditions go on at `resume`, in the plan's order: a slot of every rung
+    /// at or before all of them. `None` if there is nothing to go on from.
+    pub(super) fn resuming(plan: &Plan, resume: &[Ticks]) -> Option<Self> {
+        let pictures = plan.video.as_ref().map_or(0, |video| video.rungs.len());
+        let scale = Timescale::new(plan.audio.sample_rate)?;
+        let lead = SOUND_LEAD_UNITS * i64::from(plan.audio.frame_samples);
+        let sound = |at: &Ticks| Ticks::new(at.get().saturating_sub(lead)).at(scale);
+        let (pictures, sounds) = resume.split_at_checked(pictures)?;
+        let pictures = pictures.iter().map(|at| at.at(Timescale::VIDEO_90K));
+        let earliest = pictures
+            .chain(sounds.iter().map(sound))
+            .map(|at| at.rescale_floor(Timescale::VIDEO_90K))
+            .min()?;
+        let start_90k = plan
+            .video
+            .as_ref()
+            .map_or(earliest, |video| common_slot(video, earliest));
+        let start_ns = start_90k.at(Timescale::VIDEO_90K);
+        Some(Self {
+            start_ns: start_ns.rescale_floor(Timescale::NANOS).get(),
+            start_90k,
+        })
     }
 
     /// The running time on the decode side; `None` more than [`LEAD_NS`] before the first segment.
@@ -45,17 +75,35 @@ impl Origin {
         Ticks::new(ns).at(Timescale::NANOS).rescale_nearest(scale)
     }
 
-    /// The first slot of the first segment.
+    /// The first slot at or after the start.
     pub(super) fn first_slot(self, rate: FrameRate) -> i64 {
         rate.slot_at_or_after(self.start_90k.at(Timescale::VIDEO_90K))
     }
+}
+
+/// The last slot at or before `at` that rungs of every divisor have.
+fn common_slot(video: &VideoPlan, at: Ticks) -> Ticks {
+    let step = video.rungs.iter().fold(1_i64, |step, rung| {
+        let divisor = i64::from(rung.divisor.max(1));
+        if step % divisor == 0 {
+            step
+        } else {
+            step.saturating_mul(divisor)
+        }
+    });
+    let slot = video.rate.slot_at_or_after(at.at(Timescale::VIDEO_90K)) - 1;
+    let slot = slot.div_euclid(step).saturating_mul(step);
+    video.rate.slot_start(slot, Timescale::VIDEO_90K)
 }
 
 /// Places of the access units of one rendition of pictures.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct VideoClock {
     rate: FrameRate,
+    /// The slot at running time zero.
     first: i64,
+    /// The slot of the first access unit.
+    begin: i64,
 }
 
 impl VideoClock {
@@ -67,7 +115,33 @@ impl VideoClock {
         Some(Self {
             rate: divided,
             first,
+            begin: first,
         })
+    }
+
+    /// The same clock, the first access unit where a rendition goes on at `resume`. An encoder that counts
+    /// its way to the next key frame can only begin with a segment.
+    pub(super) fn resuming(self, resume: Ticks, keyframes: KeyframePolicy, grid: Grid) -> Self {
+        let scale = Timescale::VIDEO_90K;
+        let slot = self.rate.nearest_slot(resume.at(scale));
+        let first_of = |n| {
+            self.rate
+                .slot_at_or_after(grid.start_of(n, scale).at(scale))
+        };
+        let number = grid.segment_at(self.position(slot).at(scale));
+        let begin = match keyframes {
+            KeyframePolicy::Counted if first_of(number) != slot => first_of(number.next()),
+            _ => slot,
+        };
+        Self {
+            begin: begin.max(self.first),
+            ..self
+        }
+    }
+
+    /// Running time of the first access unit; `None` if it is zero.
+    pub(super) fn skipped(self) -> Option<gst::ClockTime> {
+        (self.begin > self.first).then(|| self.running(self.begin))
     }
 
     pub(super) const fn rate(self) -> FrameRate {
@@ -92,7 +166,7 @@ impl VideoClock {
 
     /// The slot of the `count`-th access unit in decode order.
     pub(super) const fn slot_at(self, count: i64) -> i64 {
-        self.first.saturating_add(count)
+        self.begin.saturating_add(count)
     }
 
     pub(super) fn position(self, slot: i64) -> Ticks {

@@ -45,6 +45,8 @@ pub(super) enum Event {
 struct Conduct<'a> {
     plan: &'a Plan,
     origin: Origin,
+    /// Where the renditions go on after an earlier worker.
+    resume: Vec<Ticks>,
     outputs: SyncSender<Item>,
     video: Option<(VideoConductor<gst::Buffer>, Option<VideoEncoder>)>,
     audio: AudioConductor,
@@ -55,23 +57,21 @@ struct Conduct<'a> {
 pub(super) fn run(
     plan: &Plan,
     origin: Origin,
+    resume: Vec<Ticks>,
     events: &Receiver<Event>,
     outputs: SyncSender<Item>,
 ) -> Result<(), Error> {
     let clock = AudioClock::new(&plan.audio, origin).ok_or(Error::Order)?;
     let frame = plan.audio.frame_samples;
     let video = plan.video.as_ref().map(|video| {
-        let first = plan.grid.segment_at(
-            video
-                .rate
-                .slot_start(origin.first_slot(video.rate), Timescale::VIDEO_90K)
-                .at(Timescale::VIDEO_90K),
-        );
-        (VideoConductor::new(video.rate, plan.grid, first), None)
+        let first = origin.first_slot(video.rate);
+        let conductor = VideoConductor::starting_at(video.rate, plan.grid, first);
+        (conductor, None)
     });
     let mut conduct = Conduct {
         plan,
         origin,
+        resume,
         video,
         audio: AudioConductor::new(clock.scale(), clock.feed_from(), frame, false),
         sound: AudioEncoder::new(plan, clock, &outputs)?,
@@ -105,7 +105,7 @@ impl Conduct<'_> {
             Some(encoder) => encoder,
             None => encoder.insert(VideoEncoder::new(
                 self.plan,
-                self.origin,
+                (self.origin, &self.resume),
                 info,
                 &self.outputs,
             )?),

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use crate::codec::h264::NalType;
 use crate::codec::video::Dimensions;
 use crate::codec::{aac, av1, h264, opus, vp9};
 use crate::media::{CodecConfig, Sample};
-use crate::time::{FrameRate, Timescale};
+use crate::time::{FrameRate, Ticks, Timescale};
 use crate::transcode::conductor::{PCM_FRAME_BYTES, Slot};
 use crate::transcode::ladder::{Plan, VideoPlan};
 use crate::transcode::template::{AudioCodec, KeyframePolicy, VideoCodec};
@@ -52,10 +53,11 @@ impl Drop for VideoEncoder {
 }
 
 impl VideoEncoder {
-    /// Builds and starts the encoders for frames like `info`.
+    /// Builds and starts the encoders for frames like `info`. They begin at the origin, or, where an
+    /// earlier worker's renditions go on, each at its own slot.
     pub(super) fn new(
         plan: &Plan,
-        origin: Origin,
+        (origin, resume): (Origin, &[Ticks]),
         info: &gst_video::VideoInfo,
         outputs: &SyncSender<Item>,
     ) -> Result<Self, Error> {
@@ -74,6 +76,12 @@ impl VideoEncoder {
         }
         for (index, rung) in video.rungs.iter().enumerate() {
             let clock = VideoClock::new(video.rate, rung.divisor, origin).ok_or(Error::Order)?;
+            let clock = resume
+                .get(index)
+                .map_or(clock, |at| clock.resuming(*at, video.keyframes, plan.grid));
+            if let Some(begin) = clock.skipped() {
+                skip_until(&pipeline, index, begin);
+            }
             let mut writer = VideoWriter {
                 rendition: index,
                 codec: video.codec,
@@ -157,7 +165,8 @@ fn video_launch(video: &VideoPlan, info: &gst_video::VideoInfo) -> String {
                 let scale = scale_launch(rung.dimensions, video.canvas, &colour);
                 let _ = write!(
                     text,
-                    "lane{divisor}_{lane}. {scale}! {} ! appsink name=out{index} ",
+                    "lane{divisor}_{lane}. ! identity name=rung{index} silent=true {scale}! {} \
+                     ! appsink name=out{index} ",
                     rung.encoder
                 );
             }
@@ -194,12 +203,12 @@ fn force_keyframes(source: &gst_app::AppSrc) {
     let Some(pad) = source.static_pad("src") else {
         return;
     };
-    let seen = std::sync::atomic::AtomicU32::new(0);
+    let seen = AtomicU32::new(0);
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         let Some(buffer) = info.buffer() else {
             return gst::PadProbeReturn::Ok;
         };
-        let seen = seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let seen = seen.fetch_add(1, Ordering::Relaxed);
         if seen > 0 && buffer.flags().contains(gst::BufferFlags::MARKER) {
             let event = gst_video::DownstreamForceKeyUnitEvent::builder()
                 .timestamp(buffer.pts())
@@ -211,6 +220,29 @@ fn force_keyframes(source: &gst_app::AppSrc) {
             pad.push_event(event);
         }
         gst::PadProbeReturn::Ok
+    });
+}
+
+/// Keeps from the encoder of rung `index` what lies before `begin`, and every request for a key frame until
+/// its first frame, which is one anyway.
+fn skip_until(pipeline: &gst::Pipeline, index: usize, begin: gst::ClockTime) {
+    let rung = pipeline.by_name(&format!("rung{index}"));
+    let Some(pad) = rung.and_then(|rung| rung.static_pad("sink")) else {
+        return;
+    };
+    let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
+    pad.add_probe(mask, move |_, info| match &info.data {
+        Some(gst::PadProbeData::Buffer(buffer)) => {
+            if buffer.pts().is_some_and(|pts| pts < begin) {
+                gst::PadProbeReturn::Handled
+            } else {
+                gst::PadProbeReturn::Remove
+            }
+        }
+        Some(gst::PadProbeData::Event(event)) if gst_video::ForceKeyUnitEvent::is(event) => {
+            gst::PadProbeReturn::Handled
+        }
+        _ => gst::PadProbeReturn::Ok,
     });
 }
 

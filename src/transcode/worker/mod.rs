@@ -8,7 +8,8 @@
 //! Enters: [`Message`]s on the socket that stands in for stdin
 //! Leaves: [`Message`]s on the same socket; one line per event on stderr; an exit code
 //! Never:  more than one broadcast; a decision that `ladder` or `conductor` could have made
-//! Time:   inside GStreamer, nanoseconds from the start of the first segment
+//! Time:   inside GStreamer, nanoseconds from the start of the first segment, or from where an earlier
+//!         worker's renditions go on
 //! Spec:   docs/architecture.md
 
 mod clock;
@@ -133,10 +134,15 @@ fn work() -> Result<(), Error> {
     let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let mut reader = Reader::new(socket.try_clone()?);
     gst::init()?;
-    let Some(Message::Plan { plan, first }) = reader.next()? else {
+    let Some(Message::Plan {
+        plan,
+        first,
+        resume,
+    }) = reader.next()?
+    else {
         return Err(Error::Order);
     };
-    let origin = Origin::new(&plan, first);
+    let origin = Origin::resuming(&plan, &resume).unwrap_or_else(|| Origin::new(&plan, first));
     let (outputs, output_queue) = sync_channel(MAX_OUTPUTS);
     let (events, event_queue) = sync_channel(MAX_EVENTS);
     let output_plan = plan.clone();
@@ -151,7 +157,7 @@ fn work() -> Result<(), Error> {
     let mut decoders = Decoders::new(&plan, origin, events.clone());
     std::thread::spawn(move || {
         let (plan, failed) = (*plan, failures.clone());
-        if let Err(error) = conduct::run(&plan, origin, &event_queue, failures) {
+        if let Err(error) = conduct::run(&plan, origin, resume, &event_queue, failures) {
             let _ = failed.send(output::Item::Failed(error));
         }
     });
@@ -202,7 +208,10 @@ impl Reader {
             if let Some(message) = Message::parse(&mut self.buffer)? {
                 return Ok(Some(message));
             }
-            let count = self.socket.read(&mut self.piece)?;
+            let count = match self.socket.read(&mut self.piece) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
             if count == 0 {
                 return Ok(None);
             }

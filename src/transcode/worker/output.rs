@@ -1,14 +1,15 @@
 //! The thread that writes to the socket: first what the renditions are, then their access units.
 //!
 //! Enters: [`Item`]s of all encoders
-//! Leaves: [`Message`]s: `Opened` once, `Encoded`, `Finished` last
+//! Leaves: [`Message`]s: `Opened` once, `Encoded`, `Finished` last; `Alive` where there is nothing to say
 //! Never:  an access unit before all renditions are known
 //! Time:   carried as it is
 //! Spec:   [`crate::transcode::ipc`]
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::Instant;
 
 use bytes::BytesMut;
 
@@ -16,7 +17,7 @@ use super::Error;
 use super::encode::{AudioEncoder, VideoEncoder};
 use crate::media::{CodecConfig, Rendition, Sample};
 use crate::time::{FrameRate, Timescale};
-use crate::transcode::ipc::Message;
+use crate::transcode::ipc::{ALIVE_PERIOD, Message};
 use crate::transcode::ladder::Plan;
 
 /// The most access units held until all renditions are known: ten seconds of a large ladder, more
@@ -55,6 +56,8 @@ struct Writer {
     renditions: Vec<(Expected, Option<CodecConfig>)>,
     held: Vec<Message>,
     opened: bool,
+    /// When something was last written.
+    spoken: Instant,
 }
 
 /// What is known of a rendition before its encoder has spoken.
@@ -73,6 +76,7 @@ pub(super) fn run(plan: &Plan, items: Receiver<Item>, socket: UnixStream) -> Res
         renditions: expected(plan),
         held: Vec::new(),
         opened: false,
+        spoken: Instant::now(),
     };
     let mut running = writer.renditions.len();
     let mut draining = None;
@@ -82,7 +86,11 @@ pub(super) fn run(plan: &Plan, items: Receiver<Item>, socket: UnixStream) -> Res
             Err(TryRecvError::Disconnected) => return Err(Error::Stopped),
             Err(TryRecvError::Empty) => {
                 writer.flush()?;
-                items.recv().map_err(|_| Error::Stopped)?
+                match items.recv_timeout(ALIVE_PERIOD) {
+                    Ok(item) => item,
+                    Err(RecvTimeoutError::Timeout) => continue,
+                    Err(RecvTimeoutError::Disconnected) => return Err(Error::Stopped),
+                }
             }
         };
         match item {
@@ -171,9 +179,17 @@ impl Writer {
         Ok(())
     }
 
+    /// Writes what was gathered; that this worker lives, if it has been silent for long.
     fn flush(&mut self) -> Result<(), Error> {
+        if self.buffer.is_empty() {
+            if self.spoken.elapsed() < ALIVE_PERIOD {
+                return Ok(());
+            }
+            Message::Alive.write(&mut self.buffer)?;
+        }
         self.socket.write_all(&self.buffer)?;
         self.buffer.clear();
+        self.spoken = Instant::now();
         Ok(())
     }
 }

@@ -1,0 +1,363 @@
+//! One broadcast's samples in the care of one worker after another.
+//!
+//! Enters: inputs of the source; bytes of the worker
+//! Leaves: bytes for the worker; [`Output`]s
+//! Never:  waits on one side while another could go on
+//! Time:   tokio's clock, for a worker that hangs
+//! Spec:   [`crate::transcode::ipc`]
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::blocks::Blocks;
+use super::kept::Kept;
+use super::process::Worker;
+use super::progress::Progress;
+use super::{Error, Input, Output};
+use crate::id::SegmentNumber;
+use crate::transcode::ipc::{ALIVE_PERIOD, Message};
+use crate::transcode::ladder::Plan;
+
+/// How long a worker may say nothing: it says that it lives every second, from a thread that does nothing else
+/// but write; five times that is for a machine that is overloaded.
+const MAX_SILENCE: Duration = ALIVE_PERIOD.saturating_mul(5);
+/// The same until it has spoken once: GStreamer may have to look through all its plugins first.
+const MAX_FIRST_SILENCE: Duration = Duration::from_secs(30);
+/// How long a worker may make nothing although it is fed: longer than the deepest look-ahead, and than it takes
+/// to drain a decoder that hangs, after which it goes on.
+const MAX_IDLE: Duration = Duration::from_secs(15);
+/// The same until it has made something, or once its source has ended.
+const MAX_FIRST_IDLE: Duration = Duration::from_secs(30);
+/// How often a worker is looked at.
+const LOOK_PERIOD: Duration = Duration::from_millis(250);
+
+/// What outlives a worker.
+pub(super) struct Charge {
+    plan: Plan,
+    first: SegmentNumber,
+    kept: Kept,
+    progress: Progress,
+    inputs: mpsc::Receiver<Input>,
+    /// Whether the source has ended.
+    source_ended: bool,
+}
+
+/// How a worker's time ended before its work did.
+pub(super) struct End {
+    pub(super) cause: Error,
+    /// How long it delivered.
+    pub(super) worked: Duration,
+    /// Whether another worker would end like this one.
+    pub(super) is_final: bool,
+}
+
+impl Charge {
+    /// The work on a source of which `gathered` has come already.
+    pub(super) fn new(
+        plan: Plan,
+        first: SegmentNumber,
+        gathered: Vec<Input>,
+        inputs: mpsc::Receiver<Input>,
+    ) -> Self {
+        let mut kept = Kept::default();
+        for input in &gathered {
+            kept.push(input);
+        }
+        Self {
+            progress: Progress::new(plan.grid, first),
+            plan,
+            first,
+            kept,
+            inputs,
+            source_ended: false,
+        }
+    }
+
+    /// Gives up what the next worker would be given first.
+    pub(super) fn skip(&mut self) {
+        self.kept.skip();
+    }
+
+    /// Has `worker` do the work, to the end of the source or its own.
+    pub(super) async fn attend(
+        &mut self,
+        worker: Worker,
+        outputs: &mpsc::Sender<Output>,
+    ) -> Result<(), End> {
+        let was_open = self.progress.is_open();
+        let mut shift = Shift::new(self, worker);
+        let done = shift.run(outputs).await;
+        let (worked, had_work) = (shift.worked(), shift.had_work);
+        let cause = match done {
+            Ok(finished) => match shift.worker.end(finished).await {
+                Ok(()) => return Ok(()),
+                // It was to begin with what came next, and nothing did.
+                Err(_) if self.source_ended && !had_work => return Ok(()),
+                Err(cause) => cause,
+            },
+            Err(cause) => {
+                shift.worker.kill().await;
+                cause
+            }
+        };
+        let is_open = was_open || self.progress.is_open();
+        let is_final = match &cause {
+            Error::Stopped | Error::Differs => true,
+            // What it objects to before it has made anything, the next one will object to as well.
+            Error::Died { status, .. } => !is_open && status.starts_with("exit status"),
+            _ => false,
+        };
+        Err(End {
+            cause,
+            worked,
+            is_final,
+        })
+    }
+}
+
+/// The time of one worker.
+struct Shift<'a> {
+    charge: &'a mut Charge,
+    worker: Worker,
+    /// What it is given first, last first.
+    replay: Vec<Input>,
+    outgoing: BytesMut,
+    incoming: BytesMut,
+    /// What the caller has no room for yet.
+    pending: Option<Output>,
+    /// Whether it has been given a key frame, so that it can decode the pictures that follow.
+    joined: bool,
+    /// Whether it has been given any sample.
+    had_work: bool,
+    finished: bool,
+    watch: Watch,
+}
+
+/// What is known of a worker's doings.
+struct Watch {
+    begun: Instant,
+    /// When it last said something.
+    heard: Option<Instant>,
+    /// When it first and last delivered.
+    delivered: Option<(Instant, Instant)>,
+    /// Since when it has been fed without making anything of it.
+    owing: Option<Instant>,
+    /// Since when it takes nothing.
+    blocked: Option<Instant>,
+}
+
+impl<'a> Shift<'a> {
+    fn new(charge: &'a mut Charge, worker: Worker) -> Self {
+        let mut outgoing = BytesMut::new();
+        let plan = Message::Plan {
+            plan: Box::new(charge.plan.clone()),
+            first: charge.first,
+            resume: charge.progress.resume(),
+        };
+        give(&plan, &mut outgoing);
+        let mut replay = charge.kept.inputs();
+        replay.reverse();
+        Self {
+            joined: charge.kept.has_pictures(),
+            charge,
+            worker,
+            replay,
+            outgoing,
+            incoming: Blocks::first(),
+            pending: None,
+            had_work: false,
+            finished: false,
+            watch: Watch::new(),
+        }
+    }
+
+    /// Feeds and delivers until the worker closes its socket; whether it had said that it was finished.
+    async fn run(&mut self, outputs: &mpsc::Sender<Output>) -> Result<bool, Error> {
+        let mut look = interval(LOOK_PERIOD);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            while self.pending.is_none() {
+                match Message::parse(&mut self.incoming)? {
+                    Some(message) => self.handle(message)?,
+                    None => break,
+                }
+            }
+            self.feed();
+            let (has_output, has_bytes) = (self.pending.is_some(), !self.outgoing.is_empty());
+            let is_idle = !has_bytes && self.worker.writer.is_open();
+            let wants_input = is_idle && !self.charge.source_ended;
+            tokio::select! {
+                biased;
+                permit = outputs.reserve(), if has_output => {
+                    let permit = permit.map_err(|_| Error::Stopped)?;
+                    if let Some(output) = self.pending.take() {
+                        permit.send(output);
+                    }
+                }
+                count = self.worker.reader.read(&mut self.incoming), if !has_output => {
+                    if count == 0 {
+                        return Ok(self.finished);
+                    }
+                    self.watch.hear();
+                }
+                () = self.worker.writer.write(&mut self.outgoing), if has_bytes => {
+                    self.watch.blocked = None;
+                }
+                input = self.charge.inputs.recv(), if wants_input => self.take(input),
+                _ = look.tick() => self.watch.look(has_output, has_bytes)?,
+                () = outputs.closed() => return Err(Error::Stopped),
+            }
+        }
+    }
+}
+
+impl Shift<'_> {
+    fn handle(&mut self, message: Message) -> Result<(), Error> {
+        match message {
+            Message::Opened(renditions) => match self.charge.progress.open(&renditions) {
+                Some(true) => self.pending = Some(Output::Opened(renditions)),
+                Some(false) => {}
+                None => return Err(Error::Differs),
+            },
+            Message::Encoded { rendition, sample } => {
+                self.watch.owing = None;
+                if self.charge.progress.admit(rendition, &sample) {
+                    self.watch.deliver();
+                    self.pending = Some(Output::Sample { rendition, sample });
+                    if let Some(reached) = self.charge.progress.reached() {
+                        self.charge.kept.forget(reached);
+                    }
+                }
+            }
+            Message::Finished => self.finished = true,
+            // It lives, which was noted when it was heard; and what only we say means nothing.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Takes the next input from the source.
+    fn take(&mut self, input: Option<Input>) {
+        match input {
+            Some(input) => {
+                self.charge.kept.push(&input);
+                self.give(input);
+            }
+            None => self.charge.source_ended = true,
+        }
+    }
+
+    /// Has something to be written, if there is anything but what the source is yet to send.
+    fn feed(&mut self) {
+        while self.outgoing.is_empty() {
+            match self.replay.pop() {
+                Some(input) => self.give(input),
+                None => break,
+            }
+        }
+        if self.outgoing.is_empty() && self.charge.source_ended {
+            self.worker.writer.close();
+            self.watch.owe();
+        }
+    }
+
+    fn give(&mut self, input: Input) {
+        if let Input::Sample(track, sample) = &input
+            && self.charge.kept.is_video(*track)
+        {
+            self.joined |= sample.keyframe;
+            if !self.joined {
+                return;
+            }
+        }
+        let message = match input {
+            Input::Track(info) => Message::Track(info),
+            Input::Sample(track, sample) => {
+                self.had_work = true;
+                Message::Source { track, sample }
+            }
+        };
+        give(&message, &mut self.outgoing);
+        self.watch.owe();
+    }
+
+    fn worked(&self) -> Duration {
+        self.watch.worked()
+    }
+}
+
+/// Has `message` written. One that is too long for the worker is one that no publisher may send; it is lost.
+fn give(message: &Message, outgoing: &mut BytesMut) {
+    if let Err(error) = message.write(outgoing) {
+        tracing::warn!(%error, "sample not transcoded");
+    }
+}
+
+impl Watch {
+    fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            heard: None,
+            delivered: None,
+            owing: None,
+            blocked: None,
+        }
+    }
+
+    fn hear(&mut self) {
+        self.heard = Some(Instant::now());
+    }
+
+    fn owe(&mut self) {
+        self.owing.get_or_insert_with(Instant::now);
+    }
+
+    fn deliver(&mut self) {
+        let now = Instant::now();
+        let (_, last) = self.delivered.get_or_insert((now, now));
+        *last = now;
+    }
+
+    /// How long it has delivered.
+    fn worked(&self) -> Duration {
+        let worked = self.delivered;
+        worked.map_or(Duration::ZERO, |(first, last)| last.duration_since(first))
+    }
+
+    /// Judges whether it hangs. While the caller takes no `output`, it cannot go on either.
+    fn look(&mut self, has_output: bool, has_bytes: bool) -> Result<(), Error> {
+        let now = Instant::now();
+        if !has_bytes {
+            self.blocked = None;
+        }
+        if has_output {
+            self.heard = self.heard.map(|_| now);
+            self.owing = self.owing.map(|_| now);
+            self.blocked = self.blocked.map(|_| now);
+            return Ok(());
+        }
+        let blocked = has_bytes.then(|| *self.blocked.get_or_insert(now));
+        let silence = match self.heard {
+            Some(heard) => (heard, MAX_SILENCE),
+            None => (self.begun, MAX_FIRST_SILENCE),
+        };
+        let idle = if self.delivered.is_some() {
+            MAX_IDLE
+        } else {
+            MAX_FIRST_IDLE
+        };
+        let limits = [
+            Some(silence),
+            self.owing.map(|since| (since, idle)),
+            blocked.map(|since| (since, MAX_FIRST_IDLE)),
+        ];
+        let mut limits = limits.into_iter().flatten();
+        if limits.any(|(since, limit)| now.duration_since(since) >= limit) {
+            return Err(Error::Stalled);
+        }
+        Ok(())
+    }
+}

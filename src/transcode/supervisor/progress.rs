@@ -1,0 +1,261 @@
+//! How far every rendition has been delivered, over all workers of one broadcast.
+//!
+//! Enters: what each worker says its renditions are, and their samples
+//! Leaves: whether a sample is to be delivered; where the next worker's renditions go on
+//! Never:  delivers a place twice
+//! Time:   each rendition's timescale, from the Unix epoch
+//! Spec:   none
+
+#![deny(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    clippy::float_arithmetic
+)]
+
+use super::kept::Reached;
+use crate::id::SegmentNumber;
+use crate::media::{MediaKind, Rendition, Sample};
+use crate::time::{Grid, MediaTime, Ticks, Timescale};
+
+#[derive(Debug)]
+pub(super) struct Progress {
+    grid: Grid,
+    first: SegmentNumber,
+    renditions: Vec<Rendition>,
+    places: Vec<Place>,
+}
+
+/// Where one rendition is.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Where the last sample that was delivered ends, in decode time.
+    next: Ticks,
+    /// Where the last picture that was delivered ends, in presentation time.
+    shown: Ticks,
+    /// Whether something was delivered at all.
+    begun: bool,
+    /// Whether a sample was held back, so that nothing can be decoded until the next key frame.
+    broken: bool,
+}
+
+impl Progress {
+    /// Nothing delivered yet of a broadcast that begins with segment `first`.
+    pub(super) const fn new(grid: Grid, first: SegmentNumber) -> Self {
+        Self {
+            grid,
+            first,
+            renditions: Vec::new(),
+            places: Vec::new(),
+        }
+    }
+
+    /// Takes what a worker says its renditions are. `Some(true)` if it is the first to say so, `None` if
+    /// they are others than those of the worker before it.
+    pub(super) fn open(&mut self, renditions: &[Rendition]) -> Option<bool> {
+        if self.is_open() {
+            return (self.renditions == renditions).then_some(false);
+        }
+        self.renditions = renditions.to_vec();
+        let begin = |rendition: &Rendition| {
+            let begin = self.begin(rendition);
+            Place {
+                next: begin,
+                shown: begin,
+                begun: false,
+                broken: false,
+            }
+        };
+        self.places = renditions.iter().map(begin).collect();
+        Some(true)
+    }
+
+    /// Whether a worker has said what its renditions are.
+    pub(super) const fn is_open(&self) -> bool {
+        !self.renditions.is_empty()
+    }
+
+    /// Whether `sample` is to be delivered: not if its place was delivered before, or if it cannot be decoded
+    /// because one before it was not delivered.
+    pub(super) fn admit(&mut self, rendition: usize, sample: &Sample) -> bool {
+        let Some(place) = self.places.get_mut(rendition) else {
+            return false;
+        };
+        place.broken &= !sample.keyframe;
+        if sample.dts < place.next {
+            place.broken = true;
+        }
+        if place.broken {
+            return false;
+        }
+        let end = |at: Ticks| at.checked_add(sample.duration).unwrap_or(at);
+        place.next = end(sample.dts);
+        place.shown = place.shown.max(end(sample.pts));
+        place.begun = true;
+        true
+    }
+
+    /// Where each rendition goes on: after the last picture shown, so that none is shown twice. Empty while
+    /// nothing has been delivered.
+    pub(super) fn resume(&self) -> Vec<Ticks> {
+        if !self.places.iter().any(|place| place.begun) {
+            return Vec::new();
+        }
+        let places = self.places.iter();
+        places.map(|place| place.next.max(place.shown)).collect()
+    }
+
+    /// How far the slowest rendition of each kind is; `None` before the renditions are known.
+    pub(super) fn reached(&self) -> Option<Reached> {
+        self.is_open().then(|| Reached {
+            video: self.slowest(MediaKind::Video),
+            audio: self.slowest(MediaKind::Audio),
+        })
+    }
+
+    fn slowest(&self, kind: MediaKind) -> Option<MediaTime> {
+        let both = self.renditions.iter().zip(&self.places);
+        let of_kind = both.filter(|(rendition, _)| rendition.codec.kind() == kind);
+        let ends = of_kind.map(|(rendition, place)| place.next.at(rendition.timescale));
+        ends.min_by(|a, b| a.cmp_instant(*b))
+    }
+
+    /// The first place of a rendition in the broadcast.
+    fn begin(&self, rendition: &Rendition) -> Ticks {
+        let start = self.grid.start_of(self.first, rendition.timescale);
+        let Some(rate) = rendition.frame_rate else {
+            return start;
+        };
+        let scale = Timescale::VIDEO_90K;
+        let slot = rate.slot_at_or_after(self.grid.start_of(self.first, scale).at(scale));
+        rate.slot_start(slot, rendition.timescale)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::codec::video::{Colour, Dimensions};
+    use crate::codec::{aac, vp9};
+    use crate::media::CodecConfig;
+    use crate::time::{FrameRate, Span};
+
+    const FIRST: u64 = 897_000_000;
+    const FRAME: i64 = 3_000;
+
+    fn video(name: &str) -> Rendition {
+        Rendition {
+            name: name.parse().expect("legal"),
+            timescale: Timescale::VIDEO_90K,
+            codec: CodecConfig::Vp9(vp9::Config {
+                profile: 0,
+                level: 31,
+                bit_depth: 8,
+                chroma_subsampling: 1,
+                dimensions: Dimensions {
+                    width: 640,
+                    height: 360,
+                },
+                colour: Colour::UNSPECIFIED,
+            }),
+            frame_rate: FrameRate::new(30, 1),
+            target_bps: 1,
+        }
+    }
+
+    fn audio() -> Rendition {
+        Rendition {
+            name: "a128".parse().expect("legal"),
+            timescale: Timescale::new(48_000).expect("not zero"),
+            codec: CodecConfig::Aac(aac::Config {
+                asc: Bytes::new(),
+                object_type: 2,
+                sample_rate: 48_000,
+                channels: 2,
+                frame_samples: 1_024,
+            }),
+            frame_rate: None,
+            target_bps: 1,
+        }
+    }
+
+    fn sample(dts: i64, pts: i64, keyframe: bool) -> Sample {
+        Sample {
+            dts: Ticks::new(begin() + dts * FRAME),
+            pts: Ticks::new(begin() + pts * FRAME),
+            duration: Span::new(3_000),
+            keyframe,
+            data: Bytes::new(),
+        }
+    }
+
+    const fn begin() -> i64 {
+        1_794_000_000 * 90_000
+    }
+
+    fn progress() -> Progress {
+        let grid = Grid::new(NonZeroU32::new(2_000).expect("not zero"));
+        let mut progress = Progress::new(grid, SegmentNumber::new(FIRST));
+        assert_eq!(
+            progress.open(&[video("v360"), video("v180"), audio()]),
+            Some(true)
+        );
+        progress
+    }
+
+    #[test]
+    fn each_rendition_goes_on_where_it_ended() {
+        let mut progress = progress();
+        assert_eq!(progress.resume(), []);
+        for n in 0..3 {
+            assert!(progress.admit(0, &sample(n, n, n == 0)));
+        }
+        assert!(progress.admit(1, &sample(0, 0, true)));
+        let at = |n| Ticks::new(begin() + n * FRAME);
+        let sound = Ticks::new(begin() / 90 * 48);
+        assert_eq!(progress.resume(), [at(3), at(1), sound]);
+        let reached = progress.reached().expect("open");
+        assert_eq!(reached.video.map(MediaTime::ticks), Some(at(1)));
+    }
+
+    #[test]
+    fn pictures_shown_out_of_order_are_not_shown_again() {
+        let mut progress = progress();
+        // I P b: the second b is missing.
+        for (dts, pts) in [(0, 0), (1, 3), (2, 1)] {
+            assert!(progress.admit(0, &sample(dts, pts, dts == 0)));
+        }
+        assert_eq!(progress.resume()[0], Ticks::new(begin() + 4 * FRAME));
+    }
+
+    #[test]
+    fn no_place_is_delivered_twice_and_none_without_its_key_frame() {
+        let mut progress = progress();
+        for n in 0..10 {
+            assert!(progress.admit(0, &sample(n, n, n == 0)));
+        }
+        for (n, keyframe, admitted) in [
+            (8, true, false),
+            (9, false, false),
+            (10, false, false),
+            (11, true, true),
+            (12, false, true),
+        ] {
+            let sample = sample(n, n, keyframe);
+            assert_eq!(progress.admit(0, &sample), admitted, "{n}");
+        }
+    }
+
+    #[test]
+    fn other_renditions_are_noticed() {
+        let mut progress = progress();
+        assert_eq!(
+            progress.open(&[video("v360"), video("v180"), audio()]),
+            Some(false)
+        );
+        assert_eq!(progress.open(&[video("v360"), audio()]), None);
+    }
+}
