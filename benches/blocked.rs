@@ -68,6 +68,9 @@ fn at_pace(mut tick: impl FnMut()) {
 
 fn runtime() -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(n) = std::env::var("EVI").ok().and_then(|t| t.parse().ok()) {
+        builder.event_interval(n);
+    }
     builder.enable_all().build().expect("a runtime")
 }
 

@@ -150,7 +150,7 @@ fn main() {
         let body = get(&our_address, &path);
         std::fs::create_dir_all(folder.path().join(format!("live/bench/{rendition}")))
             .expect("made");
-        std::fs::write(folder.path().join(&path[1..]), &body).expect("written");
+        std::fs::write(folder.path().join(path.trim_start_matches('/')), &body).expect("written");
         let least = |pid: u32, address: &str| {
             let url = format!("http://{address}{path}");
             (0..RUNS).map(|_| measure(pid, &url, body.len())).min()

@@ -9,6 +9,7 @@
 
 #![expect(
     clippy::expect_used,
+    clippy::panic,
     clippy::print_stdout,
     reason = "a bench may fail loudly, and prints its result"
 )]

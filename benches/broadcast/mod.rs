@@ -1,7 +1,7 @@
 //! An invented broadcast with the real packager and the real origin: what benches of serving share.
 //!
 //! Four rungs of pictures at 30 frames per second and one of sound, at rates of the default ladder,
-//! two frames' worth of which are as alike as real ones are not: nobody here looks into them.
+//! whose samples are all alike: nobody here looks into them.
 
 #![allow(dead_code, reason = "every bench uses its own part of this")]
 #![allow(clippy::expect_used, reason = "a bench may fail loudly")]
@@ -177,9 +177,13 @@ impl Broadcast {
 
     /// Pushes everything that begins in the next `length`, the best pictures first.
     pub(crate) fn advance(&mut self, length: Duration) {
-        self.micros += u64::try_from(length.as_micros()).expect("short");
-        for index in 0..self.renditions.len() {
-            self.push(index);
+        let until = self.micros + u64::try_from(length.as_micros()).expect("short");
+        // A part at a time: no rendition may lead the others by segments.
+        while self.micros < until {
+            self.micros = until.min(self.micros + 333_334);
+            for index in 0..self.renditions.len() {
+                self.push(index);
+            }
         }
     }
 

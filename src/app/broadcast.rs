@@ -23,6 +23,7 @@ use crate::app::clock::{SteadyClock, wall_now};
 use crate::app::context::Context;
 use crate::app::intake::{self, Intake, MAX_LEAD};
 use crate::app::line::{Door, Line, Publisher};
+use crate::app::past;
 use crate::app::publication::{self, Publication};
 use crate::app::stream::Stream;
 use crate::config::Grace;
@@ -371,7 +372,17 @@ async fn earliest_segment(context: &Context, stream: &Stream) -> SegmentNumber {
         tracing::warn!(stream = %stream.name(), %error, "what is stored already could not be listed");
         None
     });
-    let highest = stored.into_iter().chain(stream.highest_segment()).max();
+    // Parts are not stored: of a run that broke off, the segment after the last may have been begun, and what
+    // it published in all was before this process began.
+    let broke_off = past::read(&context.store, stream.name()).await.is_some();
+    let begun = broke_off.then(|| {
+        let started = context.started.to_ticks(Timescale::MILLIS);
+        let grid = Grid::new(context.config.package.segment_ms);
+        let before = grid.segment_at(started.at(Timescale::MILLIS));
+        stored.map_or(before, |last| last.next().max(before))
+    });
+    let known = stored.into_iter().chain(stream.highest_segment());
+    let highest = known.chain(begun).max();
     highest.map_or(SegmentNumber::new(0), SegmentNumber::next)
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::app::registry::Registry;
 use crate::config::Config;
 use crate::store::Store;
+use crate::time::WallTime;
 use crate::transcode::Absence;
 use crate::transcode::ladder::Machine;
 use crate::transcode::template::Template;
@@ -22,6 +23,8 @@ pub(super) struct Context {
     pub(super) config: Config,
     /// The ladder that broadcasts are planned from.
     pub(super) template: Template,
+    /// When this process began, by the wall clock: what an earlier one published was before that.
+    pub(super) started: WallTime,
     /// What broadcasts show while their publishers send nothing.
     pub(super) absence: Absence,
     /// Processors of this machine.

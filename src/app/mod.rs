@@ -27,6 +27,7 @@ mod intake;
 mod latency;
 mod line;
 mod metrics;
+mod past;
 mod pipelines;
 mod publication;
 mod registry;

@@ -16,9 +16,10 @@ use bytes::Bytes;
 use crate::app::clock::wall_now;
 use crate::app::context::Context;
 use crate::app::latency::Passage;
+use crate::app::past;
 use crate::app::status::RenditionStatus;
 use crate::app::stream::Stream;
-use crate::id::{PartIndex, PeriodId, RenditionName, SegmentNumber};
+use crate::id::{PartIndex, RenditionName, SegmentNumber};
 use crate::media::{Item, ObjectKey, Payload, Rendition, Sample};
 use crate::package::{self, Output, Packager, Snapshot, dash, hls};
 use crate::serve::blocking::Edge;
@@ -116,7 +117,8 @@ impl Publication {
         let number = scale.map_or(SegmentNumber::new(0), |scale| {
             grid.segment_at(first.dts.at(scale))
         });
-        let packager = Packager::new(config, PeriodId::new(number.get()), renditions.clone())?;
+        let past = past::read(&self.context.store, self.stream.name()).await;
+        let packager = Packager::after(config, number, renditions.clone(), past.as_ref())?;
         // What the last broadcast left in memory is in the store by now.
         self.stream.clear();
         let status = renditions
@@ -139,6 +141,7 @@ impl Publication {
             stored: Vec::new(),
             listed: 0..0,
         };
+        out.keep(&packager.snapshot());
         let mut open = Open { packager, out };
         open.drain();
         Ok(open)
@@ -155,6 +158,10 @@ impl Open {
     fn push(&mut self, rendition: usize, sample: Sample) -> Result<(), package::Error> {
         let transcoded = Instant::now();
         let dts = sample.dts;
+        if self.out.stream.is_vacant() {
+            // The publisher is gone for good, and the transcoder drains.
+            self.packager.close_soon();
+        }
         self.packager.push(rendition, sample)?;
         let packaged = Instant::now();
         if self.drain() {
@@ -361,6 +368,17 @@ impl Out {
             key: self.key(item),
             body,
         });
+    }
+
+    /// Keeps what an earlier run left as long as it is listed.
+    fn keep(&self, snapshot: &Snapshot) {
+        for (index, rendition) in self.renditions.iter().enumerate() {
+            let left = snapshot.segments(index).filter(|segment| !segment.gap);
+            for segment in left {
+                let item = Item::Segment(rendition.name.clone(), segment.number);
+                self.writer.keep(&self.key(item));
+            }
+        }
     }
 
     fn name(&self, rendition: usize) -> Option<RenditionName> {

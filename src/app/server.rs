@@ -15,6 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
+use crate::app::clock::wall_now;
 use crate::app::context::Context;
 use crate::app::gate;
 use crate::app::registry::Registry;
@@ -50,6 +51,7 @@ pub(super) async fn run(config: Config, template: Template, with_demo: bool) -> 
     let context = Arc::new(Context {
         config,
         template,
+        started: wall_now(),
         absence,
         cores: cores(),
         registry,

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::config::units::{print_duration, print_size};
 use crate::config::validate::ULTRA;
 use crate::package::LowLatency;
+use crate::store;
 
 /// Every key with its value, in the order of the list of keys.
 pub(crate) fn values(config: &Config) -> Vec<(&'static str, Value)> {
@@ -63,6 +64,10 @@ pub(crate) fn values(config: &Config) -> Vec<(&'static str, Value)> {
         ),
         ("package.low_latency", low_latency(package.low_latency)),
         ("store.url", text(&store.url)),
+        ("store.endpoint", text(&store.endpoint)),
+        ("store.region", text(&store.region)),
+        ("store.addressing", text(addressing(store.addressing))),
+        ("store.timeout", time(store.timeout)),
         ("store.fsync", Value::Boolean(store.fsync)),
         (
             "store.max_waiting",
@@ -117,4 +122,11 @@ fn millis(value: NonZeroU32) -> Value {
 
 fn count(value: usize) -> Value {
     Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+fn addressing(value: store::Addressing) -> &'static str {
+    let named = store::Addressing::ALL
+        .iter()
+        .find(|(_, other)| *other == value);
+    named.map_or("auto", |(name, _)| name)
 }

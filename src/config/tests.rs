@@ -47,7 +47,7 @@ segmnt = "2s"
 allow_origin = "example.org"
 
 [store]
-url = "s3://bucket"
+url = "ftp://host"
 "#;
     assert_eq!(
         parse(text).unwrap_err(),
@@ -65,8 +65,9 @@ url = "s3://bucket"
             "package.segmnt: there is no such key; did you mean package.segment? (line 15, column 1)",
             "serve.allow_origin: \"example.org\": use \"*\" or one origin without a path, as in \
              \"https://example.org\" (line 18, column 1)",
-            "store.url: \"s3://bucket\": this version stores on disk only; use a folder or a \
-             file:// URL (line 21, column 1)",
+            "store.url: \"ftp://host\": is of no known kind; use a folder, file:///folder, \
+             s3://bucket/prefix, gs://bucket/prefix, az://container/prefix or memory:// \
+             (line 21, column 1)",
         ]
     );
 }
@@ -109,7 +110,7 @@ fn values_have_to_fit_one_another() {
         ),
         (
             "package.low_latency = 'yes'",
-            "package.low_latency: true, false or \"ultra\" is expected, found another text (line 1, column 23)",
+            "package.low_latency: true, false or \"ultra\" is expected, found another text (line 1, column 9)",
         ),
         (
             "store.fsync = 'yes'",
@@ -401,6 +402,11 @@ prop_compose! {
         config.package.low_latency = low_latency;
         config.transcode.low_delay = low_latency == LowLatency::Ultra;
         config.store.fsync = fsync;
+        config.store.endpoint = format!("http://127.0.0.1:{}", ports.0);
+        config.store.region = ladder.replace('_', "-");
+        let (_, addressing) = store::Addressing::ALL[usize::from(ports.1 % 3)];
+        config.store.addressing = addressing;
+        config.store.timeout = media.min(Duration::from_secs(60));
         config.store.max_waiting_bytes = waiting;
         config.store.leftover_grace = idle;
         config.serve.max_connections = connections;

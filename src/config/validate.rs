@@ -58,6 +58,10 @@ const MIN_MESSAGE_BYTES: u64 = 256 << 10;
 const MAX_MESSAGE_BYTES: u64 = 15 << 20;
 /// The most connections: as many as a process may have files open where systems are generous.
 const MAX_CONNECTIONS: u64 = 65_536;
+/// The shortest time for a request to a store: a segment of a large rung over a slow line.
+const MIN_STORE_TIMEOUT: Duration = Duration::from_millis(500);
+/// The longest: beyond it what waits behind has left the live window.
+const MAX_STORE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The least that may wait for the store: a segment of a ladder, twice over.
 const MIN_WAITING_BYTES: u64 = 16 << 20;
 /// The most: it is memory, for each broadcast.
@@ -231,6 +235,14 @@ impl Reader<'_> {
     fn store(&mut self) -> store::Config {
         let mut config = store::Config::default();
         config.url = self.parsed("store.url", config.url, store_url);
+        config.endpoint = self.parsed("store.endpoint", config.endpoint, endpoint);
+        config.region = self.parsed("store.region", config.region, region);
+        config.addressing = self.parsed("store.addressing", config.addressing, addressing);
+        config.timeout = self.duration(
+            "store.timeout",
+            config.timeout,
+            MIN_STORE_TIMEOUT..=MAX_STORE_TIMEOUT,
+        );
         config.fsync = self.switch("store.fsync", config.fsync);
         config.max_waiting_bytes = self.size(
             "store.max_waiting",
@@ -467,20 +479,47 @@ fn ladder(text: &str) -> Result<String, String> {
 }
 
 fn store_url(text: &str) -> Result<String, String> {
-    if text.trim().is_empty() {
-        return Err("is empty; use a folder, as in \"./data\"".to_owned());
+    match store::Config::check_url(text) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(complaint) => Err(quoted(text, &complaint)),
     }
-    match text.split_once("://") {
-        None => Ok(text.to_owned()),
-        Some(("file", path)) if path.starts_with('/') && path.len() > 1 => Ok(text.to_owned()),
-        Some(("file", _)) => Err(quoted(
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    let is_address = host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '@']));
+    if text.is_empty() || is_address {
+        Ok(text.to_owned())
+    } else {
+        let why = "use the address of the service alone, as in \"https://s3.example.org\"; bucket \
+                   and prefix stand in store.url";
+        Err(quoted(text, &why))
+    }
+}
+
+fn region(text: &str) -> Result<String, String> {
+    let is_name = text
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    if is_name {
+        Ok(text.to_owned())
+    } else {
+        Err(quoted(
             text,
-            &"names no folder; use file:// and an absolute path, as in \"file:///var/lib/headwater\"",
-        )),
-        Some(_) => Err(quoted(
-            text,
-            &"this version stores on disk only; use a folder or a file:// URL",
-        )),
+            &"is no region; use a name such as \"eu-west-1\"",
+        ))
+    }
+}
+
+fn addressing(text: &str) -> Result<store::Addressing, String> {
+    let named = store::Addressing::ALL
+        .iter()
+        .find(|(name, _)| *name == text);
+    match named {
+        Some((_, addressing)) => Ok(*addressing),
+        None => Err(quoted(text, &"use \"auto\", \"path\" or \"host\"")),
     }
 }
 

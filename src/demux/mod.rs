@@ -63,9 +63,29 @@ pub enum Repair {
         /// Why.
         reason: DropReason,
     },
-    /// The publisher's clock jumped; both tracks were placed anew against the wall clock.
+    /// The clock of a track jumped; it goes on where it was, or after a wait by the wall clock.
     ClockJump {
         /// The jump as the stamps have it, in milliseconds.
+        by_ms: i64,
+    },
+    /// The clock of a track counts in 24 bits and began again at zero; nothing moved.
+    Wrapped,
+    /// The publisher stayed behind the wall clock, or what had held it back came after all: both tracks were
+    /// placed anew.
+    Reanchored {
+        /// By how much, in milliseconds; negative: earlier. Of a return in several steps, the first.
+        by_ms: i64,
+    },
+    /// The publisher's clock runs fast or slow; both tracks are being moved, too slowly to be noticed.
+    Slewed {
+        /// By how much, in milliseconds.
+        by_ms: i64,
+    },
+    /// A track that had changed its clock alone was put back to its distance from the other.
+    Realigned {
+        /// Of which kind.
+        kind: MediaKind,
+        /// By how much, in milliseconds.
         by_ms: i64,
     },
     /// Samples are missing; what follows keeps its own place.
@@ -87,6 +107,39 @@ pub enum Repair {
     },
     /// A body with start codes was rewritten with lengths.
     StartCodes,
+}
+
+impl Repair {
+    /// The names of all kinds of repair, as metrics and the API use them.
+    pub const NAMES: [&'static str; 10] = [
+        "dropped",
+        "clock_jump",
+        "wrap_24",
+        "reanchored",
+        "slewed",
+        "realigned",
+        "gap",
+        "nudged",
+        "composition_offset",
+        "start_codes",
+    ];
+
+    /// The place of this kind in [`Self::NAMES`].
+    #[must_use]
+    pub const fn index(&self) -> usize {
+        match self {
+            Self::Dropped { .. } => 0,
+            Self::ClockJump { .. } => 1,
+            Self::Wrapped => 2,
+            Self::Reanchored { .. } => 3,
+            Self::Slewed { .. } => 4,
+            Self::Realigned { .. } => 5,
+            Self::Gap { .. } => 6,
+            Self::Nudged { .. } => 7,
+            Self::CompositionClamped { .. } => 8,
+            Self::StartCodes => 9,
+        }
+    }
 }
 
 /// Why a sample was left out.

@@ -53,6 +53,15 @@ impl FrameLength {
         (count * self.num * self.scale.get() as u64).div_ceil(self.den)
     }
 
+    /// Where the first frame of segment `number` begins: frames are counted from the epoch.
+    fn first_of(self, grid: Grid, number: SegmentNumber) -> Ticks {
+        let start = i128::from(grid.start_of(number, self.scale).get());
+        let (num, den) = (i128::from(self.num), i128::from(self.den));
+        let length = num * i128::from(self.scale.get());
+        let count = (start * den + length - 1).div_euclid(length);
+        Ticks::new(i64::try_from((count * length).div_euclid(den)).unwrap_or(i64::MAX))
+    }
+
     /// The shortest that one frame can be, in ticks.
     pub(super) const fn ticks_floor(self) -> Span {
         Span::new(self.num * self.scale.get() as u64 / self.den)
@@ -147,7 +156,7 @@ pub(super) struct Cutter {
     grid: Grid,
     scale: Timescale,
     part_target: Span,
-    shortest_frame: Span,
+    frame: FrameLength,
 }
 
 impl Cutter {
@@ -156,13 +165,23 @@ impl Cutter {
             grid,
             scale: frame.scale,
             part_target: target.in_ticks(frame.scale),
-            shortest_frame: frame.ticks_floor(),
+            frame,
         }
     }
 
     /// The segment that a sample at `dts` belongs to.
     pub(super) fn segment_of(&self, dts: Ticks) -> SegmentNumber {
         self.grid.segment_at(MediaTime::new(dts, self.scale))
+    }
+
+    /// Where segment `number` begins.
+    pub(super) fn start_of(&self, number: SegmentNumber) -> Ticks {
+        self.frame.first_of(self.grid, number)
+    }
+
+    /// How much longer a part of `held` may become.
+    pub(super) const fn room(&self, held: Span) -> Span {
+        Span::new(self.part_target.get().saturating_sub(held.get()))
     }
 
     /// Whether a part of `held` has to close before a sample of `next` joins it.
@@ -172,7 +191,7 @@ impl Cutter {
 
     /// Whether a part of `held` has no room for another frame and so may close at once.
     pub(super) fn is_full(&self, held: Span) -> bool {
-        held.get().saturating_add(self.shortest_frame.get()) > self.part_target.get()
+        held.get().saturating_add(self.frame.ticks_floor().get()) > self.part_target.get()
     }
 }
 
@@ -254,6 +273,20 @@ mod tests {
     fn sound_alone_is_cut_too() {
         let target = PartTarget::choose(333, 2_000, &[aac(48_000)]).expect("exists");
         assert_eq!(target.as_micros(), 341_334);
+    }
+
+    #[test]
+    fn segments_begin_with_the_first_frame_at_or_after_the_grid() {
+        let grid = Grid::new(NonZeroU32::new(2_000).expect("valid"));
+        let starts = |frame: FrameLength, number| {
+            let start = frame.first_of(grid, SegmentNumber::new(number));
+            start.get()
+        };
+        assert_eq!(starts(video(30, 1), 7), 14 * 90_000);
+        // 419.58 frames of 3003 ticks.
+        assert_eq!(starts(video(30_000, 1_001), 7), 420 * 3_003);
+        // 656.25 access units of 1024 samples.
+        assert_eq!(starts(aac(48_000), 7), 657 * 1_024);
     }
 
     proptest! {

@@ -18,6 +18,7 @@ mod config;
 mod cut;
 mod error;
 mod packager;
+mod past;
 mod rates;
 mod window;
 
@@ -31,5 +32,6 @@ pub use config::{
 pub use cut::PartTarget;
 pub use error::{Error, Fault};
 pub use packager::{MAX_LEAD_SEGMENTS, MAX_PART_BYTES, MAX_RENDITIONS, Output, Packager};
+pub use past::Past;
 pub use rates::Rates;
 pub use window::{Part, Presentation, Segment, Snapshot};

@@ -68,8 +68,15 @@ pub struct Segment {
     pub independent: bool,
     /// Its parts, in order.
     pub parts: Vec<Part>,
-    /// The parts end to end; of one in the making, what there is.
+    /// The parts end to end; of one in the making, what there is. Nothing for a gap, and for one that an
+    /// earlier run published: that is in the store.
     pub payload: Payload,
+    /// The period whose init segment it needs.
+    pub period: PeriodId,
+    /// Whether it is the first of its period, and not the first of all: EXT-X-DISCONTINUITY.
+    pub discontinuity: bool,
+    /// Whether there is nothing to be had at its address: EXT-X-GAP.
+    pub gap: bool,
 }
 
 /// What is published of a broadcast at one moment. Clones share everything.
@@ -78,6 +85,8 @@ pub struct Snapshot {
     presentation: Arc<Presentation>,
     tracks: Vec<TrackView>,
     listed: Range<u64>,
+    closing: bool,
+    discontinuity_sequence: u64,
     ended: bool,
     mpd_changed_at: WallTime,
 }
@@ -115,6 +124,12 @@ impl Snapshot {
     #[must_use]
     pub const fn media_sequence(&self) -> SegmentNumber {
         SegmentNumber::new(self.listed.start)
+    }
+
+    /// EXT-X-DISCONTINUITY-SEQUENCE of every playlist: how many discontinuities have left the list.
+    #[must_use]
+    pub const fn discontinuity_sequence(&self) -> u64 {
+        self.discontinuity_sequence
     }
 
     /// The index of the rendition called `name`.
@@ -209,6 +224,13 @@ impl Snapshot {
         Some((last.number.next(), PartIndex::new(0)))
     }
 
+    /// The part that players may ask for before it is there: the next one, unless it may never come.
+    #[must_use]
+    pub fn hint(&self, rendition: usize) -> Option<(SegmentNumber, PartIndex)> {
+        let next = self.next_part(rendition);
+        next.filter(|(_, part)| !self.closing || part.get() > 0)
+    }
+
     /// The instant at which the listed media of a rendition ends.
     pub(super) fn listed_end(&self, rendition: usize) -> Option<MediaTime> {
         let last = self.listed_segments(rendition).last()?;
@@ -225,6 +247,8 @@ pub(super) struct Window {
     presentation: Arc<Presentation>,
     tracks: Vec<Track>,
     listed: Range<u64>,
+    closing: bool,
+    discontinuity_sequence: u64,
     ended: bool,
     mpd_changed_at: WallTime,
 }
@@ -239,8 +263,9 @@ struct Track {
 }
 
 impl Window {
-    pub(super) fn new(presentation: Presentation) -> Self {
-        let first = presentation.period.get();
+    /// A window that will begin with segment `first`.
+    pub(super) fn new(presentation: Presentation, first: SegmentNumber) -> Self {
+        let first = first.get();
         let track = |rendition: &Rendition| Track {
             segments: VecDeque::new(),
             shared: Arc::new([]),
@@ -251,13 +276,33 @@ impl Window {
             tracks: presentation.renditions.iter().map(track).collect(),
             presentation: Arc::new(presentation),
             listed: first..first,
+            closing: false,
+            discontinuity_sequence: 0,
             ended: false,
             mpd_changed_at: WallTime::from_micros(0),
         }
     }
 
+    /// Lists what an earlier run left before anything of this one: per rendition the same consecutive
+    /// numbers, up to the one before the first.
+    pub(super) fn go_on_from(&mut self, segments: Vec<Vec<Segment>>, discontinuity_sequence: u64) {
+        for (track, segments) in self.tracks.iter_mut().zip(segments) {
+            let oldest = segments.first().map(|segment| segment.number.get());
+            self.listed.start = oldest.unwrap_or(self.listed.start).min(self.listed.end);
+            track.segments = segments.into_iter().map(Arc::new).collect();
+            track.shared = track.segments.iter().cloned().collect();
+        }
+        self.discontinuity_sequence = discontinuity_sequence;
+    }
+
     pub(super) fn presentation(&self) -> &Presentation {
         &self.presentation
+    }
+
+    /// The last whole segment of a rendition.
+    pub(super) fn last(&self, rendition: usize) -> Option<SegmentNumber> {
+        let last = self.tracks.get(rendition)?.segments.back()?;
+        Some(last.number)
     }
 
     /// The end of the listed numbers: the first segment that some rendition does not have yet.
@@ -294,7 +339,7 @@ impl Window {
         let end = segment.start.checked_add(segment.duration);
         let end = end.unwrap_or(segment.start).at(scale).to_wall();
         let bytes = segment.payload.len();
-        let peak_changed = track.meter.measure(bytes, segment.duration, scale);
+        let peak_changed = !segment.gap && track.meter.measure(bytes, segment.duration, scale);
         track.open = None;
         track.segments.push_back(Arc::new(segment));
         track.shared = track.segments.iter().cloned().collect();
@@ -302,6 +347,11 @@ impl Window {
             self.mpd_changed_at = self.mpd_changed_at.max(end);
         }
         self.advance()
+    }
+
+    /// Marks that only what has begun will be completed.
+    pub(super) fn close_soon(&mut self) {
+        self.closing = true;
     }
 
     /// Marks the end.
@@ -329,12 +379,33 @@ impl Window {
         }
         let window = u64::from(self.presentation.config.window_segments);
         let start = self.listed.start.max(end.saturating_sub(window));
+        let has_left =
+            |segment: &&Arc<Segment>| (self.listed.start..start).contains(&segment.number.get());
+        let left = self
+            .tracks
+            .first()
+            .into_iter()
+            .flat_map(|track| &track.segments);
+        let left = left
+            .filter(has_left)
+            .filter(|segment| segment.discontinuity);
+        self.discontinuity_sequence += left.count() as u64;
         self.listed = start..end;
         true
     }
 
-    /// Takes out the oldest segment that is neither listed nor to be kept: which, of which rendition.
+    /// Takes out the oldest segment that is neither listed nor to be kept: which, of which rendition. A gap
+    /// is taken out without a word.
     pub(super) fn evict(&mut self) -> Option<(usize, SegmentNumber)> {
+        loop {
+            let (rendition, evicted) = self.take_oldest()?;
+            if !evicted.gap {
+                return Some((rendition, evicted.number));
+            }
+        }
+    }
+
+    fn take_oldest(&mut self) -> Option<(usize, Arc<Segment>)> {
         let kept = u64::from(self.presentation.config.kept_segments);
         let keep_from = self.listed.start.saturating_sub(kept);
         let oldest = |track: &Track| track.segments.front().map(|s| s.number);
@@ -343,7 +414,7 @@ impl Window {
         let track = self.tracks.get_mut(index)?;
         let evicted = track.segments.pop_front()?;
         track.shared = track.segments.iter().cloned().collect();
-        Some((index, evicted.number))
+        Some((index, evicted))
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -356,6 +427,8 @@ impl Window {
             presentation: Arc::clone(&self.presentation),
             tracks: self.tracks.iter().map(view).collect(),
             listed: self.listed.clone(),
+            closing: self.closing,
+            discontinuity_sequence: self.discontinuity_sequence,
             ended: self.ended,
             mpd_changed_at: self.mpd_changed_at,
         }

@@ -33,6 +33,9 @@ use crate::media::{Item, ObjectKey, Payload};
 /// segment has a few megabytes. More wait their turn.
 const MAX_STORE_READS: usize = 32;
 
+/// More header fields than any answer has, those of the HTTP library included.
+const MAX_ANSWER_HEADERS: usize = 16;
+
 /// When to ask again for what the store holds unfinished, or could not be asked for.
 const STORE_RETRY: Duration = Duration::from_secs(2);
 
@@ -355,6 +358,8 @@ impl<O: Origin> Answerer<O> {
         let mut response = Response::new(PayloadBody::new(body, request));
         *response.status_mut() = answer.status;
         let headers = response.headers_mut();
+        // Grown one by one they would be hashed again and again.
+        headers.reserve(MAX_ANSWER_HEADERS);
         headers.extend(answer.headers);
         let fixed = [
             (header::ACCESS_CONTROL_ALLOW_ORIGIN, &self.allow_origin),

@@ -33,8 +33,8 @@ pub enum Lifetime {
     /// The first media playlist that has the place it was asked for with, or a delta update of it. That
     /// place in the address is what makes it safe: whoever has seen it asks for the next one.
     Blocking,
-    /// A manifest of what has ended. A minute, not a year: the same address goes live again when its
-    /// publisher returns, and no cache may hide that for long.
+    /// A manifest of what has ended. Seconds, not a year: the same address goes live again when its
+    /// publisher returns, and whoever loads it again then must not get the end of the last broadcast.
     Ended,
     /// The page and its files.
     Page,
@@ -51,7 +51,8 @@ impl Lifetime {
         match self {
             Self::Immutable => "public, max-age=31536000, immutable",
             Self::Changing | Self::Failure => "public, max-age=1",
-            Self::Blocking | Self::Ended | Self::Page => "public, max-age=60",
+            Self::Ended => "public, max-age=5",
+            Self::Blocking | Self::Page => "public, max-age=60",
             Self::Never => "no-store",
         }
     }
@@ -194,13 +195,19 @@ impl Encoding {
             let Some((name, quality)) = coding(member) else {
                 continue;
             };
-            match name.to_ascii_lowercase().as_str() {
-                "identity" => identity = Some(quality),
-                "gzip" | "x-gzip" => gzip = Some(quality),
-                "br" => brotli = Some(quality),
-                "*" => any = Some(quality),
-                _ => {}
-            }
+            let is = |known: &str| name.eq_ignore_ascii_case(known);
+            let place = if is("gzip") || is("x-gzip") {
+                &mut gzip
+            } else if is("br") {
+                &mut brotli
+            } else if is("identity") {
+                &mut identity
+            } else if name == "*" {
+                &mut any
+            } else {
+                continue;
+            };
+            *place = Some(quality);
         }
         let unnamed = any.unwrap_or(0);
         let best = [

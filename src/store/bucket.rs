@@ -13,10 +13,11 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutOptions,
-    PutPayload,
+    Attribute, Attributes, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode,
+    PutOptions, PutPayload,
 };
 
+use super::probe::Conditional;
 use super::queue::Put;
 use crate::id::StreamName;
 use crate::media::{ObjectKey, Payload};
@@ -35,17 +36,34 @@ pub(crate) struct Bucket {
     store: Arc<dyn ObjectStore>,
     /// Whether it keeps Content-Type and Cache-Control. Folders do not, and refuse them.
     keeps_attributes: bool,
+    conditional: Conditional,
 }
 
 impl Bucket {
+    /// A bucket without conditional writes.
     pub(crate) fn new(store: Arc<dyn ObjectStore>, keeps_attributes: bool) -> Self {
         Self {
             store,
             keeps_attributes,
+            conditional: Conditional::Ignored,
         }
     }
 
-    pub(crate) async fn put(&self, put: &Put) -> Result<(), Error> {
+    /// The same bucket, of which this is known.
+    pub(crate) fn with_conditional(self, conditional: Conditional) -> Self {
+        Self {
+            conditional,
+            ..self
+        }
+    }
+
+    /// What it does with a condition.
+    pub(crate) const fn conditional(&self) -> Conditional {
+        self.conditional
+    }
+
+    /// Writes an object and returns its entity tag, if the store says it.
+    pub(crate) async fn put(&self, put: &Put, mode: PutMode) -> Result<Option<String>, Error> {
         let mut attributes = Attributes::new();
         if self.keeps_attributes {
             attributes.insert(Attribute::ContentType, put.content_type.into());
@@ -53,12 +71,22 @@ impl Bucket {
         }
         let options = PutOptions {
             attributes,
+            mode,
             ..PutOptions::default()
         };
         let payload: PutPayload = put.body.pieces().iter().cloned().collect();
         let path = path_of(&put.key);
-        self.store.put_opts(&path, payload, options).await?;
-        Ok(())
+        let result = self.store.put_opts(&path, payload, options).await?;
+        Ok(result.e_tag)
+    }
+
+    /// The entity tag of an object; `None` where there is none.
+    pub(crate) async fn tag(&self, key: &ObjectKey) -> Result<Option<String>, Error> {
+        match self.store.head(&path_of(key)).await {
+            Ok(meta) => Ok(meta.e_tag),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The object, or `range` of it; `None` where there is none.

@@ -8,18 +8,24 @@
 //!
 //! The promise, at every instant, crash and power loss included: a stored playlist names only objects
 //! that are stored. `queue` keeps it and is pure; `names` reads what a playlist names; `bucket` is the
-//! one place that touches object_store; `writer` moves the one into the other. An MPD names its
+//! one place that reads and writes through object_store, which `remote` sets up and `probe` tries; `guard` keeps
+//! what was overtaken from being written; `writer` moves the one into the other. An MPD names its
 //! segments by number and time, not one by one; it is held back until every init segment is stored.
 
 mod bucket;
+mod guard;
 mod health;
+mod location;
 mod names;
 mod open;
+mod probe;
+mod profile;
 mod queue;
+mod remote;
 mod writer;
 
 pub use health::{Failure, Health};
-pub use open::{Config, Error, ReadFailed, Store};
+pub use open::{Addressing, Config, Error, ReadFailed, Store};
 pub use queue::Put;
 pub use writer::{BroadcastWriter, Left};
 

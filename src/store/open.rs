@@ -7,34 +7,42 @@
 //! Spec:   none
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::memory::InMemory;
+use object_store::prefix::PrefixStore;
 use tokio::sync::{Mutex, watch};
 
 use super::bucket::{Bucket, reason};
 use super::health::Health;
+use super::location::Location;
 use super::names::named_by;
+use super::probe::{self, Conditional};
 use super::queue::Queue;
+use super::remote;
 use super::writer::{BroadcastWriter, Running};
 use crate::id::{SegmentNumber, StreamName};
 use crate::media::{Item, ObjectKey, Payload};
 
-/// What the probe writes, reads and deletes.
-const PROBE: &str = "headwater-probe";
-
 /// How media is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where: a folder, or a `file://` URL of one.
+    /// Where: a folder, a `file://` URL of one, `s3://`, `gs://` or `az://` with a bucket and a prefix, or
+    /// `memory://`.
     pub url: String,
+    /// The address of the service that speaks S3, `https://host:port`; empty for Amazon's own.
+    pub endpoint: String,
+    /// The region of an S3 bucket; empty for that of the environment or the profile.
+    pub region: String,
+    /// Where an S3 address names the bucket.
+    pub addressing: Addressing,
+    /// How long one request to a store across the network may take. What has failed is tried again.
+    pub timeout: Duration,
     /// Whether an object counts as stored only when the disk has it, not when the system's memory
     /// has it. Without it a power loss may leave a playlist whose segments are empty files; with it
     /// a segment of 500 kB costs about half a millisecond more, behind the live path.
@@ -47,10 +55,45 @@ pub struct Config {
     pub leftover_grace: Duration,
 }
 
+/// Where an S3 address names the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addressing {
+    /// In the path where there is an endpoint, in the host name otherwise.
+    Auto,
+    /// In the path: what services of one's own understand.
+    Path,
+    /// In the host name.
+    Host,
+}
+
+impl Addressing {
+    /// All, with the names they have in a configuration.
+    pub const ALL: [(&'static str, Self); 3] = [
+        ("auto", Self::Auto),
+        ("path", Self::Path),
+        ("host", Self::Host),
+    ];
+}
+
+impl Config {
+    /// What is wrong with a store's URL, as the rest of a sentence that begins with it.
+    ///
+    /// # Errors
+    ///
+    /// Just that.
+    pub fn check_url(url: &str) -> Result<(), String> {
+        url.parse::<Location>().map(drop)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             url: "./data".to_owned(),
+            endpoint: String::new(),
+            region: String::new(),
+            addressing: Addressing::Auto,
+            timeout: Duration::from_secs(5),
             fsync: true,
             max_waiting_bytes: 64 * 1024 * 1024,
             leftover_grace: Duration::from_secs(60),
@@ -62,11 +105,25 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The URL is of no kind that is known.
-    #[error("store.url must be a folder or a file:// URL of one, found {found:?}")]
+    /// The URL cannot be understood.
+    #[error("store.url: found {found:?}, which {complaint}")]
     Url {
         /// The value found.
         found: String,
+        /// What is wrong with it.
+        complaint: String,
+    },
+    /// The bucket cannot be used.
+    #[error("store.url: cannot {attempted} {url}: {reason}; {advice}")]
+    Bucket {
+        /// The store.
+        url: String,
+        /// What failed.
+        attempted: &'static str,
+        /// What the service or the system said.
+        reason: String,
+        /// What to look at.
+        advice: &'static str,
     },
     /// The folder cannot be used.
     #[error("store.url: cannot {attempted} the folder {}: {reason}", folder.display())]
@@ -99,13 +156,36 @@ pub struct Store {
 }
 
 impl Store {
-    /// Creates the folder if need be, and writes, reads and deletes a small object in it.
+    /// Creates the folder if need be, and writes, reads, lists and deletes a small object in the store.
     ///
     /// # Errors
     ///
-    /// [`Error::Url`], [`Error::Folder`]; each names the setting and says what the system said.
+    /// [`Error`]; each names the setting and says what the system or the service said.
     pub async fn open(config: Config) -> Result<Self, Error> {
-        let folder = folder_of(&config.url)?;
+        let location = config.url.parse().map_err(|complaint| Error::Url {
+            found: config.url.clone(),
+            complaint,
+        })?;
+        match location {
+            Location::Folder(folder) => Self::open_folder(config, folder).await,
+            Location::Memory => {
+                let bucket = Bucket::new(Arc::new(InMemory::new()), true);
+                Ok(Self::with_bucket(bucket, config, None))
+            }
+            Location::Bucket {
+                service,
+                bucket,
+                prefix,
+            } => {
+                let store = remote::build(&config, service, &bucket)
+                    .map_err(|error| bucket_failed(&config, ("reach", error)))?;
+                let store = Arc::new(PrefixStore::new(store, prefix));
+                Self::open_bucket(config, store).await
+            }
+        }
+    }
+
+    async fn open_folder(config: Config, folder: PathBuf) -> Result<Self, Error> {
         let failed = |attempted, reason| Error::Folder {
             folder: folder.clone(),
             attempted,
@@ -117,11 +197,29 @@ impl Store {
         let store = LocalFileSystem::new_with_prefix(&folder)
             .map_err(|error| failed("open", reason(&error)))?
             .with_fsync(config.fsync);
-        probe(&store)
+        probe::basics(&store, nonce())
             .await
             .map_err(|(attempted, error)| failed(attempted, reason(&error)))?;
         let bucket = Bucket::new(Arc::new(store), false);
         Ok(Self::with_bucket(bucket, config, Some(folder)))
+    }
+
+    async fn open_bucket(config: Config, store: Arc<dyn ObjectStore>) -> Result<Self, Error> {
+        let tried = async {
+            probe::basics(&store, nonce()).await?;
+            probe::listing(&store, nonce()).await
+        };
+        tried
+            .await
+            .map_err(|failed| bucket_failed(&config, failed))?;
+        let conditional = probe::conditional(&store, nonce()).await;
+        if conditional == Conditional::Ignored {
+            tracing::warn!(url = %config.url, "this store does not enforce conditional writes: after a \
+                request that timed out, an outdated playlist may stand for the length of a segment");
+        }
+        tracing::info!(url = %config.url, ?conditional, "store open");
+        let bucket = Bucket::new(store, true).with_conditional(conditional);
+        Ok(Self::with_bucket(bucket, config, None))
     }
 
     pub(crate) fn with_bucket(bucket: Bucket, config: Config, root: Option<PathBuf>) -> Self {
@@ -208,17 +306,26 @@ impl Store {
         &self,
         stream: &StreamName,
     ) -> Result<Option<SegmentNumber>, ReadFailed> {
-        let mut highest = None;
-        let listed = self.bucket.list(stream, |key| {
-            if let Item::Segment(_, number) | Item::Part(_, number, _) = key.item {
-                highest = highest.max(Some(number));
-            }
-        });
+        let number = |key: &ObjectKey| match key.item {
+            Item::Segment(_, number) | Item::Part(_, number, _) => Some(number),
+            _ => None,
+        };
+        Ok(self.keys(stream).await?.iter().filter_map(number).max())
+    }
+
+    /// What is stored of `stream`, in no order.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadFailed`] when the store could not say.
+    pub async fn keys(&self, stream: &StreamName) -> Result<Vec<ObjectKey>, ReadFailed> {
+        let mut keys = Vec::new();
+        let listed = self.bucket.list(stream, |key| keys.push(key));
         listed.await.map_err(|error| ReadFailed {
             what: ObjectKey::folder(stream),
             reason: reason(&error),
         })?;
-        Ok(highest)
+        Ok(keys)
     }
 
     async fn read(
@@ -235,14 +342,7 @@ impl Store {
 
     /// What the folder of `stream` holds, and what each playlist in it names.
     async fn look_through(&self, stream: &StreamName) -> Result<Inventory, ReadFailed> {
-        let mut found = BTreeSet::new();
-        let listed = self.bucket.list(stream, |key| {
-            found.insert(key);
-        });
-        listed.await.map_err(|error| ReadFailed {
-            what: ObjectKey::folder(stream),
-            reason: reason(&error),
-        })?;
+        let found: BTreeSet<_> = self.keys(stream).await?.into_iter().collect();
         let mut named = BTreeMap::new();
         for key in found.iter().filter(|key| key.item.is_manifest()) {
             if let Some(text) = self.get(key).await? {
@@ -284,38 +384,30 @@ type Inventory = (
     BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
 );
 
-fn folder_of(url: &str) -> Result<PathBuf, Error> {
-    let found = || Error::Url {
-        found: url.to_owned(),
+fn bucket_failed(config: &Config, (attempted, error): probe::Failed) -> Error {
+    let advice = match &error {
+        object_store::Error::Unauthenticated { .. }
+        | object_store::Error::PermissionDenied { .. } => {
+            "check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and what \
+             they may do: read, write, list and delete"
+        }
+        object_store::Error::NotFound { .. } => {
+            "check that the bucket exists, its name, store.region and store.endpoint"
+        }
+        _ => "check store.endpoint, store.region, the credentials and the network",
     };
-    match url.split_once("://") {
-        Some(("file", path)) if path.starts_with('/') => Ok(PathBuf::from(path)),
-        None if !url.is_empty() => Ok(PathBuf::from(url)),
-        _ => Err(found()),
+    Error::Bucket {
+        url: config.url.clone(),
+        attempted,
+        reason: reason(&error),
+        advice,
     }
 }
 
-async fn probe(store: &dyn ObjectStore) -> Result<(), (&'static str, object_store::Error)> {
-    let path = Path::from(format!("{PROBE}-{}", std::process::id()));
-    let content = Bytes::from_static(b"written to see whether it can be\n");
-    let payload = PutPayload::from(content.clone());
-    store
-        .put(&path, payload)
-        .await
-        .map_err(|error| ("write to", error))?;
-    let read = async { store.get(&path).await?.bytes().await };
-    let read = read.await.map_err(|error| ("read from", error))?;
-    if read != content {
-        let source = io::Error::other("what was read is not what was written");
-        let store = "probe";
-        return Err((
-            "read from",
-            object_store::Error::Generic {
-                store,
-                source: source.into(),
-            },
-        ));
-    }
-    let deleted = store.delete(&path).await;
-    deleted.map_err(|error| ("delete from", error))
+/// Distinguishes this probe's objects from another's.
+fn nonce() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let nanos = now.map_or(0, |now| now.as_nanos());
+    let process = u64::from(std::process::id());
+    xxhash_rust::xxh3::xxh3_64_with_seed(&nanos.to_le_bytes(), process)
 }

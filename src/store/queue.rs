@@ -208,6 +208,11 @@ impl Queue {
         self.retired.insert(key, due);
     }
 
+    /// Takes back that `key` is to be removed.
+    pub(crate) fn keep(&mut self, key: &ObjectKey) {
+        self.retired.remove(key);
+    }
+
     /// What to do next. While a step is under way, objects may be pushed and retired, but no other
     /// step may be asked for.
     pub(crate) fn next(&mut self, now: Instant) -> Step {

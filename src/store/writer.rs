@@ -7,8 +7,9 @@
 //! Time:   tokio's clock
 //! Spec:   none
 //!
-//! An attempt has no time limit here: a write to a folder that was given up could still happen, after
-//! a newer one. A hung disk therefore fills the queue, whose policy then decides.
+//! An attempt has no time limit here. A store across the network has one of its own (`remote`), and what such an
+//! attempt still does later `guard` keeps from harm. A folder has none: a hung disk fills the queue, whose
+//! policy then decides.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::bucket::{Bucket, reason};
+use super::guard::Guard;
 use super::health::{Failure, Health};
 use super::queue::{Counts, Put, Queue, Step};
 use crate::id::StreamName;
@@ -116,6 +118,7 @@ impl BroadcastWriter {
         });
         let worker = Worker {
             shared: Arc::clone(&shared),
+            guard: Guard::new(bucket.clone()),
             bucket,
             reported: Reported::default(),
             health,
@@ -145,6 +148,11 @@ impl BroadcastWriter {
     pub fn delete_after(&self, key: ObjectKey, after: Duration) {
         self.shared.lock().queue.retire(key, now() + after);
         self.shared.wake.notify_one();
+    }
+
+    /// Keeps an object that an earlier broadcast left, until [`Self::delete_after`].
+    pub fn keep(&self, key: &ObjectKey) {
+        self.shared.lock().queue.keep(key);
     }
 
     /// Waits until everything is written, at most for `within`, and says what is left. Retries and
@@ -181,6 +189,7 @@ fn now() -> Instant {
 struct Worker {
     shared: Arc<Shared>,
     bucket: Bucket,
+    guard: Guard,
     reported: Reported,
     health: Arc<watch::Sender<Health>>,
 }
@@ -235,7 +244,7 @@ impl Worker {
     }
 
     async fn write(&mut self, batch: &[Put]) {
-        let writes = batch.iter().map(|put| self.bucket.put(put));
+        let writes = batch.iter().map(|put| self.guard.put(put));
         let written = join_all(writes).await;
         let mut failed = BTreeMap::new();
         for (put, result) in batch.iter().zip(written) {

@@ -204,6 +204,11 @@ impl Server {
             "--store",
         ]);
         command.arg(store.path()).args(args);
+        Self::start_command(command, store)
+    }
+
+    /// Starts `command`, a `headwater serve` on free ports; `store` lives as long as the server.
+    pub(crate) fn start_command(mut command: Command, store: tempfile::TempDir) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::start(command);
         let log = std::sync::Arc::new(std::sync::Mutex::new(String::new()));

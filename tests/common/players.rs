@@ -12,11 +12,14 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-/// What the scripts get altogether: on a busy machine of two cores a browser alone takes ten to start.
+/// What a script gets altogether: on a busy machine of two cores a browser alone takes ten to start.
 const SCRIPT_LIMIT_S: u64 = 150;
+/// What the script gets that sees one broadcast out and the next one in.
+const LIFE_LIMIT_S: u64 = 300;
 /// What a script gets beyond that to close its browser, before it is killed.
 const GRACE_S: u64 = 20;
 
@@ -99,18 +102,41 @@ pub(crate) async fn open_page(
     run(&args).await
 }
 
+/// Watches `stream` with several players at once, from the live edge to the next broadcast; `options` as
+/// in `life.mjs`. `over` is told each phase that is over, and publishes as the next one needs it.
+///
+/// # Panics
+///
+/// When the script cannot be run, or says nothing in time.
+pub(crate) async fn live_through(
+    base_url: &str,
+    stream: &str,
+    options: &[&str],
+    over: impl FnMut(&str),
+) -> Verdict {
+    let limit = LIFE_LIMIT_S.to_string();
+    let mut args = vec!["life.mjs", base_url, "--stream", stream, "--limit", &limit];
+    args.extend(options);
+    run_for(&args, LIFE_LIMIT_S, over).await
+}
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/players")
 }
 
 async fn run(args: &[&str]) -> Verdict {
+    run_for(args, SCRIPT_LIMIT_S, |_| ()).await
+}
+
+/// Runs a script; hands the name of each phase that it says is over to `over`.
+async fn run_for(args: &[&str], limit_s: u64, over: impl FnMut(&str)) -> Verdict {
     let folder = folder();
     assert!(
         folder.join("node_modules/playwright-core").is_dir(),
         "run `npm ci` in {} first",
         folder.display()
     );
-    let child = Command::new("node")
+    let mut child = Command::new("node")
         .args(args)
         .current_dir(&folder)
         .stdin(Stdio::null())
@@ -119,19 +145,14 @@ async fn run(args: &[&str]) -> Verdict {
         .kill_on_drop(true)
         .spawn()
         .expect("node is on the PATH");
-    let limit = Duration::from_secs(SCRIPT_LIMIT_S + GRACE_S);
-    let output = timeout(limit, child.wait_with_output())
+    let limit = Duration::from_secs(limit_s + GRACE_S);
+    let (said, complaint) = timeout(limit, listen(&mut child, over))
         .await
-        .unwrap_or_else(|_| panic!("{args:?} said nothing within {limit:?}"))
-        .expect("the script's output can be read");
-    let said = String::from_utf8_lossy(&output.stdout);
+        .unwrap_or_else(|_| panic!("{args:?} did not end within {limit:?}"));
+    let status = child.wait().await.expect("the script has ended");
     let last = said.lines().last().unwrap_or_default();
     let json: Value = serde_json::from_str(last).unwrap_or_else(|_| {
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        panic!(
-            "{args:?} ended with {} and no verdict:\n{said}\n{complaint}",
-            output.status
-        )
+        panic!("{args:?} ended with {status} and no verdict:\n{said}\n{complaint}")
     });
     let mut failures: Vec<String> = json["failures"]
         .as_array()
@@ -140,8 +161,33 @@ async fn run(args: &[&str]) -> Verdict {
         .map(|text| text.as_str().unwrap_or_default().to_owned())
         .collect();
     // A verdict that cannot be told from success must not pass for it.
-    if failures.is_empty() && (!output.status.success() || json["ok"] != true) {
-        failures.push(format!("the script ended with {}", output.status));
+    if failures.is_empty() && (!status.success() || json["ok"] != true) {
+        failures.push(format!("the script ended with {status}"));
     }
     Verdict { failures, json }
+}
+
+/// All that the script says, on both its outputs.
+async fn listen(child: &mut Child, mut over: impl FnMut(&str)) -> (String, String) {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let mut complaint = String::new();
+    let mut said = String::new();
+    let complain = async {
+        let mut stderr = stderr.expect("piped");
+        stderr.read_to_string(&mut complaint).await
+    };
+    let follow = async {
+        let mut lines = BufReader::new(stdout.expect("piped")).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let json: Value = serde_json::from_str(&line).unwrap_or_default();
+            if let Some(phase) = json["phase"].as_str() {
+                over(phase);
+            }
+            said.push_str(&line);
+            said.push('\n');
+        }
+    };
+    let (complained, ()) = tokio::join!(complain, follow);
+    complained.expect("the script's words are text");
+    (said, complaint)
 }

@@ -46,10 +46,10 @@ export async function withBrowser(options, seconds, body) {
   }
 }
 
-/** Collects what a page complains about and whom it asks. */
-export function watchPage(page, base) {
+/** Collects what a page complains about and whom it asks beside the server at `base` and `home`. */
+export function watchPage(page, base, home = base) {
   const seen = { console_errors: [], page_errors: [], foreign_requests: [], failed_requests: [], csp: [] };
-  const origin = new URL(base).origin;
+  const origins = [base, home].map((url) => new URL(url).origin);
   page.on('console', (message) => {
     if (message.type() !== 'error') return;
     const text = message.text();
@@ -61,7 +61,7 @@ export function watchPage(page, base) {
   page.on('request', (request) => {
     const url = request.url();
     if (/^(blob|data|about):/.test(url)) return;
-    if (new URL(url).origin !== origin) seen.foreign_requests.push(url);
+    if (!origins.includes(new URL(url).origin)) seen.foreign_requests.push(url);
   });
   page.on('requestfailed', (request) => {
     // A player gives up requests that a switch has made useless.

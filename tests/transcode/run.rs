@@ -179,6 +179,16 @@ fn strike(signal: &str, stream: &str) {
     assert!(status.expect("kill").success());
 }
 
+/// What a confined worker says it can do, and what of confining did not work.
+pub(crate) fn confinement() -> String {
+    let output = Command::new(program())
+        .args(["worker", "--try-confinement"])
+        .output()
+        .expect("runs");
+    let told = [&output.stdout[..], &output.stderr].concat();
+    String::from_utf8_lossy(&told).into_owned()
+}
+
 /// Which of `elements` are missing here.
 pub(crate) fn probe(elements: &[String]) -> Probe {
     block_on(async { ask(&program(), elements).await.expect("an answer") })

@@ -104,6 +104,7 @@ pub struct Demuxer {
     cadence: Cadence,
     video: Option<VideoTrack>,
     audio: Option<AudioTrack>,
+    last_picture: Option<Ticks>,
     outputs: VecDeque<Output>,
 }
 
@@ -156,6 +157,12 @@ impl Demuxer {
                 Ok(())
             }
         }
+    }
+
+    /// How fast the publisher's clock runs, as [`Timeline::drift_ppm`] says.
+    #[must_use]
+    pub const fn drift_ppm(&self) -> Option<i64> {
+        self.timeline.drift_ppm()
     }
 
     /// The next output, in order; `None` when more input is needed.
@@ -268,11 +275,13 @@ impl Demuxer {
             });
         }
         let offset = self.cadence.composition_offset(i64::from(clamped) * 90);
+        let dts = slewed(paced.at, placed, Timescale::VIDEO_90K, self.last_picture);
+        self.last_picture = Some(dts);
         self.outputs.push_back(Output::Sample {
             track: VIDEO_TRACK,
             sample: Sample {
-                dts: Ticks::new(paced.at),
-                pts: Ticks::new(paced.at.saturating_add(offset)),
+                dts,
+                pts: Ticks::new(dts.get().saturating_add(offset)),
                 duration: Span::new(paced.duration),
                 keyframe,
                 data,
@@ -293,11 +302,7 @@ impl Demuxer {
         };
         let stamp = placed.at.to_ticks(track.timescale);
         let counted = track.count.push(stamp.get(), placed.moved);
-        // Only a track that changed its parameters can lie behind its past: a count never goes back.
-        let earliest = track
-            .last
-            .map_or(i64::MIN, |last| last.get().saturating_add(1));
-        let at = Ticks::new(counted.at.max(earliest));
+        let at = slewed(counted.at, placed, track.timescale, track.last);
         track.last = Some(at);
         let duration = Span::new(u64::from(track.config.frame_samples));
         if counted.missing > 0 {
@@ -321,8 +326,8 @@ impl Demuxer {
 
     fn place(&mut self, kind: MediaKind, timestamp_ms: u32, now: WallTime) -> Placed {
         let placed = self.timeline.place(kind, timestamp_ms, now);
-        if let Some(by_ms) = placed.jump_ms {
-            self.repair(Repair::ClockJump { by_ms });
+        while let Some(repair) = self.timeline.poll_repair() {
+            self.repair(repair);
         }
         placed
     }
@@ -334,6 +339,14 @@ impl Demuxer {
     fn repair(&mut self, repair: Repair) {
         self.outputs.push_back(Output::Repair(repair));
     }
+}
+
+/// Where a position comes to lie once it is slewed, in ticks: always after `last`, so that what was placed back
+/// is squeezed together, decoded, and shown no more.
+fn slewed(at: i64, placed: Placed, scale: Timescale, last: Option<Ticks>) -> Ticks {
+    let by = WallTime::from_micros(placed.slew_us).to_ticks(scale).get();
+    let earliest = last.map_or(i64::MIN, |last| last.get().saturating_add(1));
+    Ticks::new(at.saturating_add(by).max(earliest))
 }
 
 /// A body in 4-byte lengths, and whether it had start codes instead, as some hardware encoders send it.

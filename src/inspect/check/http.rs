@@ -238,37 +238,51 @@ fn asked(findings: &mut Findings, place: &Place, probe: &Probe, answer: &Answer)
         Probe::Head {
             content_type,
             length,
-        } => {
-            let said = |name| answer.header(name);
-            let same = said("content-type") == content_type.as_deref()
-                && (length.is_none() || said("content-length") == length.as_deref());
-            let good = status == 200 && answer.body.is_empty() && same;
-            findings.check(&rules::HTTP_HEAD, good, place, || {
-                let (kind, long) = (said("content-type"), said("content-length"));
-                (
-                    format!("status {status}, type {kind:?}, length {long:?}"),
-                    format!("200, type {content_type:?}, length {length:?}"),
-                )
-            });
-        }
-        Probe::Options => {
-            let list = |name| answer.header(name).unwrap_or_default().to_ascii_lowercase();
-            let (methods, headers) = (
-                list("access-control-allow-methods"),
-                list("access-control-allow-headers"),
-            );
-            // GET is allowed without being named; a range may have been allowed all along.
-            let may_get = methods.is_empty() || methods.contains("get") || methods.contains('*');
-            let may_range = headers.contains("range") || headers.contains('*');
-            let good = (200..300).contains(&status) && may_get && may_range;
-            findings.check(&rules::HTTP_OPTIONS, good, place, || {
-                (
-                    format!("status {status}, methods {methods:?}, headers {headers:?}"),
-                    "2xx, GET, Range".to_owned(),
-                )
-            });
-        }
+        } => head(findings, place, (content_type, length), answer),
+        Probe::Options => preflight(findings, place, answer),
     }
+}
+
+/// HEAD of what GET was answered with this content type and this length.
+fn head(
+    findings: &mut Findings,
+    place: &Place,
+    (content_type, length): (&Option<String>, &Option<String>),
+    answer: &Answer,
+) {
+    let status = answer.status;
+    let (kind, long) = (
+        answer.header("content-type"),
+        answer.header("content-length"),
+    );
+    let same = kind == content_type.as_deref() && (length.is_none() || long == length.as_deref());
+    let good = status == 200 && answer.body.is_empty() && same;
+    findings.check(&rules::HTTP_HEAD, good, place, || {
+        (
+            format!("status {status}, type {kind:?}, length {long:?}"),
+            format!("200, type {content_type:?}, length {length:?}"),
+        )
+    });
+}
+
+/// What a browser asks before a page from elsewhere may ask for a range.
+fn preflight(findings: &mut Findings, place: &Place, answer: &Answer) {
+    let status = answer.status;
+    let list = |name| answer.header(name).unwrap_or_default().to_ascii_lowercase();
+    let (methods, headers) = (
+        list("access-control-allow-methods"),
+        list("access-control-allow-headers"),
+    );
+    // GET is allowed without being named.
+    let may_get = methods.is_empty() || methods.contains("get") || methods.contains('*');
+    let may_range = headers.contains("range") || headers.contains('*');
+    let good = (200..300).contains(&status) && may_get && may_range;
+    findings.check(&rules::HTTP_OPTIONS, good, place, || {
+        (
+            format!("status {status}, methods {methods:?}, headers {headers:?}"),
+            "2xx, GET, Range".to_owned(),
+        )
+    });
 }
 
 /// Whether there is something to look into; what must be there and is not is named.

@@ -108,10 +108,13 @@ impl Line {
         }
     }
 
-    /// The line of a broadcast that is over begins with its first listed segment.
+    /// The line of a broadcast that is over begins with its first listed segment, or with the last period: of
+    /// those before, the init segments are not described.
     fn recorded(snapshot: &Snapshot) -> Self {
+        let listed = snapshot.listed();
+        let period = snapshot.presentation().period.get();
         Self {
-            first: snapshot.listed().start,
+            first: listed.start.max(period.min(listed.end)),
             dynamic: false,
         }
     }

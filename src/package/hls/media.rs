@@ -8,6 +8,7 @@
 
 use std::fmt::{self, Write};
 
+use crate::id::PeriodId;
 use crate::package::window::{Segment, Snapshot};
 use crate::time::Timescale;
 
@@ -94,10 +95,15 @@ impl<'a> Playlist<'a> {
             writeln!(out, "#EXT-X-SKIP:SKIPPED-SEGMENTS={skipped}")?;
         }
         let parts_from = self.parts_from();
+        let mut period = self.first_period();
         for (index, segment) in self.segments.iter().enumerate().skip(skipped) {
+            write_period(out, segment, &mut period)?;
             self.write_date(out, segment)?;
             if index >= parts_from {
                 self.write_parts(out, segment)?;
+            }
+            if segment.gap {
+                out.write_str("#EXT-X-GAP\n")?;
             }
             let length = segment.duration.seconds(self.scale);
             writeln!(out, "#EXTINF:{length},\n{}.m4s", segment.number)?;
@@ -106,7 +112,7 @@ impl<'a> Playlist<'a> {
             return writeln!(out, "#EXT-X-ENDLIST");
         }
         if self.low_latency {
-            self.write_edge(out)?;
+            self.write_edge(out, &mut period)?;
         }
         Ok(())
     }
@@ -131,8 +137,18 @@ impl<'a> Playlist<'a> {
         }
         let sequence = self.snapshot.media_sequence();
         writeln!(out, "#EXT-X-MEDIA-SEQUENCE:{sequence}")?;
+        let discontinuities = self.snapshot.discontinuity_sequence();
+        if discontinuities > 0 || self.segments.iter().any(|s| s.discontinuity) {
+            writeln!(out, "#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}")?;
+        }
         writeln!(out, "#EXT-X-INDEPENDENT-SEGMENTS")?;
-        writeln!(out, "#EXT-X-MAP:URI=\"init-{}.mp4\"", presentation.period)
+        write_map(out, self.first_period())
+    }
+
+    /// The period of the first segment that is listed, or will be.
+    fn first_period(&self) -> PeriodId {
+        let first = self.segments.first().map(|segment| segment.period);
+        first.unwrap_or_else(|| self.snapshot.presentation().period)
     }
 
     fn write_date(&self, out: &mut String, segment: &Segment) -> fmt::Result {
@@ -158,12 +174,13 @@ impl<'a> Playlist<'a> {
     }
 
     /// What follows the last whole segment at the live edge.
-    fn write_edge(&self, out: &mut String) -> fmt::Result {
+    fn write_edge(&self, out: &mut String, period: &mut PeriodId) -> fmt::Result {
         if let Some(open) = self.snapshot.open_segment(self.rendition) {
+            write_period(out, open, period)?;
             self.write_date(out, open)?;
             self.write_parts(out, open)?;
         }
-        if let Some((segment, part)) = self.snapshot.next_part(self.rendition) {
+        if let Some((segment, part)) = self.snapshot.hint(self.rendition) {
             writeln!(
                 out,
                 "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{segment}.{part}.m4s\""
@@ -215,6 +232,22 @@ impl<'a> Playlist<'a> {
         }
         first
     }
+}
+
+/// Begins the period of `segment` if it is another one than `period`, which is the one before.
+fn write_period(out: &mut String, segment: &Segment, period: &mut PeriodId) -> fmt::Result {
+    if segment.discontinuity {
+        out.write_str("#EXT-X-DISCONTINUITY\n")?;
+    }
+    if segment.period != *period {
+        *period = segment.period;
+        write_map(out, *period)?;
+    }
+    Ok(())
+}
+
+fn write_map(out: &mut String, period: PeriodId) -> fmt::Result {
+    writeln!(out, "#EXT-X-MAP:URI=\"init-{period}.mp4\"")
 }
 
 /// Prints microseconds as seconds.

@@ -6,5 +6,8 @@
 //! Time:   seconds with six decimals; dates from the media's position
 //! Spec:   [HLS] §4
 
+mod listing;
 pub mod media;
 pub mod multivariant;
+
+pub use listing::{Listing, parse};

@@ -8,13 +8,17 @@
 //! Spec:   [CMAF] §7.3, [HLS] §6.2.1
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
+use self::open::OpenSegment;
 use super::cmaf::{self, Fragment};
 use super::config::Config;
 use super::cut::{Cutter, FrameLength, PartTarget};
 use super::error::Error;
-use super::window::{Part, Presentation, Segment, Snapshot, Window};
+use super::past::{Past, absent};
+
+use super::window::{Part, Presentation, Snapshot, Window};
 use crate::id::{PartIndex, PeriodId, RenditionName, SegmentNumber};
 use crate::media::{MediaKind, Payload, Rendition, Sample};
 use crate::time::{Grid, MediaTime, Span, Ticks, Timescale};
@@ -80,6 +84,9 @@ pub enum Output {
 
 /// Packages one broadcast: one period, all renditions.
 ///
+/// A rendition may leave out a stretch, which nobody can fill any more: of an encoder that died. Segments that
+/// are missing as a whole are listed as gaps.
+///
 /// Drain [`Self::poll_output`] to `None` after every [`Self::push`]. A refused sample leaves everything
 /// as it was.
 ///
@@ -132,6 +139,9 @@ pub struct Packager {
     window: Window,
     outputs: VecDeque<Output>,
     parts_per_segment: u64,
+    /// The first segment of every rendition, and whether it is another period than what is listed before.
+    first: SegmentNumber,
+    is_other: bool,
 }
 
 /// What is open of one rendition.
@@ -149,28 +159,6 @@ struct Track {
     pending_bytes: u64,
 }
 
-#[derive(Clone, Debug)]
-struct OpenSegment {
-    number: SegmentNumber,
-    start: Ticks,
-    independent: bool,
-    parts: Vec<Part>,
-}
-
-impl OpenSegment {
-    fn snapshot(&self) -> Segment {
-        let length = self.parts.iter().map(|part| part.duration.get()).sum();
-        Segment {
-            number: self.number,
-            start: self.start,
-            duration: Span::new(length),
-            independent: self.independent,
-            payload: Payload::concat(self.parts.iter().map(|part| &part.payload)),
-            parts: self.parts.clone(),
-        }
-    }
-}
-
 impl Packager {
     /// A packager whose first segment is number `period` on every rendition.
     ///
@@ -182,6 +170,23 @@ impl Packager {
         config: &Config,
         period: PeriodId,
         renditions: Vec<Rendition>,
+    ) -> Result<Self, Error> {
+        let first = SegmentNumber::new(period.get());
+        Self::after(config, first, renditions, None)
+    }
+
+    /// A packager whose first segment is number `first` on every rendition, and which lists before it what
+    /// `past` left of the same broadcast, as far as the window reaches, and as gaps what is missing between
+    /// them. The period goes on if the init segments are the same; else a new one begins.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::new`].
+    pub fn after(
+        config: &Config,
+        first: SegmentNumber,
+        renditions: Vec<Rendition>,
+        past: Option<&Past>,
     ) -> Result<Self, Error> {
         if let Some(problem) = config.problems().first() {
             return Err(Error::Config(*problem));
@@ -198,24 +203,54 @@ impl Packager {
         let track = |(rendition, frame): (&Rendition, &FrameLength)| {
             Track::new(config, rendition, part_target, *frame)
         };
+        let tracks: Vec<_> = renditions.iter().zip(&frames).map(track).collect();
+        let window = u64::from(config.window_segments);
+        let numbers = past.and_then(|past| past.numbers(&renditions, first, window));
+        let past = past.zip(numbers);
+        let same = past
+            .as_ref()
+            .filter(|(past, _)| past.is_same(&renditions, &init_segments));
+        let period = same.map_or_else(|| PeriodId::new(first.get()), |(past, _)| past.period());
+        let is_other = past.is_some() && same.is_none();
         let init = |(rendition, payload): (usize, &Payload)| Output::InitSegment {
             rendition,
             period,
             payload: payload.clone(),
         };
-        Ok(Self {
-            tracks: renditions.iter().zip(&frames).map(track).collect(),
-            outputs: init_segments.iter().enumerate().map(init).collect(),
+        let outputs = init_segments.iter().enumerate().map(init).collect();
+        let presentation = Presentation {
+            target_duration_s: target_duration_s(config, &frames),
+            config: config.clone(),
+            period,
+            renditions,
+            init_segments,
+            part_target,
+        };
+        let mut packager = Self {
+            tracks,
+            outputs,
             parts_per_segment: parts_per_segment(config, part_target),
-            window: Window::new(Presentation {
-                target_duration_s: target_duration_s(config, &frames),
-                config: config.clone(),
-                period,
-                renditions,
-                init_segments,
-                part_target,
-            }),
-        })
+            window: Window::new(presentation, first),
+            first,
+            is_other,
+        };
+        if let Some((past, numbers)) = past {
+            packager.list_past(past, numbers);
+        }
+        Ok(packager)
+    }
+
+    /// Lists the segments `numbers` of `past` and publishes that at once: who waits for this broadcast to come
+    /// back learns that it has.
+    fn list_past(&mut self, past: &Past, numbers: Range<u64>) {
+        let renditions = &self.window.presentation().renditions;
+        let both = renditions.iter().zip(&self.tracks);
+        let segments =
+            both.map(|(rendition, track)| past.segments(rendition, &track.cutter, numbers.clone()));
+        let segments = segments.collect();
+        let sequence = past.discontinuity_sequence(numbers.start);
+        self.window.go_on_from(segments, sequence);
+        self.publish();
     }
 
     /// Takes the next sample of a rendition.
@@ -227,6 +262,10 @@ impl Packager {
     /// is then refused and the packager unchanged.
     pub fn push(&mut self, rendition: usize, sample: Sample) -> Result<(), Error> {
         let number = self.admit(rendition, &sample)?;
+        self.pass_over(rendition, sample.dts, number)?;
+        let first = self.first;
+        let begins = self.is_other && number == first;
+        let period = self.window.presentation().period;
         let Some(track) = self.tracks.get_mut(rendition) else {
             return Err(Error::UnknownRendition { index: rendition });
         };
@@ -241,10 +280,10 @@ impl Packager {
         let Some(track) = self.tracks.get_mut(rendition) else {
             return Err(Error::UnknownRendition { index: rendition });
         };
-        track.take(number, sample, end);
+        track.take((number, period, begins), sample, end);
         if track.cutter.segment_of(end) != number {
             self.close_part(rendition)?;
-            self.close_segment(rendition);
+            self.close_segment(rendition, None);
         } else if track.cutter.is_full(track.pending_length) {
             self.close_part(rendition)?;
             self.publish_part(rendition);
@@ -257,6 +296,13 @@ impl Packager {
         self.outputs.pop_front()
     }
 
+    /// Says that what is pushed from now on completes segments that have begun, and then comes the end: no
+    /// part of a later segment is hinted any more, since a hint that leads nowhere is an error to some
+    /// players (Shaka Player).
+    pub fn close_soon(&mut self) {
+        self.window.close_soon();
+    }
+
     /// Ends the broadcast: closes what is open on every rendition and returns all that was not polled
     /// yet, the last of it a snapshot that says so.
     ///
@@ -266,7 +312,7 @@ impl Packager {
     pub fn finish(mut self) -> Result<Vec<Output>, Error> {
         for rendition in 0..self.tracks.len() {
             self.close_part(rendition)?;
-            self.close_segment(rendition);
+            self.close_segment(rendition, None);
         }
         self.window.end();
         self.publish();
@@ -291,7 +337,7 @@ impl Packager {
         let track = track.ok_or(Error::UnknownRendition { index: rendition })?;
         track.check_timing(sample)?;
         let number = track.cutter.segment_of(sample.dts);
-        let expected = self.window.presentation().period.get();
+        let expected = self.first.get();
         if track.next_dts.is_none() && number.get() != expected {
             return Err(Error::FirstSegment {
                 name: track.name.clone(),
@@ -299,7 +345,8 @@ impl Packager {
                 found: number.get(),
             });
         }
-        if track.segment.is_none() && track.kind == MediaKind::Video && !sample.keyframe {
+        let open = track.segment.as_ref().map(|segment| segment.number);
+        if open != Some(number) && track.kind == MediaKind::Video && !sample.keyframe {
             return Err(Error::NoKeyframe {
                 name: track.name.clone(),
                 segment: number.get(),
@@ -361,15 +408,16 @@ impl Packager {
         Ok(())
     }
 
-    /// Ends the open segment of a rendition, if there is one, and publishes what follows from it.
-    fn close_segment(&mut self, rendition: usize) {
+    /// Ends the open segment of a rendition, if there is one, and publishes what follows from it. It lasts
+    /// until `end`, or as long as its samples.
+    fn close_segment(&mut self, rendition: usize, end: Option<Ticks>) {
         let Some(track) = self.tracks.get_mut(rendition) else {
             return;
         };
         let Some(open) = track.segment.take() else {
             return;
         };
-        let whole = open.snapshot();
+        let whole = open.up_to(end.unwrap_or_else(|| open.end()));
         self.outputs.push_back(Output::Segment {
             rendition,
             segment: whole.number,
@@ -429,13 +477,20 @@ impl Track {
         }
     }
 
-    fn take(&mut self, number: SegmentNumber, sample: Sample, end: Ticks) {
+    fn take(
+        &mut self,
+        (number, period, discontinuity): (SegmentNumber, PeriodId, bool),
+        sample: Sample,
+        end: Ticks,
+    ) {
         self.next_dts = Some(end);
         self.segment.get_or_insert_with(|| OpenSegment {
             number,
             start: sample.dts,
             independent: sample.keyframe,
             parts: Vec::new(),
+            period,
+            discontinuity,
         });
         let length = self.pending_length.get() + sample.duration.get();
         self.pending_length = Span::new(length);
@@ -454,7 +509,7 @@ impl Track {
             return Err(self.bad_timing(dts));
         }
         match self.next_dts {
-            Some(expected) if expected != dts => Err(Error::NotContiguous {
+            Some(expected) if expected > dts => Err(Error::NotContiguous {
                 name: self.name.clone(),
                 expected,
                 found: dts,
@@ -521,5 +576,9 @@ fn sequence_number(segment: SegmentNumber, part: usize, parts_per_segment: u64) 
     u32::try_from(place & u64::from(u32::MAX)).unwrap_or(0)
 }
 
+mod hole;
+mod open;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_gaps;

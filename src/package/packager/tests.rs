@@ -8,15 +8,15 @@ use crate::package::window::tests::{aac, h264};
 use crate::package::{dash, hls};
 use crate::time::FrameRate;
 
-const FIRST: u64 = 897_600_000;
+pub(super) const FIRST: u64 = 897_600_000;
 
 /// Everything that came out, in order, and the snapshots among it.
-struct Run {
-    outputs: Vec<Output>,
-    renditions: Vec<Rendition>,
+pub(super) struct Run {
+    pub(super) outputs: Vec<Output>,
+    pub(super) renditions: Vec<Rendition>,
 }
 
-fn config(segment_ms: u32, low_latency: bool) -> Config {
+pub(super) fn config(segment_ms: u32, low_latency: bool) -> Config {
     Config {
         segment_ms: NonZeroU32::new(segment_ms).expect("not zero"),
         low_latency: low_latency.into(),
@@ -24,7 +24,7 @@ fn config(segment_ms: u32, low_latency: bool) -> Config {
     }
 }
 
-fn video(name: &str, rate: (u32, u32)) -> Rendition {
+pub(super) fn video(name: &str, rate: (u32, u32)) -> Rendition {
     Rendition {
         frame_rate: FrameRate::new(rate.0, rate.1),
         ..h264(name, 1_280, 720)
@@ -78,13 +78,28 @@ fn samples(config: &Config, rendition: &Rendition, first: u64) -> impl Iterator<
 
 /// Pushes `segments` segments of every rendition, interleaved by time.
 fn run(config: &Config, renditions: &[Rendition], segments: u64) -> Run {
-    let mut packager =
-        Packager::new(config, PeriodId::new(FIRST), renditions.to_vec()).expect("valid");
+    let packager = Packager::new(config, PeriodId::new(FIRST), renditions.to_vec());
+    drive(packager.expect("valid"), FIRST..FIRST + segments, |_, s| {
+        Some(s)
+    })
+}
+
+/// Pushes what `encode` makes of the samples of `segments` to `packager`, to its end.
+pub(super) fn drive(
+    mut packager: Packager,
+    segments: Range<u64>,
+    mut encode: impl FnMut(usize, Sample) -> Option<Sample>,
+) -> Run {
+    let presentation = packager.presentation().clone();
+    let (config, renditions) = (&presentation.config, &presentation.renditions);
     let mut queues: Vec<_> = renditions
         .iter()
-        .map(|r| samples(config, r, FIRST).peekable())
+        .map(|r| samples(config, r, segments.start).peekable())
         .collect();
     let mut outputs = Vec::new();
+    while let Some(output) = packager.poll_output() {
+        outputs.push(output);
+    }
     let grid = Grid::new(config.segment_ms);
     loop {
         let instant = |index: usize, sample: &Sample| sample.dts.at(renditions[index].timescale);
@@ -96,11 +111,13 @@ fn run(config: &Config, renditions: &[Rendition], segments: u64) -> Run {
             }
         }
         let (index, time) = best.expect("some");
-        if grid.segment_at(time).get() >= FIRST + segments {
+        if grid.segment_at(time).get() >= segments.end {
             break;
         }
         let sample = queues[index].next().expect("endless");
-        packager.push(index, sample).expect("accepted");
+        if let Some(sample) = encode(index, sample) {
+            packager.push(index, sample).expect("accepted");
+        }
         while let Some(output) = packager.poll_output() {
             outputs.push(output);
         }
@@ -113,14 +130,14 @@ fn run(config: &Config, renditions: &[Rendition], segments: u64) -> Run {
 }
 
 impl Run {
-    fn snapshots(&self) -> impl Iterator<Item = &Arc<Snapshot>> {
+    pub(super) fn snapshots(&self) -> impl Iterator<Item = &Arc<Snapshot>> {
         self.outputs.iter().filter_map(|output| match output {
             Output::WindowChanged(snapshot) => Some(snapshot),
             _ => None,
         })
     }
 
-    fn segments(&self, wanted: usize) -> Vec<(u64, Ticks, Span, &Payload)> {
+    pub(super) fn segments(&self, wanted: usize) -> Vec<(u64, Ticks, Span, &Payload)> {
         let of = |output| match output {
             &Output::Segment {
                 rendition,
@@ -136,7 +153,7 @@ impl Run {
 }
 
 /// Every `tfdt` of a payload of fragments with the sum of the durations behind it.
-fn fragments(bytes: &[u8]) -> Vec<(u64, u64)> {
+pub(super) fn fragments(bytes: &[u8]) -> Vec<(u64, u64)> {
     use mp4_atom::{Any, DecodeMaybe};
     let mut rest = bytes;
     let mut found = Vec::new();
@@ -282,12 +299,12 @@ fn lists_only_what_was_published(run: &Run) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-fn value<'a>(text: &'a str, tag: &str) -> &'a str {
+pub(super) fn value<'a>(text: &'a str, tag: &str) -> &'a str {
     let line = text.lines().find_map(|line| line.strip_prefix(tag));
     line.unwrap_or("")
 }
 
-fn playlists_keep_their_word(run: &Run) -> Result<(), TestCaseError> {
+pub(super) fn playlists_keep_their_word(run: &Run) -> Result<(), TestCaseError> {
     let mut sequence = 0;
     let mut constants = None;
     let mut known: std::collections::BTreeMap<String, String> = Default::default();
@@ -396,10 +413,6 @@ fn refused_samples_change_nothing() {
     ));
     packager.push(0, good[0].clone()).expect("good");
     assert!(matches!(
-        packager.push(0, good[2].clone()),
-        Err(Error::NotContiguous { .. })
-    ));
-    assert!(matches!(
         packager.push(0, good[0].clone()),
         Err(Error::NotContiguous { .. })
     ));
@@ -433,6 +446,33 @@ fn mpd_waits_for_the_delay_that_it_suggests_and_changes_only_with_the_stream() {
     assert!(texts[2..11].iter().all(|text| *text == texts[2]));
     let last = texts.last().cloned().flatten().expect("there");
     assert!(last.contains("type=\"static\"") && last.contains("PT20S"));
+}
+
+#[test]
+fn nothing_is_hinted_that_the_end_would_break() {
+    let config = config(2_000, true);
+    let renditions = [video("v720", (30, 1))];
+    let mut packager = Packager::new(&config, PeriodId::new(FIRST), renditions.to_vec());
+    let packager = packager.as_mut().expect("valid");
+    let text = |packager: &Packager| hls::media::render(&packager.snapshot(), 0).expect("listed");
+    let hints = |text: &str| text.matches("PRELOAD-HINT").count();
+    for (slot, sample) in samples(&config, &renditions[0], FIRST)
+        .take(120)
+        .enumerate()
+    {
+        if slot == 100 {
+            packager.close_soon();
+        }
+        packager.push(0, sample).expect("accepted");
+        if slot == 59 {
+            assert!(text(packager).contains(&format!("URI=\"{}.0.m4s\"", FIRST + 1)));
+        } else if slot == 110 {
+            assert_eq!(hints(&text(packager)), 1, "of the segment in the making");
+        }
+    }
+    let whole = text(packager);
+    assert!(whole.contains(&format!("\n{}.m4s\n", FIRST + 1)), "{whole}");
+    assert_eq!(hints(&whole), 0, "{whole}");
 }
 
 #[test]

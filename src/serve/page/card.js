@@ -11,6 +11,9 @@ const ENGINES = { hls: 'HLS', dash: 'DASH' };
 const FROZEN_MS = 12_000;
 // An ended stream gets this long to show what is still in the buffer.
 const LAST_WORDS_MS = 15_000;
+// A player that showed the end of a stream which is live, though it was asked about since: the encoder
+// went and came back too fast to be seen gone.
+const NEXT_BROADCAST_MS = 3_000;
 const RETRY_MS = [1000, 2000, 4000, 8000];
 // Farther behind the live edge than this, the way back is offered.
 const FAR_BEHIND_S = 20;
@@ -303,6 +306,7 @@ export class StreamCard {
   }
 
   onEnded() {
+    this.overAt = performance.now();
     if (this.state === 'ended') this.close();
     this.render();
   }
@@ -327,6 +331,7 @@ export class StreamCard {
     const now = performance.now();
     const { video } = this;
     if (this.engine && this.state === 'ended' && now - (this.endedAt ?? now) > LAST_WORDS_MS) this.close();
+    if (this.engine && this.state === 'live' && video.ended && now - this.overAt > NEXT_BROADCAST_MS) this.restart();
     if (this.engine) {
       if (video.paused || video.currentTime !== this.lastTime || this.state !== 'live') {
         if (video.currentTime > this.lastTime) this.failures = 0;

@@ -14,6 +14,7 @@
 
 mod clock;
 mod conduct;
+mod confine;
 mod decode;
 mod encode;
 mod output;
@@ -115,6 +116,7 @@ pub fn run() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(2).collect();
     let done = match args.split_first() {
         Some((flag, names)) if flag == "--probe" => probe::run(names),
+        Some((flag, _)) if flag == "--try-confinement" => try_confinement(),
         Some((flag, _)) if flag == "--slate" => try_slate(),
         _ => work(),
     };
@@ -145,6 +147,11 @@ fn log(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+fn try_confinement() -> Result<(), Error> {
+    gst::init()?;
+    Ok(confine::try_confinement()?)
+}
+
 fn work() -> Result<(), Error> {
     let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let mut reader = Reader::new(socket.try_clone()?);
@@ -158,6 +165,7 @@ fn work() -> Result<(), Error> {
     else {
         return Err(Error::Order);
     };
+    confine::confine();
     let origin = Origin::resuming(&plan, &resume).unwrap_or_else(|| Origin::new(&plan, first));
     let (outputs, output_queue) = sync_channel(MAX_OUTPUTS);
     let (events, event_queue) = sync_channel(MAX_EVENTS);
@@ -235,7 +243,10 @@ impl Reader {
             if let Some(message) = Message::parse(&mut self.buffer)? {
                 return Ok(Some(message));
             }
-            let count = self.socket.read(&mut self.piece)?;
+            let count = match self.socket.read(&mut self.piece) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
             if count == 0 {
                 return Ok(None);
             }

@@ -1,0 +1,169 @@
+//! How late the samples of one track arrive: the least of each half second, over half a minute.
+//!
+//! Enters: for each sample, when it arrived and how long after the instant that its stamp stands for
+//! Leaves: floors: the least lateness of a stretch, which is what the way in takes without any jitter
+//! Never:  averages: jitter only ever adds
+//! Time:   microseconds
+//! Spec:   none
+
+/// The stretch whose least lateness is kept as one number.
+pub(super) const BUCKET_US: i64 = 500_000;
+
+/// Half a minute. Longer than the bursts and waits of any usual way in, short beside what drift gathers.
+pub(super) const KEPT: usize = 60;
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    number: i64,
+    least_us: i64,
+}
+
+/// The last half minute of one track.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lateness {
+    /// Oldest first, at most [`KEPT`], their numbers increasing; stretches without samples have none.
+    buckets: std::collections::VecDeque<Bucket>,
+    /// The floor of what was forgotten last.
+    last_us: Option<i64>,
+}
+
+impl Lateness {
+    /// Notes a sample that arrived at `now_us`, `late_us` after its instant.
+    pub(super) fn push(&mut self, now_us: i64, late_us: i64) {
+        let number = bucket_at(now_us);
+        match self.buckets.back_mut() {
+            Some(last) if last.number >= number => last.least_us = last.least_us.min(late_us),
+            _ => {
+                let too_old = number.saturating_sub(i64::try_from(KEPT).unwrap_or(i64::MAX));
+                while self
+                    .buckets
+                    .front()
+                    .is_some_and(|old| old.number <= too_old)
+                {
+                    self.last_us = self.floor();
+                    self.buckets.pop_front();
+                }
+                let least_us = late_us;
+                self.buckets.push_back(Bucket { number, least_us });
+            }
+        }
+    }
+
+    /// The track was placed `by_us` later than before.
+    pub(super) fn shift(&mut self, by_us: i64) {
+        for bucket in &mut self.buckets {
+            bucket.least_us = bucket.least_us.saturating_sub(by_us);
+        }
+        self.last_us = self.last_us.map(|last| last.saturating_sub(by_us));
+    }
+
+    /// Forgets all but the newest `count` stretches.
+    pub(super) fn keep(&mut self, count: usize) {
+        let surplus = self.buckets.len().saturating_sub(count);
+        self.buckets.drain(..surplus);
+        self.last_us = None;
+    }
+
+    /// Forgets the past but its floor.
+    pub(super) fn restart(&mut self) {
+        self.last_us = self.floor().or(self.last_us);
+        self.buckets.clear();
+    }
+
+    /// The least of all that is kept.
+    pub(super) fn floor(&self) -> Option<i64> {
+        self.buckets.iter().map(|bucket| bucket.least_us).min()
+    }
+
+    /// The least of what is kept, or of what was.
+    pub(super) fn reference(&self) -> Option<i64> {
+        self.floor().or(self.last_us)
+    }
+
+    /// How many stretches with samples are kept.
+    pub(super) fn len(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// The floors of the first and the last `half` of the newest `2 * half` complete stretches before
+    /// `now_us`, if all of them had samples.
+    pub(super) fn halves(&self, half: usize, now_us: i64) -> Option<(i64, i64)> {
+        let wanted = 2 * half;
+        let current = bucket_at(now_us);
+        let complete = self
+            .buckets
+            .iter()
+            .rev()
+            .skip_while(|bucket| bucket.number >= current);
+        let mut found = 0_usize;
+        let (mut older, mut newer) = (i64::MAX, i64::MAX);
+        for (bucket, number) in complete.take(wanted).zip((0..current).rev()) {
+            if bucket.number != number {
+                return None;
+            }
+            let side = if found < half { &mut newer } else { &mut older };
+            *side = (*side).min(bucket.least_us);
+            found += 1;
+        }
+        (found == wanted && wanted > 0).then_some((older, newer))
+    }
+
+    /// Whether a sample came in the newest complete stretches before `now_us`, `count` of them.
+    pub(super) fn is_flowing(&self, count: i64, now_us: i64) -> bool {
+        let oldest = bucket_at(now_us).saturating_sub(count);
+        self.buckets
+            .back()
+            .is_some_and(|newest| newest.number >= oldest)
+    }
+}
+
+/// The number of the stretch that `now_us` lies in.
+pub(super) const fn bucket_at(now_us: i64) -> i64 {
+    now_us.div_euclid(BUCKET_US)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pushed(rows: &[(i64, i64)]) -> Lateness {
+        let mut lateness = Lateness::default();
+        for (now_ms, late_ms) in rows {
+            lateness.push(now_ms * 1_000, late_ms * 1_000);
+        }
+        lateness
+    }
+
+    #[test]
+    fn the_floor_is_what_no_jitter_touched() {
+        let lateness = pushed(&[(100, 40), (200, 10), (700, 90), (1_300, 12)]);
+        assert_eq!(lateness.floor(), Some(10_000));
+        assert_eq!(lateness.len(), 3);
+        assert_eq!(lateness.halves(1, 1_500_000), Some((90_000, 12_000)));
+        assert_eq!(lateness.halves(1, 1_499_999), Some((10_000, 90_000)));
+        assert_eq!(lateness.halves(2, 1_500_000), None, "only three");
+    }
+
+    #[test]
+    fn a_stretch_without_samples_is_no_evidence() {
+        let lateness = pushed(&[(100, 40), (1_300, 12)]);
+        assert_eq!(lateness.halves(1, 1_500_000), None);
+        assert!(lateness.is_flowing(1, 1_500_000) && !lateness.is_flowing(1, 2_000_000));
+    }
+
+    #[test]
+    fn half_a_minute_is_kept_and_the_floor_before_it_remembered() {
+        let mut lateness = pushed(&[(0, 5)]);
+        for n in 1..200 {
+            lateness.push(n * BUCKET_US, 20_000);
+        }
+        assert_eq!((lateness.len(), lateness.floor()), (KEPT, Some(20_000)));
+        lateness.restart();
+        assert_eq!(
+            (lateness.floor(), lateness.reference()),
+            (None, Some(20_000))
+        );
+        lateness.shift(5_000);
+        assert_eq!(lateness.reference(), Some(15_000));
+    }
+}

@@ -1,0 +1,283 @@
+use proptest::prelude::*;
+
+use super::tests::{FIRST, Run, config, drive, fragments, playlists_keep_their_word, value, video};
+use super::*;
+use crate::package::hls;
+use crate::package::window::Segment;
+use crate::package::window::tests::aac;
+
+/// Which samples an encoder left out: from a slot on, counted from the start of the broadcast, so many.
+#[derive(Clone, Copy, Debug)]
+struct Hole {
+    rendition: usize,
+    from: usize,
+    count: usize,
+}
+
+fn hole() -> impl Strategy<Value = Hole> {
+    let few = 1_usize..5;
+    let many = 1_usize..200;
+    (0_usize..2, 1_usize..300, prop_oneof![3 => few, 1 => many]).prop_map(
+        |(rendition, from, count)| Hole {
+            rendition,
+            from,
+            count,
+        },
+    )
+}
+
+/// A run whose encoders left out `holes`; after each comes a key frame.
+fn with_holes(config: &Config, renditions: &[Rendition], holes: &[Hole]) -> Run {
+    let packager = Packager::new(config, PeriodId::new(FIRST), renditions.to_vec());
+    let mut counts = vec![0; renditions.len()];
+    let mut broken = vec![false; renditions.len()];
+    drive(
+        packager.expect("valid"),
+        FIRST..FIRST + 7,
+        |index, sample| {
+            let count = counts[index];
+            counts[index] += 1;
+            let is_in = |hole: &Hole| {
+                hole.rendition == index && (hole.from..hole.from + hole.count).contains(&count)
+            };
+            let is_missing = holes.iter().any(is_in);
+            let keyframe = sample.keyframe || broken[index];
+            broken[index] = is_missing;
+            (!is_missing).then_some(Sample { keyframe, ..sample })
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Every number is listed once, in order, at the place that the grid gives it; what is there is at its
+    /// own time; what is not there is a gap; no part is too long.
+    #[test]
+    fn holes_move_nothing(
+        holes in prop::collection::vec(hole(), 1..4), low_latency in any::<bool>(),
+    ) {
+        let config = config(2_000, low_latency);
+        let renditions = [video("v720", (30, 1)), video("v360", (30, 1)), aac("a128", 128_000)];
+        let run = with_holes(&config, &renditions, &holes);
+        playlists_keep_their_word(&run)?;
+        for rendition in 0..3 {
+            let mut end = 0;
+            for (number, start, duration, payload) in run.segments(rendition) {
+                for (base, length) in fragments(&payload.to_bytes()) {
+                    prop_assert!(base >= end, "overlap in {number}");
+                    end = base + length;
+                }
+                let whole_end = u64::try_from(start.get()).expect("positive") + duration.get();
+                prop_assert!(end <= whole_end, "{number} is longer than it says");
+            }
+        }
+        let target = run.snapshots().next().expect("some").presentation().part_target;
+        for output in &run.outputs {
+            if let Output::Part { rendition, duration, .. } = output {
+                let scale = run.renditions[*rendition].timescale;
+                prop_assert!(*duration <= target.in_ticks(scale));
+            }
+        }
+        let last = run.snapshots().last().expect("some");
+        for rendition in 0..3 {
+            let all: Vec<_> = last.segments(rendition).collect();
+            for pair in all.windows(2) {
+                prop_assert_eq!(pair[0].number.next(), pair[1].number);
+                let end = pair[0].start.checked_add(pair[0].duration).expect("fits");
+                prop_assert!(end <= pair[1].start);
+                // Only what begins in the middle of its segment leaves a place.
+                let begins = pair[1].start == Ticks::new(
+                    Grid::new(config.segment_ms).start_of(pair[1].number, run.renditions[rendition].timescale).get());
+                prop_assert!(end == pair[1].start || !begins);
+            }
+            prop_assert!(all.iter().all(|segment| segment.gap == segment.payload.is_empty()));
+        }
+    }
+}
+
+#[test]
+fn a_few_missing_frames_are_the_last_one_shown_for_longer() {
+    let config = config(2_000, false);
+    let hole = Hole {
+        rendition: 0,
+        from: 14,
+        count: 3,
+    };
+    let run = with_holes(&config, &[video("v720", (30, 1))], &[hole]);
+    let (_, start, duration, payload) = run.segments(0)[0];
+    let found = fragments(&payload.to_bytes());
+    let begin = u64::try_from(start.get()).expect("positive");
+    // Ten frames; then four, the hole of three and three more; then as ever.
+    let starts: Vec<_> = found.iter().map(|(at, _)| (at - begin) / 3_000).collect();
+    assert_eq!(starts, [0, 10, 20, 30, 40, 50]);
+    let length: u64 = found.iter().map(|(_, length)| length).sum();
+    assert_eq!((length, duration.get()), (180_000, 180_000));
+}
+
+#[test]
+fn segments_that_are_missing_as_a_whole_are_gaps() {
+    let config = config(2_000, false);
+    let hole = Hole {
+        rendition: 0,
+        from: 100,
+        count: 140,
+    };
+    let run = with_holes(&config, &[video("v720", (30, 1))], &[hole]);
+    let last = run.snapshots().last().expect("some");
+    let text = hls::media::render(last, 0).expect("listed");
+    let gaps: Vec<_> = last.segments(0).map(|segment| segment.gap).collect();
+    assert_eq!(gaps, [false, false, true, true, false, false, false]);
+    let gap = format!("#EXT-X-GAP\n#EXTINF:2.000000,\n{}.m4s\n", FIRST + 2);
+    assert!(text.contains(&gap), "{text}");
+    assert_eq!(text.matches("#EXTINF:2.000000").count(), 7, "{text}");
+}
+
+/// What a run that broke off left: the segments `stored` of its renditions and the playlist that listed all of
+/// them from the first on.
+fn past(renditions: &[Rendition], stored: &[u64], listed: Range<u64>) -> Past {
+    let config = config(2_000, false);
+    let packager = Packager::new(&config, PeriodId::new(FIRST), renditions.to_vec());
+    let inits = packager
+        .expect("valid")
+        .presentation()
+        .init_segments
+        .clone();
+    let mut text = format!(
+        "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:{}\n#EXT-X-MAP:URI=\"init-{FIRST}.mp4\"\n",
+        listed.start
+    );
+    for number in listed {
+        text += &format!("#EXTINF:2.000000,\n{number}.m4s\n");
+    }
+    let mut past = Past::of(vec![hls::parse(&text).expect("ours")]).expect("not ended");
+    for (rendition, init) in renditions.iter().zip(&inits) {
+        let numbers = stored.iter().map(|number| SegmentNumber::new(*number));
+        past.add(rendition.name.clone(), init.to_bytes(), numbers);
+    }
+    past
+}
+
+fn after(past: &Past, first: u64, renditions: &[Rendition]) -> Run {
+    let config = Config {
+        window_segments: 6,
+        kept_segments: 7,
+        ..config(2_000, false)
+    };
+    let renditions = renditions.to_vec();
+    let packager = Packager::after(&config, SegmentNumber::new(first), renditions, Some(past));
+    drive(packager.expect("valid"), first..first + 20, |_, s| Some(s))
+}
+
+/// The numbers of a playlist, a gap as a negative one.
+fn numbers(snapshot: &Snapshot, rendition: usize) -> Vec<i64> {
+    let number = |segment: &Arc<Segment>| {
+        let number = i64::try_from(segment.number.get() - FIRST).expect("small");
+        if segment.gap { -number } else { number }
+    };
+    snapshot.listed_segments(rendition).map(number).collect()
+}
+
+#[test]
+fn what_an_earlier_run_listed_is_listed_first() {
+    let renditions = [
+        video("v720", (30, 1)),
+        video("v360", (30, 1)),
+        aac("a128", 128_000),
+    ];
+    let stored: Vec<_> = (FIRST + 1..FIRST + 8).collect();
+    let past = past(&renditions, &stored, FIRST + 1..FIRST + 7);
+    let run = after(&past, FIRST + 10, &renditions);
+    let lists: Vec<_> = run.snapshots().map(|s| numbers(s, 0)).collect();
+    assert_eq!(
+        lists[0],
+        [4, 5, 6, 7, -8, -9],
+        "before anything of the new run"
+    );
+    assert_eq!(lists[1], [5, 6, 7, -8, -9, 10]);
+    assert_eq!(lists[6], [10, 11, 12, 13, 14, 15]);
+    let first = run.snapshots().next().expect("some");
+    let text = hls::media::render(first, 0).expect("listed");
+    assert!(!text.contains("DISCONTINUITY"), "{text}");
+    assert!(text.contains(&format!("init-{FIRST}.mp4")), "{text}");
+    assert_eq!(text.matches("#EXT-X-GAP").count(), 2, "{text}");
+    let dates: Vec<_> = text.lines().filter(|l| l.contains("DATE-TIME")).collect();
+    assert!(dates.is_sorted() && dates.len() == 6, "{text}");
+    playlists_keep_their_word(&run).expect("kept");
+    // What left the window is removed in its turn, gaps without a word.
+    let evicted = run.outputs.iter().filter_map(|output| match output {
+        Output::Evicted {
+            rendition: 0,
+            segment,
+        } => Some(segment.get() - FIRST),
+        _ => None,
+    });
+    let evicted: Vec<_> = evicted.collect();
+    assert_eq!(evicted[..5], [4, 5, 6, 7, 10]);
+}
+
+#[test]
+fn another_ladder_is_another_period() {
+    let before = [video("v720", (30, 1)), aac("a128", 128_000)];
+    let now = [video("v360", (30, 1)), aac("a128", 128_000)];
+    let stored: Vec<_> = (FIRST..FIRST + 4).collect();
+    let past = past(&before, &stored, FIRST..FIRST + 4);
+    let run = after(&past, FIRST + 5, &now);
+    for (index, snapshot) in run.snapshots().take(8).enumerate() {
+        let [new, old] = [0, 1].map(|r| hls::media::render(snapshot, r).expect("listed"));
+        for text in [&new, &old] {
+            let mark = format!(
+                "#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"init-{}.mp4\"\n",
+                FIRST + 5
+            );
+            let (marks, sequence) = match index {
+                // Before the first of the new period there is nothing to mark; after it left, nothing any more.
+                0 => (0, ""),
+                7 => (0, "1"),
+                _ => (1, "0"),
+            };
+            assert_eq!(
+                value(text, "#EXT-X-DISCONTINUITY-SEQUENCE:"),
+                sequence,
+                "{index}: {text}"
+            );
+            // At the head of the list the map comes first.
+            let found = text.matches("#EXT-X-DISCONTINUITY\n").count();
+            assert_eq!(found, marks, "{index}: {text}");
+            assert!(index != 1 || text.contains(&mark), "{text}");
+        }
+        if index == 0 {
+            assert_eq!(
+                numbers(snapshot, 0),
+                [0, -1, -2, -3, -4],
+                "a rung that was not there"
+            );
+            assert_eq!(numbers(snapshot, 1), [0, 1, 2, 3, -4]);
+        }
+    }
+}
+
+#[test]
+fn what_is_too_old_is_not_gone_on_from() {
+    let renditions = [video("v720", (30, 1))];
+    let stored: Vec<_> = (FIRST..FIRST + 4).collect();
+    let past = past(&renditions, &stored, FIRST..FIRST + 4);
+    // With the first new segment the last old one would leave a window of six.
+    for (first, listed) in [(FIRST + 8, 6), (FIRST + 9, 1), (FIRST + 500, 1)] {
+        let run = after(&past, first, &renditions);
+        let first = run.snapshots().next().expect("some");
+        assert_eq!(first.listed_segments(0).count(), listed);
+    }
+}
+
+#[test]
+fn a_run_that_ended_is_not_gone_on_from() {
+    let text = format!(
+        "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:{FIRST}\n#EXT-X-MAP:URI=\"init-{FIRST}.mp4\"\n\
+         #EXTINF:2.000000,\n{FIRST}.m4s\n"
+    );
+    let open = hls::parse(&text).expect("ours");
+    let ended = hls::parse(&format!("{text}#EXT-X-ENDLIST\n")).expect("ours");
+    assert!(Past::of(vec![open.clone()]).is_some());
+    assert!(Past::of(vec![open, ended]).is_none());
+}

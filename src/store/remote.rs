@@ -1,0 +1,126 @@
+//! Builds the client of a store that is reached over the network.
+//!
+//! Enters: the store's configuration; the environment and the profile file that the services' own tools read
+//! Leaves: an [`ObjectStore`]
+//! Never:  connects
+//! Time:   limits of a live origin: an attempt ends while the segment is still of use
+//! Spec:   none
+
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::{BackoffConfig, ClientOptions, ObjectStore, Result, RetryConfig};
+
+use super::location::Service;
+use super::profile::{self, Profile};
+use super::{Addressing, Config};
+
+/// How long a connection may take to open, at most: then the service is not there.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// How long an idle connection is kept: longer than a segment, so that each finds one open.
+const IDLE_LIMIT: Duration = Duration::from_secs(30);
+
+/// The client of `bucket` at `service`.
+pub(crate) fn build(
+    config: &Config,
+    service: Service,
+    bucket: &str,
+) -> Result<Arc<dyn ObjectStore>> {
+    Ok(match service {
+        Service::S3 => Arc::new(s3(config, bucket).build()?),
+        Service::Gcs => Arc::new(
+            GoogleCloudStorageBuilder::from_env()
+                .with_bucket_name(bucket)
+                .with_retry(retry(config))
+                .with_client_options(client(config))
+                .build()?,
+        ),
+        Service::Azure => Arc::new(
+            MicrosoftAzureBuilder::from_env()
+                .with_container_name(bucket)
+                .with_retry(retry(config))
+                .with_client_options(client(config))
+                .build()?,
+        ),
+    })
+}
+
+fn s3(config: &Config, bucket: &str) -> AmazonS3Builder {
+    let mut builder = AmazonS3Builder::from_env()
+        .with_bucket_name(bucket)
+        .with_retry(retry(config))
+        .with_client_options(client(config))
+        // Not every compatible service knows how to delete several at once.
+        .with_disable_bulk_delete(true);
+    let profile = profile();
+    if std::env::var_os("AWS_ACCESS_KEY_ID").is_none()
+        && let (Some(id), Some(secret)) = (profile.access_key_id, profile.secret_access_key)
+    {
+        builder = builder
+            .with_access_key_id(id)
+            .with_secret_access_key(secret);
+        if let Some(token) = profile.session_token {
+            builder = builder.with_token(token);
+        }
+    }
+    let from_env = ["AWS_REGION", "AWS_DEFAULT_REGION"];
+    let from_env = from_env.iter().find_map(|name| std::env::var(name).ok());
+    let configured = Some(config.region.clone()).filter(|region| !region.is_empty());
+    if let Some(region) = configured.or(from_env).or(profile.region) {
+        builder = builder.with_region(region);
+    }
+    if !config.endpoint.is_empty() {
+        builder = builder.with_endpoint(&config.endpoint);
+    }
+    let is_in_host = match config.addressing {
+        // Services of one's own rarely have a host name for each bucket.
+        Addressing::Auto => config.endpoint.is_empty(),
+        Addressing::Path => false,
+        Addressing::Host => true,
+    };
+    builder.with_virtual_hosted_style_request(is_in_host)
+}
+
+/// What the profile file says that Amazon's tools would read.
+fn profile() -> Profile {
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let file = |variable: &str, name: &str| {
+        let named = std::env::var_os(variable).map(PathBuf::from);
+        named.or_else(|| Some(home.as_ref()?.join(".aws").join(name)))
+    };
+    let read = |path: Option<PathBuf>| {
+        let text = path.as_deref().map(FilePath::to_path_buf);
+        text.and_then(|path| std::fs::read_to_string(path).ok())
+            .unwrap_or_default()
+    };
+    let name = std::env::var("AWS_PROFILE").unwrap_or_else(|_| "default".to_owned());
+    let credentials = read(file("AWS_SHARED_CREDENTIALS_FILE", "credentials"));
+    let settings = read(file("AWS_CONFIG_FILE", "config"));
+    profile::read(&name, &credentials, &settings)
+}
+
+/// One more attempt at once, for a pooled connection that had been closed meanwhile. What fails longer is the
+/// queue's: it knows what is still of use.
+fn retry(config: &Config) -> RetryConfig {
+    RetryConfig {
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_millis(50),
+            max_backoff: Duration::from_millis(200),
+            base: 2.0,
+        },
+        max_retries: 1,
+        retry_timeout: config.timeout,
+    }
+}
+
+fn client(config: &Config) -> ClientOptions {
+    ClientOptions::new()
+        .with_timeout(config.timeout)
+        .with_connect_timeout(CONNECT_LIMIT.min(config.timeout))
+        .with_pool_idle_timeout(IDLE_LIMIT)
+        .with_allow_http(config.endpoint.starts_with("http://"))
+}

@@ -1,0 +1,83 @@
+// The test's own page, with the player that a check wants in it.
+
+import { readFile } from 'node:fs/promises';
+import http from 'node:http';
+
+import { watchPage } from './browser.mjs';
+
+// `asset`: as the server itself offers it; `file`: from the npm package.
+const SHAKA = { kind: 'shaka', file: 'node_modules/shaka-player/dist/shaka-player.compiled.js' };
+export const ENGINES = {
+  hls: { kind: 'hls', manifest: 'index.m3u8', asset: 'hls.min.js' },
+  'hls-1.6': { kind: 'hls', manifest: 'index.m3u8', file: 'node_modules/hls.js/dist/hls.min.js' },
+  dash: { kind: 'dash', manifest: 'manifest.mpd', asset: 'dash.all.min.js' },
+  // 5.2.12 stumbles over its own list of parts ("reading 'next'" of null), and then seeks to get over it.
+  'shaka-hls': { ...SHAKA, manifest: 'index.m3u8', maxStalls: 3, maxLatency: 8 },
+  // Shaka Player ends no MPD that is dynamic, even when that says how long it is and asks for no update.
+  'shaka-dash': { ...SHAKA, manifest: 'manifest.mpd', saysEnd: false },
+};
+
+/**
+ * Serves the page from a port of its own: as with most players on the web, the page comes from
+ * another origin than the stream, so that playing at all also shows that CORS is right.
+ */
+async function serve(script, library) {
+  const html = `<!doctype html><link rel="icon" href="data:,">
+<video id="v" muted playsinline width="640" height="360"></video>
+<script src="${script}"></script><script src="/testpage.js"></script>`;
+  const files = { '/library.js': library, '/testpage.js': new URL('testpage.js', import.meta.url) };
+  const server = http.createServer(async (request, response) => {
+    const file = files[request.url];
+    const type = file ? 'text/javascript' : 'text/html';
+    const body = file ? await readFile(file) : html;
+    response.writeHead(200, { 'content-type': `${type}; charset=utf-8` }).end(body);
+  });
+  await new Promise((resolve, reject) => {
+    server.on('error', reject);
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  server.unref();
+  return `http://127.0.0.1:${server.address().port}/`;
+}
+
+/** Opens `page` on the test page and starts `engine` on `stream`; gives what the page complains about. */
+export async function openTestPage(page, { base, stream, engine }) {
+  const { kind, manifest, asset, file } = ENGINES[engine];
+  const script = asset ? new URL(`/assets/${asset}`, base).href : '/library.js';
+  const home = await serve(script, file && new URL(file, import.meta.url));
+  const seen = watchPage(page, base, home);
+  await page.goto(home, { waitUntil: 'load', timeout: 20_000 });
+  const loaded = await page.evaluate(() => 'Hls' in window || 'dashjs' in window || 'shaka' in window);
+  if (!loaded) throw new Error(`the player was not loaded: ${[...seen.failed_requests, ...seen.console_errors][0]}`);
+  const url = new URL(`live/${stream}/${manifest}`, base).href;
+  await page.evaluate((options) => window.testPlayer.start(options), { kind, url });
+  return { url, seen };
+}
+
+/** The samples from number `from` on. */
+export const samples = (page, from = 0) =>
+  page.evaluate((n) => window.testPlayer.record.samples.slice(n), from);
+
+/** Moments of at least `seconds` in which media time stood still though the page itself did not. */
+export function freezes(list, seconds = 1) {
+  let count = 0;
+  let still = 0;
+  let counted = false;
+  for (let i = 1; i < list.length; i += 1) {
+    if (list[i].media !== list[i - 1].media) {
+      still = 0;
+      counted = false;
+      continue;
+    }
+    // A machine that did not even let the page take its sample has not let it play either.
+    still += Math.min(list[i].wall - list[i - 1].wall, 0.5);
+    if (!counted && still >= seconds) {
+      count += 1;
+      counted = true;
+    }
+  }
+  return count;
+}
+
+export const sleep = (seconds) => new Promise((resolve) => { setTimeout(resolve, seconds * 1000); });
+export const round = (n, digits = 2) => (n === null || n === undefined ? null : Number(n.toFixed(digits)));
