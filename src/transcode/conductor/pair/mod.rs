@@ -231,7 +231,7 @@ impl<F: Clone> Conductor<F> {
         self.now_us = Some(now_us);
         let pictures_us = self.pictures.lateness.due_us(now_us);
         if let Some(video) = &mut self.video {
-            let due_us = pictures_us.unwrap_or(now_us.saturating_sub(UNSEEN_US));
+            let due_us = pictures_us.unwrap_or_else(|| now_us.saturating_sub(UNSEEN_US));
             video.fill(ticks(due_us, Timescale::VIDEO_90K))?;
         }
         if !self.has_sound && self.video.is_some() {
