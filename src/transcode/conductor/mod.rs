@@ -49,6 +49,21 @@ pub struct Conducted {
     pub moves: u64,
 }
 
+impl Conducted {
+    /// How it goes altogether when this conductor took over from one at `before`.
+    #[must_use]
+    pub const fn after(self, before: Self) -> Self {
+        Self {
+            shown: self.shown,
+            held_slots: self.held_slots.saturating_add(before.held_slots),
+            slate_slots: self.slate_slots.saturating_add(before.slate_slots),
+            slate_ms: self.slate_ms.saturating_add(before.slate_ms),
+            dropped_frames: self.dropped_frames.saturating_add(before.dropped_frames),
+            moves: self.moves.saturating_add(before.moves),
+        }
+    }
+}
+
 /// Why the conductor cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
