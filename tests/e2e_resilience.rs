@@ -264,7 +264,7 @@ fn stall_and_reconnect_are_seen_in_the_picture_alone() {
     let mut back = ffmpeg(&args, &server.publish_url("show"));
     wait_for_state(&server, "live");
     wait_for_progress(&server, 3);
-    assert_eq!(metric(&server, "reconnects_total") as u64, 1);
+    assert!((metric(&server, "reconnects_total") - 1.0).abs() < 0.1);
     assert!(metric(&server, "slate_seconds_total") >= 2.0);
     assert!(metric(&server, "held_slots_total") >= 60.0);
 
