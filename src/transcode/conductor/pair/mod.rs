@@ -20,8 +20,8 @@ use crate::transcode::conductor::{
 };
 
 /// For how long all that comes must be out of place before it is taken to have a new place, in
-/// microseconds. Shorter than viewers look at a slate gladly; longer than catching up after a stall takes.
-const MISPLACED_US: i64 = 1_000_000;
+/// microseconds. Longer than the demuxer takes, which knows the stamps and is to do it first.
+const MISPLACED_US: i64 = 2_000_000;
 /// Catching up is to come this much nearer to one's place in that time, in microseconds.
 const CATCHING_UP_US: i64 = 250_000;
 /// Media this far ahead of their place are misplaced, in microseconds: twice what the server lets a source
@@ -58,6 +58,18 @@ impl Arrivals {
         misplaced: None,
         last_us: i64::MIN,
     };
+
+    /// By how much media at `position_us` come earlier at `now_us` than is usual, if that is no jitter.
+    fn early_us(&self, position_us: i64, now_us: i64) -> i64 {
+        let lag_us = now_us.saturating_sub(position_us);
+        let usual_us = self.lateness.least_us().unwrap_or(lag_us);
+        let early_us = usual_us.saturating_sub(lag_us);
+        if early_us > CATCHING_UP_US {
+            early_us
+        } else {
+            0
+        }
+    }
 
     /// Media at `position_us` came at `now_us`, `late_us` after their place was filled (ahead of it:
     /// negative). Answers by how much they are to be moved, once that is certain: to where they would have
@@ -179,8 +191,14 @@ impl<F: Clone> Conductor<F> {
         let Some(now_us) = self.now_us else {
             return video.push(position, frame);
         };
-        let late_us = video.late_us(shifted);
         let at_us = micros(shifted, Timescale::VIDEO_90K);
+        let early_us = self.pictures.early_us(at_us, now_us);
+        let shifted = self.unshift(early_us, position, Timescale::VIDEO_90K);
+        let at_us = micros(shifted, Timescale::VIDEO_90K);
+        let late_us = self
+            .video
+            .as_ref()
+            .map_or(0, |video| video.late_us(shifted));
         if let Some(by_us) = self.pictures.arrive(at_us, late_us, now_us) {
             self.shift(by_us);
         }
@@ -204,6 +222,9 @@ impl<F: Clone> Conductor<F> {
             return self.audio.push(position, pcm);
         };
         let shifted = self.shifted(position, self.audio_scale);
+        let at_us = micros(shifted, self.audio_scale);
+        let early_us = self.sound.early_us(at_us, now_us);
+        let shifted = self.unshift(early_us, position, self.audio_scale);
         let length = i64::try_from(pcm.len() / PCM_FRAME_BYTES).unwrap_or(0);
         let end = Ticks::new(shifted.get().saturating_add(length));
         let late_us = micros(self.audio.position(), self.audio_scale)
@@ -231,7 +252,7 @@ impl<F: Clone> Conductor<F> {
         self.now_us = Some(now_us);
         let pictures_us = self.pictures.lateness.due_us(now_us);
         if let Some(video) = &mut self.video {
-            let due_us = pictures_us.unwrap_or(now_us.saturating_sub(UNSEEN_US));
+            let due_us = pictures_us.unwrap_or_else(|| now_us.saturating_sub(UNSEEN_US));
             video.fill(ticks(due_us, Timescale::VIDEO_90K))?;
         }
         if !self.has_sound && self.video.is_some() {
@@ -323,6 +344,13 @@ impl<F: Clone> Conductor<F> {
             track.lateness.forgive();
             track.misplaced = None;
         }
+    }
+
+    /// Takes back of the shift what makes media come `early_us` too early: their source has been put right
+    /// meanwhile. Answers where `position` then lies.
+    fn unshift(&mut self, early_us: i64, position: Ticks, scale: Timescale) -> Ticks {
+        self.shift_us -= early_us.clamp(0, self.shift_us.max(0));
+        self.shifted(position, scale)
     }
 
     fn shifted(&self, position: Ticks, scale: Timescale) -> Ticks {

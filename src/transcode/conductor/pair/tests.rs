@@ -327,6 +327,20 @@ fn stall_holds_then_shows_the_slate_then_the_present() {
 }
 
 #[test]
+fn source_that_was_moved_and_is_then_put_right_lies_where_it_did() {
+    let mut simulation = Simulation::new(30, 8_000);
+    simulation.run(Fault::Stall(0), 5_000);
+    simulation.run(Fault::Pause(4_000), 3_000);
+    assert_eq!(simulation.conductor.conducted().moves, 1);
+    simulation.anchor_us = simulation.anchor_us.map(|anchor_us| anchor_us + 4 * SECOND);
+    for _ in 0..300 {
+        simulation.step(None);
+    }
+    assert_eq!(simulation.conductor.conducted().moves, 1);
+    assert_eq!(simulation.conductor.shift_us, 0);
+}
+
+#[test]
 fn source_that_stood_still_is_moved_to_the_present() {
     let mut simulation = Simulation::new(30, 8_000);
     simulation.run(Fault::Stall(0), 5_000);
