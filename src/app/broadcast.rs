@@ -22,6 +22,7 @@ use tokio::task::JoinHandle;
 
 use crate::app::clock::{self, SteadyClock};
 use crate::app::context::Context;
+use crate::app::health::Watch;
 use crate::app::past;
 use crate::app::publication::{self, Publication};
 use crate::app::status::TrackStatus;
@@ -277,6 +278,7 @@ struct Intake<'a> {
     rate: Option<FrameRate>,
     meter: Meter,
     arrivals: [Arrivals; 2],
+    watch: Watch<'a>,
 }
 
 /// When the messages of one kind came, and the ticks of the samples that they become.
@@ -301,6 +303,7 @@ impl<'a> Intake<'a> {
             rate: None,
             meter: Meter::new(Instant::now()),
             arrivals: [Arrivals::default(); 2],
+            watch: Watch::new(stream),
         }
     }
 
@@ -330,12 +333,15 @@ impl<'a> Intake<'a> {
             self.demuxer.push(message, self.clock.now())?;
             while let Some(output) = self.demuxer.poll_output() {
                 let at = self.position(&output);
+                self.watch.observe(&output, self.clock.now());
                 self.pass_on(output).await?;
                 // Somebody who has gone cannot be made to wait.
                 if let (Some(at), false) = (at, media.is_closed()) {
                     tokio::time::sleep(pause(at, self.clock.now())).await;
                 }
             }
+            self.watch
+                .examine(self.clock.now(), self.demuxer.drift_ppm());
         }
         // The connection's task failed, which its owner has reported.
         Ok(EndReason::Disconnected)
@@ -373,11 +379,7 @@ impl<'a> Intake<'a> {
                 self.tell_arrival(track, dts);
                 sent
             }
-            demux::Output::Repair(repair) => {
-                tracing::debug!(stream = %self.stream.name(), ?repair, "repaired");
-                self.stream.repairs.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            }
+            demux::Output::Repair(_) => Ok(()),
         };
         sent.map_err(|_| Error::Downstream)
     }

@@ -21,6 +21,7 @@ mod demo;
 pub mod doctor;
 mod examine;
 mod gate;
+mod health;
 mod inspection;
 mod latency;
 mod metrics;
