@@ -68,9 +68,6 @@ fn at_pace(mut tick: impl FnMut()) {
 
 fn runtime() -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(n) = std::env::var("EVI").ok().and_then(|t| t.parse().ok()) {
-        builder.event_interval(n);
-    }
     builder.enable_all().build().expect("a runtime")
 }
 
@@ -263,6 +260,7 @@ fn measure(role: &str, bytes: usize) -> Found {
     let pid = server.0.id();
     let mut lines = BufReader::new(server.0.stdout.take().expect("piped")).lines();
     let address = lines.next().expect("an address").expect("text");
+    let before = cpu_ns(pid);
     let told = std::thread::spawn(move || {
         let lines = lines.map_while(Result::ok);
         lines
@@ -276,7 +274,7 @@ fn measure(role: &str, bytes: usize) -> Found {
     let mut output = players.0.stdout.take().expect("piped");
     output.read_to_end(&mut raw).expect("read");
     let rounds = (WARM_UP + PARTS + 1) as u64 * PLAYERS as u64;
-    let cpu = cpu_ns(pid) / rounds;
+    let cpu = (cpu_ns(pid) - before) / rounds;
     drop(server);
     let ticks = told.join().expect("no panic");
     let mut numbers: Vec<u64> = raw

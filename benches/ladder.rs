@@ -51,6 +51,7 @@ fn ours(clip: &Clip) {
         grid: Grid::new(NonZeroU32::new(2_000).expect("not zero")),
         first: SegmentNumber::new(0),
         program: PathBuf::from(env!("CARGO_BIN_EXE_headwater")),
+        absence: headwater::transcode::Absence::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -73,6 +74,7 @@ fn ours(clip: &Clip) {
             match output {
                 Output::Sample { rendition, .. } => frames[rendition] += 1,
                 Output::Opened(_)
+                | Output::Conducted(_)
                 | Output::Restarted { .. }
                 | Output::Finished
                 | Output::Failed(_) => {}

@@ -67,6 +67,10 @@ need_test_tools() {
     need_command npm npm
     need_command xmllint libxml2-utils
     need_command jq jq
+    need_command radosgw radosgw
+    need_command ceph-mon ceph-mon
+    need_command ceph-osd ceph-osd
+    need_command ceph ceph-common
 }
 
 # The toolchain that rust-toolchain.toml pins; only rustup reads that file.

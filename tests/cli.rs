@@ -211,6 +211,22 @@ fn every_mistake_of_a_pipeline_file_is_listed() {
 }
 
 #[test]
+fn ladder_that_is_too_slow_for_the_least_latency_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[transcode]\nladder = \"x264-quality\"\n[package]\nlow_latency = \"ultra\"\n";
+    let file = write(&folder, "ultra.toml", text);
+    let (code, _, complaint) = say(&["config", "check", &file]);
+    assert_eq!(code, WRONG, "{complaint}");
+    assert_one_sentence(&complaint, &["x264-quality", "1200 ms", "100 ms", "ultra"]);
+    let quick = write(
+        &folder,
+        "quick.toml",
+        &text.replace("x264-quality", "openh264"),
+    );
+    assert_eq!(say(&["config", "check", &quick]).0, 0);
+}
+
+#[test]
 fn configuration_shown_is_the_one_in_force_and_can_be_read_back() {
     let folder = tempfile::tempdir().unwrap();
     let file = write(

@@ -637,7 +637,22 @@ fn only_of_time(report: &str) -> bool {
 
 #[test]
 fn the_real_server_breaks_no_rule_while_live_and_in_its_store() {
-    let server = common::Server::start(&["--demo", "--ladder", &common::small_ladder()]);
+    breaks_no_rule("true");
+}
+
+#[test]
+fn the_real_server_breaks_no_rule_with_the_least_latency() {
+    breaks_no_rule("\"ultra\"");
+}
+
+fn breaks_no_rule(low_latency: &str) {
+    let folder = tempfile::tempdir().expect("folder");
+    let config = folder.path().join("config.toml");
+    let text = format!("[package]\nlow_latency = {low_latency}\n");
+    std::fs::write(&config, text).expect("written");
+    let config = config.to_string_lossy();
+    let ladder = common::small_ladder();
+    let server = common::Server::start(&["--demo", "--config", &config, "--ladder", &ladder]);
     server.wait_for("/live/demo/manifest.mpd", Duration::from_secs(60));
     let live = || inspect(&[&server.url("/live/demo"), "--for", "8s", "--json"]);
     let (mut code, mut out, mut err) = live();

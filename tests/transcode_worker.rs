@@ -401,6 +401,25 @@ fn a_second_death_leaves_out_what_may_have_caused_both() {
 }
 
 #[test]
+fn a_worker_can_do_nothing_but_transcode() {
+    let told = run::confinement();
+    let files = !told.contains("this kernel does not confine what files are opened");
+    for (what, possible) in [
+        ("open a socket", false),
+        ("listen", false),
+        ("read /etc/passwd", !files),
+        ("read the server's environment", !files),
+        ("write a file", !files),
+        ("run a program", false),
+        ("read a library", true),
+        ("have memory without end", false),
+    ] {
+        let can = if possible { "can" } else { "cannot" };
+        assert!(told.contains(&format!("{can} {what}\n")), "{told}");
+    }
+}
+
+#[test]
 fn a_third_death_ends_the_broadcast() {
     let clip = Clip::film(8);
     let kills = [40, 42, 44].map(run::Blow::kill);

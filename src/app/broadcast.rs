@@ -1,49 +1,40 @@
-//! One broadcast, from its publisher's first message to its last stored manifest.
+//! One broadcast, from its first publisher's first media to its last stored manifest.
 //!
-//! Enters: messages of one accepted publisher
-//! Leaves: a [`Publication`], and a refusal for the publisher if its media cannot be used
+//! Enters: lines of publishers, one after the other: a broadcast outlives any of them
+//! Leaves: a [`Publication`], and a refusal for each publisher whose media cannot be used
 //! Never:  parses, cuts or encodes: it moves values from stage to stage
-//! Time:   a [`SteadyClock`] gives each message its arrival; media may run [`MAX_LEAD`] ahead of it
-//! Spec:   docs/architecture.md
+//! Time:   one [`SteadyClock`] for all its publishers, told to the transcoder every [`CLOCK_PERIOD`]
+//! Spec:   docs/architecture.md, docs/resilience.md
 //!
 //! ```text
-//! messages ─▶ Demuxer ─▶ Transcoder ─▶ Publication
-//!   (this task)                         (a task of its own)
+//! lines ─▶ Door ─▶ Intake (one per publisher) ─▶ Transcoder ─▶ Publication
+//!                       (this task)                         (a task of its own)
 //! ```
 
-use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::app::clock::{self, SteadyClock};
+use crate::app::clock::{SteadyClock, wall_now};
 use crate::app::context::Context;
-use crate::app::health::Watch;
+use crate::app::intake::{self, Intake, MAX_LEAD};
+use crate::app::line::{Door, Line, Publisher};
 use crate::app::past;
 use crate::app::publication::{self, Publication};
-use crate::app::status::TrackStatus;
-use crate::app::stream::{SILENT_AFTER, Stream};
-use crate::demux::{self, flv};
-use crate::id::{ConnId, SegmentNumber, TrackId};
-use crate::ingest::rtmp::{EndReason, Message, Refusal, RefusalCode};
-use crate::media::MediaKind;
-use crate::time::{FrameRate, Grid, MediaTime, Ticks, Timescale, WallTime};
+use crate::app::stream::Stream;
+use crate::config::Grace;
+use crate::id::SegmentNumber;
+use crate::ingest::rtmp::{EndReason, RefusalCode};
+use crate::time::{Grid, Timescale};
 use crate::transcode::{self, Transcoder};
 
-/// How often the rate of arrival is measured.
-const METER_PERIOD: Duration = Duration::from_secs(2);
-
-/// In the order of `Intake::arrivals`.
-const KINDS: [MediaKind; 2] = [MediaKind::Video, MediaKind::Audio];
-
-/// How far media may run ahead of time. A publisher that sends faster than its media plays is made to wait
-/// for the rest: else its numbers would run into the future, and its next broadcast could only wait for time
-/// to come round. Ten seconds are the longest usual GOP, which relays send at once.
-const MAX_LEAD: Duration = Duration::from_secs(10);
+/// How often the transcoder is told the time. It counts on by itself in between, so that this is only how
+/// soon a new worker learns it.
+const CLOCK_PERIOD: Duration = Duration::from_millis(250);
 
 /// How long a stream that has ended stays in memory for those who still watch its end; then the store
 /// answers.
@@ -53,63 +44,53 @@ const LINGER: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(super) enum Error {
-    /// The publisher's media could not be understood.
+    /// The publisher's media could not be used, or the transcoder has ended.
     #[error(transparent)]
-    Demux(#[from] flv::Error),
-    /// The transcoder or what follows it failed; the reason is in the log and in the other variant.
-    #[error("the transcoder has ended")]
-    Downstream,
+    Intake(#[from] intake::Error),
     /// What came out of the transcoder could not be published.
     #[error(transparent)]
     Publication(#[from] publication::Error),
-    /// It fell silent, and another publisher came with the same stream key.
-    #[error("another publisher took over this stream key after {} s of silence", SILENT_AFTER.as_secs())]
-    Displaced,
     /// This program could not find itself to start a worker.
     #[error("the path of this program is not known: {0}")]
     Program(std::io::Error),
 }
 
 impl Error {
+    const DOWNSTREAM: Self = Self::Intake(intake::Error::Downstream);
+
     /// What the publisher is told.
-    fn refusal(&self) -> Refusal {
-        let code = match self {
-            Self::Demux(_) => RefusalCode::Rejected,
+    const fn code(&self) -> RefusalCode {
+        match self {
+            Self::Intake(intake::Error::Demux(_)) => RefusalCode::Rejected,
             Self::Publication(error) if error.is_source() => RefusalCode::Rejected,
             _ => RefusalCode::Failed,
-        };
-        Refusal {
-            code,
-            description: self.to_string(),
         }
     }
 }
 
-/// One accepted publisher's broadcast.
+/// One broadcast.
 pub(super) struct Broadcast {
     /// What all broadcasts share.
     pub(super) context: Arc<Context>,
-    /// The stream it publishes, claimed by `conn`.
+    /// The stream whose broadcast this is.
     pub(super) stream: Arc<Stream>,
-    /// Who publishes.
-    pub(super) conn: ConnId,
-    /// Told when another publisher takes its place.
-    pub(super) displaced: Arc<Notify>,
-    /// Its messages.
-    pub(super) media: mpsc::Receiver<Message>,
-    /// Refuses it after all.
-    pub(super) close: oneshot::Sender<Refusal>,
+    /// Its number among them.
+    pub(super) run: u64,
+    /// Where its publishers come in.
+    pub(super) lines: mpsc::Receiver<Line>,
+    /// Turns true when nobody will come any more.
+    pub(super) closed: watch::Receiver<bool>,
 }
 
 /// Gives the stream back however its broadcast ends, a panic included.
-struct Claim {
+struct Held {
     stream: Arc<Stream>,
-    conn: ConnId,
+    run: u64,
 }
 
-impl Drop for Claim {
+impl Drop for Held {
     fn drop(&mut self) {
-        self.stream.release(self.conn);
+        self.stream.end(self.run);
     }
 }
 
@@ -119,76 +100,235 @@ impl Broadcast {
         let Self {
             context,
             stream,
-            conn,
-            displaced,
-            mut media,
-            close,
+            run,
+            lines,
+            closed,
         } = self;
-        let claim = Claim {
+        let held = Held {
             stream: Arc::clone(&stream),
-            conn,
+            run,
         };
         // Who comes back at once waits for the end of what came before to be stored.
         let turn = stream.turn().await;
-        // The channel outlives it: closing that first would tell the publisher a reason of less use.
-        let source = Source {
-            media: &mut media,
-            displaced: &displaced,
+        let displace = context.config.broadcast.displace;
+        let cast = Cast {
+            context: Arc::clone(&context),
+            stream: Arc::clone(&stream),
+            run,
+            door: Door::new(Arc::clone(&stream), displace, lines),
+            closed,
+            line: None,
+            has_samples: false,
         };
-        match carry(&context, &stream, source, claim).await {
+        match cast.run(held).await {
             Ok(end) => tracing::info!(stream = %stream.name(), reason = ?end, "broadcast ended"),
-            Err(error) => {
-                tracing::warn!(stream = %stream.name(), %error, "broadcast closed");
-                // The publisher may have gone by itself, and then needs no reason.
-                let _ = close.send(error.refusal());
-            }
+            Err(error) => tracing::warn!(stream = %stream.name(), %error, "broadcast closed"),
         }
         drop(turn);
         let registry = Arc::clone(&context.registry);
         tokio::spawn(async move {
             tokio::time::sleep(LINGER).await;
-            registry.forget(stream.name(), conn);
+            registry.forget(stream.name(), run);
         });
     }
 }
 
-/// What comes of one publisher.
-struct Source<'a> {
-    media: &'a mut mpsc::Receiver<Message>,
-    displaced: &'a Notify,
+/// A broadcast on its way.
+struct Cast {
+    context: Arc<Context>,
+    stream: Arc<Stream>,
+    run: u64,
+    door: Door,
+    closed: watch::Receiver<bool>,
+    /// Who is listened to.
+    line: Option<Line>,
+    /// Whether any publisher had something that could be used.
+    has_samples: bool,
 }
 
-/// Moves the media of one publisher through the stages, to its end.
-async fn carry(
-    context: &Arc<Context>,
-    stream: &Arc<Stream>,
-    source: Source<'_>,
-    claim: Claim,
-) -> Result<EndReason, Error> {
-    let grid = Grid::new(context.config.package.segment_ms);
-    let first = earliest_segment(context, stream).await;
-    let clock = clock_from(first, grid);
-    let options = transcode::Options {
-        stream: stream.name().clone(),
-        template: context.template.clone(),
-        machine: context.machine_share(),
-        grid,
-        first,
-        program: own_program().map_err(Error::Program)?,
-    };
-    let (transcoder, outputs) = Transcoder::start(options);
-    let publication = Publication::new(Arc::clone(context), Arc::clone(stream));
-    let mut publishing = tokio::spawn(publication.run(outputs));
-    let mut intake = Intake::new(stream, transcoder, clock);
-    // What is published fails on its own only when the transcoder or the packager does.
-    let fed = tokio::select! {
-        fed = intake.run(source.media) => fed,
-        () = source.displaced.notified() => Err(Error::Displaced),
-        published = &mut publishing => return Err(early_end(published)),
-    };
-    // The name is free for the next publisher, and the transcoder drains.
-    drop((claim, intake));
-    outcome(fed, finished(publishing).await)
+impl Cast {
+    async fn run(mut self, held: Held) -> Result<EndReason, Error> {
+        let result = self.carry(held).await;
+        self.door.close();
+        if let (Some(line), Err(error)) = (self.line, &result) {
+            line.refuse(error.code(), error.to_string());
+        }
+        result
+    }
+
+    /// Moves the media of the publishers through the stages, to the end.
+    async fn carry(&mut self, held: Held) -> Result<EndReason, Error> {
+        let grid = Grid::new(self.context.config.package.segment_ms);
+        let first = earliest_segment(&self.context, &self.stream).await;
+        let clock = clock_from(first, grid);
+        let options = transcode::Options {
+            stream: self.stream.name().clone(),
+            template: self.context.template.clone(),
+            machine: self.context.machine_share(),
+            grid,
+            first,
+            program: own_program().map_err(Error::Program)?,
+            absence: self.context.absence.clone(),
+        };
+        let (transcoder, outputs) = Transcoder::start(options);
+        let publication = Publication::new(Arc::clone(&self.context), Arc::clone(&self.stream));
+        let mut publishing = tokio::spawn(publication.run(outputs));
+        let fed = tokio::select! {
+            fed = self.listen_to_all(&transcoder, clock) => fed,
+            // What is published fails on its own only when the transcoder or the packager does.
+            published = &mut publishing => return Err(early_end(published)),
+            never = tell_time(&transcoder, clock) => match never {},
+        };
+        // The name is free for the next publisher, and the transcoder drains.
+        drop((held, transcoder));
+        outcome(fed, finished(publishing).await)
+    }
+
+    /// Listens to one publisher after the other, until no more come.
+    async fn listen_to_all(
+        &mut self,
+        transcoder: &Transcoder,
+        clock: SteadyClock,
+    ) -> Result<EndReason, Error> {
+        let mut last = EndReason::Disconnected;
+        loop {
+            if self.line.is_none() {
+                self.line = self.wait(last).await;
+            }
+            let Some(line) = self.line.take() else {
+                return Ok(last);
+            };
+            last = self.listen(line, transcoder, clock).await?;
+            if self.is_over(last) {
+                return Ok(last);
+            }
+            self.stream.detach(wall_now());
+            let detached = transcoder.detach().await;
+            detached.map_err(|_| Error::DOWNSTREAM)?;
+        }
+    }
+
+    /// Whether a publisher that left for `reason` ends its broadcast at once: one that says so means it.
+    fn is_over(&self, reason: EndReason) -> bool {
+        match reason {
+            EndReason::ShutDown => true,
+            EndReason::Unpublished => !matches!(self.grace(), Grace::Forever),
+            _ => false,
+        }
+    }
+
+    fn grace(&self) -> Grace {
+        self.context.config.broadcast.reconnect_grace
+    }
+
+    /// Waits for a publisher after the last one left for `reason`; `None` if none comes in time.
+    async fn wait(&mut self, reason: EndReason) -> Option<Line> {
+        let since = Instant::now();
+        let until = match self.grace() {
+            _ if !self.has_samples => Some(since),
+            Grace::Forever => None,
+            Grace::For(grace) => since.checked_add(grace),
+        };
+        if self.has_samples {
+            tracing::info!(stream = %self.stream.name(), ?reason, grace = %self.grace(),
+                "the publisher is gone; waiting for it");
+        }
+        let mut closed = self.closed.clone();
+        loop {
+            let over = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                _ = closed.wait_for(|closed| *closed) => return None,
+                line = self.door.next(None) => if line.is_some() {
+                    return line;
+                },
+                // Who stands in the door already is given the chance to show something.
+                () = over, if !self.door.is_used() => {}
+            }
+            let is_late = until.is_some_and(|until| Instant::now() >= until);
+            if is_late && self.door.try_end(self.run) {
+                return None;
+            }
+        }
+    }
+
+    /// Takes the media of `line`, until it ends or another takes its place. Who still publishes then is in
+    /// `self.line`: the one who did so, or whoever is to be told the error.
+    async fn listen(
+        &mut self,
+        line: Line,
+        transcoder: &Transcoder,
+        clock: SteadyClock,
+    ) -> Result<EndReason, Error> {
+        let publisher = line.publisher.clone();
+        tracing::debug!(stream = %self.stream.name(), conn = %publisher.conn, "listening");
+        self.stream.attach(publisher.clone(), Instant::now());
+        let mut intake = Intake::new(&self.stream, transcoder, clock);
+        let line = self.line.insert(line);
+        let came = tokio::select! {
+            taken = intake.run(line) => Came::End(taken),
+            by = next_line(&mut self.door, &publisher) => Came::Another(by),
+        };
+        self.has_samples |= intake.has_samples();
+        let (stream, peer) = (self.stream.name(), &publisher.address);
+        match came {
+            Came::End(Err(error @ intake::Error::Demux(_))) if self.has_samples => {
+                // Its encoder may be set right while the broadcast holds.
+                tracing::warn!(%stream, %peer, %error, "publisher closed");
+                self.tell(RefusalCode::Rejected, error.to_string());
+                Ok(EndReason::Refused)
+            }
+            Came::End(Err(error)) => Err(error.into()),
+            Came::End(Ok(reason)) => {
+                self.line = None;
+                Ok(reason)
+            }
+            Came::Another(by) => {
+                let address = by.publisher.address.clone();
+                tracing::warn!(%stream, %peer, by = %address, "another publisher took over this stream key");
+                let reason = format!("another publisher took over this stream key from {address}");
+                self.tell(RefusalCode::Failed, reason);
+                self.line = Some(by);
+                Ok(EndReason::Refused)
+            }
+        }
+    }
+
+    /// Closes the line with a reason.
+    fn tell(&mut self, code: RefusalCode, reason: String) {
+        if let Some(line) = self.line.take() {
+            line.refuse(code, reason);
+        }
+    }
+}
+
+/// What happens first to a publisher.
+enum Came {
+    End(Result<EndReason, intake::Error>),
+    Another(Line),
+}
+
+/// The next line that may take the place of `present`.
+async fn next_line(door: &mut Door, present: &Publisher) -> Line {
+    loop {
+        if let Some(line) = door.next(Some(present)).await {
+            return line;
+        }
+    }
+}
+
+/// Tells the transcoder the time, for as long as it is polled.
+async fn tell_time(transcoder: &Transcoder, clock: SteadyClock) -> Infallible {
+    let mut ticks = tokio::time::interval(CLOCK_PERIOD);
+    loop {
+        ticks.tick().await;
+        transcoder.clock(clock.now());
+    }
 }
 
 /// The one outcome to tell of two. Media that is not understood leaves the publication without any, so that is
@@ -198,7 +338,7 @@ fn outcome(
     published: Result<(), Error>,
 ) -> Result<EndReason, Error> {
     match (fed, published) {
-        (Err(cause @ Error::Demux(_)), _) => Err(cause),
+        (Err(cause @ Error::Intake(intake::Error::Demux(_))), _) => Err(cause),
         (_, Err(cause)) => Err(cause),
         (fed, Ok(())) => fed,
     }
@@ -208,10 +348,10 @@ fn outcome(
 fn early_end(published: Result<Result<(), publication::Error>, tokio::task::JoinError>) -> Error {
     match published {
         Ok(Err(error)) => Error::Publication(error),
-        Ok(Ok(())) => Error::Downstream,
+        Ok(Ok(())) => Error::DOWNSTREAM,
         Err(panic) => {
             tracing::error!(%panic, "publishing broke down; this is a bug");
-            Error::Downstream
+            Error::DOWNSTREAM
         }
     }
 }
@@ -221,7 +361,7 @@ async fn finished(publishing: JoinHandle<Result<(), publication::Error>>) -> Res
         Ok(result) => Ok(result?),
         Err(panic) => {
             tracing::error!(%panic, "publishing broke down; this is a bug");
-            Err(Error::Downstream)
+            Err(Error::DOWNSTREAM)
         }
     }
 }
@@ -267,222 +407,25 @@ fn own_program() -> std::io::Result<PathBuf> {
     })
 }
 
-/// Demuxes messages into the transcoder.
-struct Intake<'a> {
-    stream: &'a Stream,
-    demuxer: flv::Demuxer,
-    transcoder: Transcoder,
-    clock: SteadyClock,
-    /// The tracks' timescales; the demuxer has two tracks.
-    scales: BTreeMap<TrackId, Timescale>,
-    rate: Option<FrameRate>,
-    meter: Meter,
-    arrivals: [Arrivals; 2],
-    watch: Watch<'a>,
-}
-
-/// When the messages of one kind came, and the ticks of the samples that they become.
-#[derive(Clone, Copy, Debug, Default)]
-struct Arrivals {
-    track: Option<(TrackId, Timescale)>,
-    /// The last message, and the one before: whose sample the last one lets go, because the demuxer
-    /// holds one to learn how long it lasts.
-    last: Option<Instant>,
-    before: Option<Instant>,
-}
-
-impl<'a> Intake<'a> {
-    fn new(stream: &'a Stream, transcoder: Transcoder, clock: SteadyClock) -> Self {
-        let demuxer = flv::Demuxer::new();
-        Self {
-            stream,
-            demuxer,
-            transcoder,
-            clock,
-            scales: BTreeMap::new(),
-            rate: None,
-            meter: Meter::new(Instant::now()),
-            arrivals: [Arrivals::default(); 2],
-            watch: Watch::new(stream),
-        }
-    }
-
-    async fn run(&mut self, media: &mut mpsc::Receiver<Message>) -> Result<EndReason, Error> {
-        while let Some(message) = media.recv().await {
-            let message = match message {
-                Message::End(reason) => return Ok(reason),
-                Message::Video { timestamp_ms, data } => {
-                    self.count(MediaKind::Video, data.len());
-                    flv::Message::Video { timestamp_ms, data }
-                }
-                Message::Audio { timestamp_ms, data } => {
-                    self.count(MediaKind::Audio, data.len());
-                    flv::Message::Audio { timestamp_ms, data }
-                }
-                Message::Metadata(metadata) => {
-                    if let Some(encoder) = metadata.encoder {
-                        self.stream.set_encoder(encoder);
-                    }
-                    flv::Message::Metadata {
-                        frame_rate_millihertz: metadata.frame_rate_millihertz,
-                        width: metadata.width,
-                        height: metadata.height,
-                    }
-                }
-            };
-            self.demuxer.push(message, self.clock.now())?;
-            while let Some(output) = self.demuxer.poll_output() {
-                let at = self.position(&output);
-                self.watch.observe(&output, self.clock.now());
-                self.pass_on(output).await?;
-                // Somebody who has gone cannot be made to wait.
-                if let (Some(at), false) = (at, media.is_closed()) {
-                    tokio::time::sleep(pause(at, self.clock.now())).await;
-                }
-            }
-            self.watch
-                .examine(self.clock.now(), self.demuxer.drift_ppm());
-        }
-        // The connection's task failed, which its owner has reported.
-        Ok(EndReason::Disconnected)
-    }
-
-    fn position(&self, output: &demux::Output) -> Option<MediaTime> {
-        match output {
-            demux::Output::Sample { track, sample } => {
-                Some(sample.dts.at(*self.scales.get(track)?))
-            }
-            _ => None,
-        }
-    }
-
-    async fn pass_on(&mut self, output: demux::Output) -> Result<(), Error> {
-        let sent = match output {
-            demux::Output::Track(track) => {
-                self.scales.insert(track.id, track.timescale);
-                let rate = (track.codec.kind() == MediaKind::Video)
-                    .then_some(self.rate)
-                    .flatten();
-                self.arrivals_of(track.codec.kind()).track = Some((track.id, track.timescale));
-                self.stream
-                    .set_source(track.codec.kind(), TrackStatus::of(&track.codec, rate));
-                self.transcoder.track(track).await
-            }
-            demux::Output::FrameRate(rate) => {
-                self.rate = Some(rate);
-                self.stream.set_source_rate(rate);
-                Ok(())
-            }
-            demux::Output::Sample { track, sample } => {
-                let dts = sample.dts;
-                let sent = self.transcoder.sample(track, sample).await;
-                self.tell_arrival(track, dts);
-                sent
-            }
-            demux::Output::Repair(_) => Ok(()),
-        };
-        sent.map_err(|_| Error::Downstream)
-    }
-
-    /// Tells when the sample at `dts` arrived, now that the transcoder has it.
-    fn tell_arrival(&self, track: TrackId, dts: Ticks) {
-        for (arrivals, kind) in self.arrivals.iter().zip(KINDS) {
-            if let (Some((id, scale)), Some(before)) = (arrivals.track, arrivals.before)
-                && id == track
-            {
-                let at = dts.at(scale).to_wall().as_micros();
-                self.stream.latency.arrive(kind, at, before);
-            }
-        }
-    }
-
-    const fn arrivals_of(&mut self, kind: MediaKind) -> &mut Arrivals {
-        let [video, audio] = &mut self.arrivals;
-        match kind {
-            MediaKind::Video => video,
-            MediaKind::Audio => audio,
-        }
-    }
-
-    fn count(&mut self, kind: MediaKind, bytes: usize) {
-        let arrivals = self.arrivals_of(kind);
-        let now = Instant::now();
-        arrivals.before = arrivals.last.replace(now);
-        self.stream.hear(now);
-        let bytes = bytes as u64;
-        self.stream
-            .received_bytes
-            .fetch_add(bytes, Ordering::Relaxed);
-        if let Some(bps) = self.meter.push(bytes, now) {
-            self.stream.set_received_bps(bps);
-        }
-    }
-}
-
-/// How long to wait after media at `at`, so that it is no more than [`MAX_LEAD`] ahead of `now`.
-fn pause(at: MediaTime, now: WallTime) -> Duration {
-    clock::ahead(at.to_wall(), now).saturating_sub(MAX_LEAD)
-}
-
-/// Measures a rate over [`METER_PERIOD`].
-#[derive(Debug)]
-struct Meter {
-    since: Instant,
-    bytes: u64,
-}
-
-impl Meter {
-    const fn new(now: Instant) -> Self {
-        Self {
-            since: now,
-            bytes: 0,
-        }
-    }
-
-    /// Counts `bytes`; at the end of a period, its rate in bits per second.
-    fn push(&mut self, bytes: u64, now: Instant) -> Option<u64> {
-        self.bytes += bytes;
-        let elapsed = now.duration_since(self.since);
-        if elapsed < METER_PERIOD {
-            return None;
-        }
-        let millis = u64::try_from(elapsed.as_millis())
-            .unwrap_or(u64::MAX)
-            .max(1);
-        let bps = self.bytes.saturating_mul(8_000) / millis;
-        *self = Self::new(now);
-        Some(bps)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::Ticks;
-
-    #[test]
-    fn publisher_waits_for_what_exceeds_the_lead() {
-        let now = WallTime::from_micros(1_795_000_000_000_000);
-        let pause_at = |ahead_ms: i64| {
-            let at = Ticks::new(1_795_000_000_000 + ahead_ms);
-            pause(at.at(Timescale::MILLIS), now)
-        };
-        assert_eq!(pause_at(-3_600_000), Duration::ZERO);
-        assert_eq!(pause_at(10_000), Duration::ZERO);
-        assert_eq!(pause_at(10_040), Duration::from_millis(40));
-    }
+    use crate::demux::flv;
+    use crate::media::MediaKind;
 
     #[test]
     fn the_publisher_is_told_the_cause_not_its_effect() {
-        let codec = || flv::Error::UnsupportedCodec {
-            kind: MediaKind::Video,
-            found: flv::FoundCodec::FourCc(*b"hvc1"),
+        let codec = || {
+            intake::Error::Demux(flv::Error::UnsupportedCodec {
+                kind: MediaKind::Video,
+                found: flv::FoundCodec::FourCc(*b"hvc1"),
+            })
         };
         let told = |fed, published| match outcome(fed, published) {
             Ok(reason) => format!("{reason:?}"),
-            Err(error) => error.refusal().description,
+            Err(error) => error.to_string(),
         };
-        let effect = || Err(Error::Downstream);
+        let effect = || Err(Error::DOWNSTREAM);
         assert_eq!(
             told(Err(codec().into()), effect()),
             "HEVC over RTMP is not taken yet; in OBS choose an H.264 encoder"
@@ -492,18 +435,5 @@ mod tests {
             "the transcoder has ended"
         );
         assert_eq!(told(Ok(EndReason::Unpublished), Ok(())), "Unpublished");
-    }
-
-    #[test]
-    fn meter_gives_the_rate_of_whole_periods() {
-        let begin = Instant::now();
-        let mut meter = Meter::new(begin);
-        assert_eq!(meter.push(1_000, begin + Duration::from_secs(1)), None);
-        assert_eq!(
-            meter.push(1_000, begin + Duration::from_secs(2)),
-            Some(8_000)
-        );
-        assert_eq!(meter.push(500, begin + Duration::from_secs(3)), None);
-        assert_eq!(meter.push(0, begin + Duration::from_secs(4)), Some(2_000));
     }
 }

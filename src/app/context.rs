@@ -12,6 +12,7 @@ use crate::app::registry::Registry;
 use crate::config::Config;
 use crate::store::Store;
 use crate::time::WallTime;
+use crate::transcode::Absence;
 use crate::transcode::ladder::Machine;
 use crate::transcode::template::Template;
 
@@ -24,6 +25,8 @@ pub(super) struct Context {
     pub(super) template: Template,
     /// When this process began, by the wall clock: what an earlier one published was before that.
     pub(super) started: WallTime,
+    /// What broadcasts show while their publishers send nothing.
+    pub(super) absence: Absence,
     /// Processors of this machine.
     pub(super) cores: u32,
     /// All streams.

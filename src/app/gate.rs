@@ -1,106 +1,131 @@
 //! Decides who may publish, and owns every broadcast.
 //!
 //! Enters: requests to publish, stream keys as anybody wrote them
-//! Leaves: decisions; one supervised task per accepted publisher
-//! Never:  waits for a broadcast before the next request is answered
+//! Leaves: decisions; a line for a broadcast under way, or one more supervised broadcast
+//! Never:  waits for a broadcast, or for a decision, before the next request is answered
 //! Time:   the app's clock
-//! Spec:   docs/architecture.md
+//! Spec:   docs/architecture.md, docs/resilience.md
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::app::broadcast::Broadcast;
 use crate::app::clock::wall_now;
 use crate::app::context::Context;
-use crate::app::stream::Publisher;
+use crate::app::line::{Line, Publisher};
+use crate::app::registry::Admission;
 use crate::id::StreamName;
 use crate::ingest::rtmp::{Decision, MEDIA_CHANNEL_MESSAGES, PublishRequest, Refusal, RefusalCode};
 
+/// How often it is looked whether a publisher that has just fallen silent goes on.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// Answers `requests` until no more can come; returns when every broadcast has ended.
 pub(super) async fn run(context: Arc<Context>, mut requests: mpsc::Receiver<PublishRequest>) {
-    let mut broadcasts = JoinSet::new();
+    let mut tasks = JoinSet::new();
+    let (closing, closed) = watch::channel(false);
     loop {
         tokio::select! {
             request = requests.recv() => match request {
-                Some(request) => admit(&context, &mut broadcasts, request),
+                Some(request) => {
+                    tasks.spawn(admit(Arc::clone(&context), request, closed.clone()));
+                }
                 None => break,
             },
-            Some(ended) = broadcasts.join_next() => report(ended),
+            Some(ended) = tasks.join_next() => report(ended),
         }
     }
-    while let Some(ended) = broadcasts.join_next().await {
+    // Nobody comes back any more.
+    closing.send_replace(true);
+    while let Some(ended) = tasks.join_next().await {
         report(ended);
     }
 }
 
-fn admit(context: &Arc<Context>, broadcasts: &mut JoinSet<()>, request: PublishRequest) {
+/// Answers one request, and runs the broadcast that begins with it, if one does.
+async fn admit(context: Arc<Context>, request: PublishRequest, closed: watch::Receiver<bool>) {
     let PublishRequest {
         conn,
         peer,
         stream_key,
         encoder,
-        reply,
+        mut reply,
         ..
     } = request;
-    let displaced = Arc::new(Notify::new());
-    let publisher = Publisher {
-        conn,
-        address: peer.to_string(),
-        encoder,
-        since: wall_now(),
-        displaced: Arc::clone(&displaced),
+    let decided = tokio::select! {
+        decided = decide(&context, &stream_key) => decided,
+        // It has gone meanwhile.
+        () = reply.closed() => return,
     };
-    let claimed = name_of(&stream_key).and_then(|name| {
-        context
-            .registry
-            .claim(&name, publisher, Instant::now())
-            .map_err(|error| bad_name(error.to_string()))
-    });
-    let stream = match claimed {
-        Ok(stream) => stream,
+    let name = match decided {
+        Ok(name) => name,
         Err(refusal) => {
             tracing::warn!(%peer, reason = %refusal, "publisher refused");
-            // The publisher may have gone meanwhile.
             let _ = reply.send(Decision::Refuse(refusal));
             return;
         }
     };
     let (media, received) = mpsc::channel(MEDIA_CHANNEL_MESSAGES);
-    let (close, closed) = oneshot::channel();
-    if reply
-        .send(Decision::Accept {
-            media,
-            close: closed,
-        })
-        .is_err()
-    {
-        stream.release(conn);
-        context.registry.forget(stream.name(), conn);
+    let (close, closing) = oneshot::channel();
+    let accept = Decision::Accept {
+        media,
+        close: closing,
+    };
+    if reply.send(accept).is_err() {
         return;
     }
-    tracing::info!(stream = %stream.name(), %peer, "publishing begins");
-    let context = Arc::clone(context);
-    let broadcast = Broadcast {
-        context,
-        stream,
-        conn,
-        displaced,
+    let line = Line {
+        publisher: Publisher {
+            conn,
+            address: peer.to_string(),
+            encoder,
+            since: wall_now(),
+        },
+        said: VecDeque::new(),
         media: received,
         close,
     };
-    broadcasts.spawn(broadcast.run());
+    match context.registry.enter(&name, line, Instant::now()) {
+        Admission::Joined => tracing::info!(stream = %name, %peer, "publishing goes on"),
+        Admission::Begins { stream, run, lines } => {
+            tracing::info!(stream = %name, %peer, "publishing begins");
+            let broadcast = Broadcast {
+                context,
+                stream,
+                run,
+                lines,
+                closed,
+            };
+            broadcast.run().await;
+        }
+        Admission::Refused(line, reason) => {
+            tracing::warn!(%peer, %reason, "publisher refused");
+            line.refuse(RefusalCode::Failed, reason);
+        }
+    }
 }
 
-fn name_of(stream_key: &str) -> Result<StreamName, Refusal> {
-    stream_key
+/// The stream that `stream_key` may publish. Where a publisher is there and has just fallen silent, this
+/// waits until it goes on or has been silent for long enough: an encoder that is refused does not try again.
+async fn decide(context: &Context, stream_key: &str) -> Result<StreamName, Refusal> {
+    let name: StreamName = stream_key
         .parse()
-        .map_err(|error: crate::id::StreamNameError| bad_name(error.to_string()))
+        .map_err(|error: crate::id::StreamNameError| bad_name(error.to_string()))?;
+    let (asked, displace) = (Instant::now(), context.config.broadcast.displace);
+    loop {
+        match context.registry.entry(&name, displace, asked) {
+            Ok(()) => return Ok(name),
+            Err(Some(reason)) => return Err(bad_name(reason)),
+            Err(None) => tokio::time::sleep(LOOK_AGAIN).await,
+        }
+    }
 }
 
-fn bad_name(description: String) -> Refusal {
+const fn bad_name(description: String) -> Refusal {
     Refusal {
         code: RefusalCode::BadName,
         description,

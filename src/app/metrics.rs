@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use prometheus_client::collector::Collector;
@@ -20,7 +21,6 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::app::latency::Stage;
-use crate::app::status::StreamState;
 use crate::app::stream::Stream;
 use crate::serve;
 use crate::store;
@@ -76,7 +76,7 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
         let label = StreamLabel {
             stream: stream.name().to_string(),
         };
-        let is_live = stream.state() == StreamState::Live;
+        let is_live = stream.state().is_advancing();
         live.get_or_create(&label).set(i64::from(is_live));
         let set = |family: &Family<StreamLabel, Counter>, value: &AtomicU64| {
             family
@@ -92,6 +92,7 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
         set(&restarts, &stream.worker_restarts);
         set(&segments, &stream.segments);
     }
+    add_absence(registry, streams);
     add_latency(registry, streams);
     registry.register(
         "stream_live",
@@ -114,6 +115,47 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
         "Segments published, all renditions together",
         segments,
     );
+}
+
+/// What was made up for what publishers did not send.
+fn add_absence(registry: &mut Registry, streams: &[Arc<Stream>]) {
+    type Of = fn(&Stream) -> u64;
+    let counters: [(&str, &str, Of); 3] = [
+        (
+            "held_slots",
+            "Slots that show a picture again because no other came in time",
+            |stream| stream.held_slots.load(Ordering::Relaxed),
+        ),
+        (
+            "late_frames",
+            "Frames that were not shown because their slot was taken or past",
+            |stream| stream.late_frames.load(Ordering::Relaxed),
+        ),
+        (
+            "reconnects",
+            "Publishers that took up a broadcast under way",
+            |stream| stream.reconnects.load(Ordering::Relaxed),
+        ),
+    ];
+    let label = |stream: &Arc<Stream>| StreamLabel {
+        stream: stream.name().to_string(),
+    };
+    for (name, help, of) in counters {
+        let family = Family::<StreamLabel, Counter>::default();
+        for stream in streams {
+            family.get_or_create(&label(stream)).inc_by(of(stream));
+        }
+        registry.register(name, help, family);
+    }
+    let slate = Family::<StreamLabel, Counter<f64, AtomicU64>>::default();
+    for stream in streams {
+        let shown = Duration::from_millis(stream.slate_ms.load(Ordering::Relaxed));
+        slate
+            .get_or_create(&label(stream))
+            .inc_by(shown.as_secs_f64());
+    }
+    let help = "How long the slate was shown";
+    registry.register_with_unit("slate", help, Unit::Seconds, slate);
 }
 
 /// The histograms of all streams as one family.

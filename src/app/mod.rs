@@ -11,6 +11,7 @@
 //! Time:   [`clock`] is the only clock
 //! Spec:   docs/architecture.md
 
+mod absence;
 mod banner;
 mod broadcast;
 pub mod cli;
@@ -23,7 +24,9 @@ mod examine;
 mod gate;
 mod health;
 mod inspection;
+mod intake;
 mod latency;
+mod line;
 mod metrics;
 mod past;
 mod pipelines;

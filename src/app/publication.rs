@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::app::clock::wall_now;
 use crate::app::context::Context;
 use crate::app::latency::Passage;
 use crate::app::past;
@@ -85,6 +86,9 @@ impl Publication {
                     if let Err(error) = open.push(rendition, sample) {
                         break Err(error.into());
                     }
+                }
+                Some(transcode::Output::Conducted(conducted)) => {
+                    self.stream.conduct(conducted, wall_now());
                 }
                 Some(transcode::Output::Restarted { cause, skipped }) => {
                     self.stream.worker_restarts.fetch_add(1, Ordering::Relaxed);

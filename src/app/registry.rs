@@ -1,6 +1,6 @@
 //! All streams by name, and the origin's view of them.
 //!
-//! Enters: publishers that claim a name
+//! Enters: lines of publishers, with the name that each wants
 //! Leaves: the [`Origin`] that `serve` asks
 //! Never:  holds its lock while anything else happens
 //! Time:   the app's clock
@@ -12,12 +12,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
 
 use crate::app::clock::wall_now;
+use crate::app::line::{self, Line};
 use crate::app::metrics;
 use crate::app::status::{RtmpStatus, ServerStatus, StreamsStatus};
-use crate::app::stream::{Publisher, Stream};
-use crate::id::{ConnId, StreamName};
+use crate::app::stream::{Entered, Entry, Stream};
+use crate::config::Displace;
+use crate::id::StreamName;
 use crate::ingest::rtmp;
 use crate::media::{ObjectKey, Payload};
 use crate::serve::{self, Found, Object, Origin, StoreFailed};
@@ -27,24 +30,22 @@ use crate::time::WallTime;
 /// Streams that may be published at once. What a machine can encode is far below; this bounds memory.
 pub(super) const MAX_STREAMS: usize = 256;
 
-/// Why a name could not be claimed.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub(super) enum ClaimError {
-    /// Another publisher holds it.
-    #[error(
-        "\"{name}\" is already being published from {}; stop that one first or use another stream key",
-        present.address
-    )]
-    Taken {
-        /// The name.
-        name: StreamName,
-        /// Who holds it.
-        present: Publisher,
+/// What came of a line.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// The broadcast of its name that is under way has it.
+    Joined,
+    /// A broadcast is to be started for it.
+    Begins {
+        /// The stream.
+        stream: Arc<Stream>,
+        /// The number of the broadcast.
+        run: u64,
+        /// Where its lines come in; the first is there.
+        lines: mpsc::Receiver<Line>,
     },
-    /// [`MAX_STREAMS`] are there.
-    #[error("this server already carries {MAX_STREAMS} streams")]
-    Full,
+    /// There is no place for it; why.
+    Refused(Line, String),
 }
 
 /// All streams.
@@ -68,49 +69,59 @@ impl Registry {
         }
     }
 
-    /// The stream `name`, claimed for `publisher`.
-    ///
-    /// # Errors
-    /// Why it cannot have it; nothing has changed.
-    pub(super) fn claim(
+    /// Whether another publisher, who asked at `asked`, may publish `name`.
+    pub(super) fn entry(
         &self,
         name: &StreamName,
-        publisher: Publisher,
-        now: Instant,
-    ) -> Result<Arc<Stream>, ClaimError> {
-        let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stream) = streams.get(name) {
-            let claimed = stream.claim(publisher, now);
-            return match claimed {
-                Ok(()) => Ok(Arc::clone(stream)),
-                Err(present) => Err(ClaimError::Taken {
-                    name: name.clone(),
-                    present,
-                }),
-            };
+        displace: Displace,
+        asked: Instant,
+    ) -> Result<(), Option<String>> {
+        let Some(stream) = self.get(name) else {
+            return Ok(());
+        };
+        match stream.entry(displace, asked, Instant::now()) {
+            Entry::Free => Ok(()),
+            Entry::Unsure => Err(None),
+            Entry::Taken(present) => Err(Some(line::taken(&stream, &present))),
         }
-        if streams.len() >= MAX_STREAMS {
-            return Err(ClaimError::Full);
-        }
-        let stream = Arc::new(Stream::new(name.clone()));
-        // A new stream has no publisher, so that the claim cannot fail.
-        let _ = stream.claim(publisher, now);
-        streams.insert(name.clone(), Arc::clone(&stream));
-        Ok(stream)
     }
 
-    /// Forgets `name` unless somebody has published it since `conn`, whose broadcast is over.
-    pub(super) fn forget(&self, name: &StreamName, conn: ConnId) {
+    /// Lets `line` publish `name`.
+    pub(super) fn enter(&self, name: &StreamName, line: Line, now: Instant) -> Admission {
+        let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
+        if !streams.contains_key(name) && streams.len() >= MAX_STREAMS {
+            let reason = format!("this server already carries {MAX_STREAMS} streams");
+            return Admission::Refused(line, reason);
+        }
+        let stream = streams
+            .entry(name.clone())
+            .or_insert_with(|| Arc::new(Stream::new(name.clone())));
+        match stream.enter(line, now) {
+            Entered::Joined => Admission::Joined,
+            Entered::Begins(run, lines) => Admission::Begins {
+                stream: Arc::clone(stream),
+                run,
+                lines,
+            },
+            Entered::Refused(line) => {
+                let reason = format!("another publisher is just taking over \"{name}\"");
+                Admission::Refused(line, reason)
+            }
+        }
+    }
+
+    /// Forgets `name` unless somebody has published it since broadcast `run`, which is over.
+    pub(super) fn forget(&self, name: &StreamName, run: u64) {
         let mut streams = self.streams.write().unwrap_or_else(PoisonError::into_inner);
         if streams
             .get(name)
-            .is_some_and(|stream| stream.last_publisher() == Some(conn))
+            .is_some_and(|stream| stream.runs() == run && stream.is_vacant())
         {
             streams.remove(name);
         }
     }
 
-    /// How many streams have a publisher.
+    /// How many broadcasts are under way.
     pub(super) fn published(&self) -> usize {
         let streams = self.streams.read().unwrap_or_else(PoisonError::into_inner);
         streams
@@ -205,7 +216,7 @@ fn json(value: &impl serde::Serialize) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::stream::tests::publisher;
+    use crate::app::stream::tests::{line, publisher};
     use crate::store;
 
     #[tokio::test]
@@ -218,16 +229,22 @@ mod tests {
         let store = Store::open(config).await.expect("opens");
         let registry = Registry::new(store, 1_935, Arc::default());
         let name = "demo".parse().expect("a name");
+        let mut runs = Vec::new();
         for conn in [1, 2] {
-            let stream = registry
-                .claim(&name, publisher(conn), Instant::now())
-                .expect("vacant");
-            stream.release(ConnId::new(conn));
+            let Admission::Begins { stream, run, .. } =
+                registry.enter(&name, line(publisher(conn)), Instant::now())
+            else {
+                panic!("taken");
+            };
+            registry.forget(&name, run);
+            assert!(registry.get(&name).is_some(), "it is under way");
+            stream.end(run);
+            runs.push(run);
         }
         // The second one has let go of the name, and is still being stored.
-        registry.forget(&name, ConnId::new(1));
+        registry.forget(&name, runs[0]);
         assert!(registry.get(&name).is_some());
-        registry.forget(&name, ConnId::new(2));
+        registry.forget(&name, runs[1]);
         assert!(registry.get(&name).is_none());
     }
 }

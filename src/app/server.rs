@@ -19,7 +19,7 @@ use crate::app::clock::wall_now;
 use crate::app::context::Context;
 use crate::app::gate;
 use crate::app::registry::Registry;
-use crate::app::{banner, demo, examine, shutdown};
+use crate::app::{absence, banner, demo, examine, shutdown};
 use crate::config::Config;
 use crate::ingest::rtmp;
 use crate::serve;
@@ -40,6 +40,7 @@ pub(super) async fn run(config: Config, template: Template, with_demo: bool) -> 
     let mut asked = shutdown::watch_signals().context("signals cannot be watched")?;
     raise_file_limit();
     examine::require(&template).await?;
+    let absence = absence::load(&config.broadcast).await?;
     let store = Store::open(config.store.clone()).await?;
     let http = serve::Server::bind(config.serve.clone())
         .map_err(|error| anyhow::anyhow!("{error} (setting: serve.listen, --http)"))?;
@@ -51,6 +52,7 @@ pub(super) async fn run(config: Config, template: Template, with_demo: bool) -> 
         config,
         template,
         started: wall_now(),
+        absence,
         cores: cores(),
         registry,
         store,

@@ -47,10 +47,26 @@ pub(super) enum StreamState {
     Starting,
     /// It can be played and advances.
     Live,
+    /// As live, but the last picture is held: no other comes.
+    Holding,
+    /// As live, but the slate is shown: no picture has come for a while.
+    Slate,
+    /// As live, without a publisher: the picture is held, then the slate is shown, until one comes.
+    Reconnecting,
     /// It has stopped advancing without having ended.
     Stalled,
     /// It has ended; what was made can still be played for a while.
     Ended,
+}
+
+impl StreamState {
+    /// Whether it can be played and advances.
+    pub(super) const fn is_advancing(self) -> bool {
+        matches!(
+            self,
+            Self::Live | Self::Holding | Self::Slate | Self::Reconnecting
+        )
+    }
 }
 
 /// `GET /api/v1/streams/<stream>`.
@@ -60,6 +76,8 @@ pub(super) struct StreamStatus {
     pub(super) name: String,
     /// Where it is in its life.
     pub(super) state: StreamState,
+    /// Since when.
+    pub(super) state_since: Option<String>,
     /// When its publisher came.
     pub(super) started_at: String,
     /// Path of the HLS multivariant playlist.

@@ -11,20 +11,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::app::health::Health;
 use crate::app::latency::Latency;
+use crate::app::line::{Line, MAX_LINES, Publisher, SILENT_AFTER};
 use crate::app::status::{IngestStatus, PublisherStatus, RenditionStatus, SourceStatus};
 use crate::app::status::{StreamState, StreamStatus, TrackStatus};
-use crate::id::{ConnId, SegmentNumber, StreamName};
+use crate::config::Displace;
+use crate::id::{SegmentNumber, StreamName};
 use crate::media::{Item, MediaKind, ObjectKey};
 use crate::serve::{Found, Live, Object, Version};
 use crate::time::{FrameRate, WallTime};
-
-/// How long a publisher may be silent before another one may take its place. Longer than a hiccup of a busy
-/// encoder, shorter than the patience of one that reconnects.
-pub(super) const SILENT_AFTER: Duration = Duration::from_secs(3);
+use crate::transcode::conductor::{Conducted, Shown};
 
 /// A stream counts as stalled when its manifests have not moved for this many segment durations.
 const STALLED_AFTER_SEGMENTS: u32 = 3;
@@ -45,6 +44,14 @@ pub(super) struct Stream {
     pub(super) worker_restarts: AtomicU64,
     /// Segments published, all renditions together; a counter for metrics.
     pub(super) segments: AtomicU64,
+    /// Slots that show a picture again because no other came; a counter for metrics.
+    pub(super) held_slots: AtomicU64,
+    /// How long the slate was shown, in milliseconds; a counter for metrics.
+    pub(super) slate_ms: AtomicU64,
+    /// Frames that came too late to be shown; a counter for metrics.
+    pub(super) late_frames: AtomicU64,
+    /// How often a publisher took up a broadcast that was under way; a counter for metrics.
+    pub(super) reconnects: AtomicU64,
     /// How long media takes through the stages; histograms for metrics.
     pub(super) latency: Latency,
 }
@@ -68,28 +75,49 @@ struct Progress {
 /// What the API tells and the gate needs to know.
 #[derive(Debug, Default)]
 struct Facts {
+    /// Where publishers come into the broadcast that is under way.
+    door: Option<mpsc::Sender<Line>>,
+    /// How many broadcasts there were.
+    runs: u64,
     publisher: Option<Publisher>,
+    /// When the publisher last sent media, or was let in.
     heard: Option<Instant>,
-    last_publisher: Option<ConnId>,
     started: Option<WallTime>,
+    /// When the last publisher went.
+    detached: Option<WallTime>,
+    showing: Option<Showing>,
     source: Option<SourceStatus>,
     renditions: Vec<RenditionStatus>,
     received_bps: u64,
 }
 
-/// The connection that publishes.
-#[derive(Clone, Debug)]
-pub(super) struct Publisher {
-    /// The connection.
-    pub(super) conn: ConnId,
-    /// Its address, as text.
-    pub(super) address: String,
-    /// How the encoder calls itself.
-    pub(super) encoder: Option<String>,
-    /// When it was accepted.
-    pub(super) since: WallTime,
-    /// Told when another publisher takes its place.
-    pub(super) displaced: Arc<Notify>,
+/// What the pictures show, since when, and the counts of the worker that says so.
+#[derive(Clone, Copy, Debug)]
+struct Showing {
+    conducted: Conducted,
+    since: WallTime,
+}
+
+/// Whether somebody may publish a stream.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// Nobody does, or whoever does may be displaced.
+    Free,
+    /// Whoever does has been silent for a moment: ask again soon.
+    Unsure,
+    /// This one does.
+    Taken(Publisher),
+}
+
+/// Where a line went.
+#[derive(Debug)]
+pub(super) enum Entered {
+    /// To the broadcast that is under way.
+    Joined,
+    /// A broadcast is to be started for it, of this number, which listens here.
+    Begins(u64, mpsc::Receiver<Line>),
+    /// Nowhere: another one is just coming in.
+    Refused(Line),
 }
 
 impl Stream {
@@ -105,6 +133,10 @@ impl Stream {
             health: Health::default(),
             worker_restarts: AtomicU64::new(0),
             segments: AtomicU64::new(0),
+            held_slots: AtomicU64::new(0),
+            slate_ms: AtomicU64::new(0),
+            late_frames: AtomicU64::new(0),
+            reconnects: AtomicU64::new(0),
             latency: Latency::default(),
         }
     }
@@ -115,26 +147,82 @@ impl Stream {
         &self.name
     }
 
-    /// Makes `publisher` the one that publishes. One that has sent nothing for [`SILENT_AFTER`] is displaced:
-    /// an encoder that lost its network comes back while its old connection still looks open.
-    ///
-    /// # Errors
-    /// The publisher that already does, unchanged.
-    pub(super) fn claim(&self, publisher: Publisher, now: Instant) -> Result<(), Publisher> {
-        let mut facts = self.facts();
-        if let Some(present) = &facts.publisher {
-            let silence = facts.heard.map(|at| now.saturating_duration_since(at));
-            if silence.is_none_or(|silence| silence < SILENT_AFTER) {
-                return Err(present.clone());
-            }
-            present.displaced.notify_one();
+    /// Whether another publisher, who asked at `asked`, may come in.
+    #[must_use]
+    pub(super) fn entry(&self, displace: Displace, asked: Instant, now: Instant) -> Entry {
+        let facts = self.facts();
+        let (Some(present), true) = (&facts.publisher, facts.door.is_some()) else {
+            return Entry::Free;
+        };
+        let taken = || Entry::Taken(present.clone());
+        match displace {
+            Displace::Always => Entry::Free,
+            Displace::Never => taken(),
+            // An encoder that lost its network comes back while its old connection still looks open.
+            Displace::Stale => match facts.heard {
+                Some(heard) if heard > asked => taken(),
+                Some(heard) if now.saturating_duration_since(heard) < SILENT_AFTER => Entry::Unsure,
+                _ => Entry::Free,
+            },
         }
+    }
+
+    /// Lets `line` in, into the broadcast under way or a new one.
+    pub(super) fn enter(&self, mut line: Line, now: Instant) -> Entered {
+        let mut facts = self.facts();
+        if let Some(door) = &facts.door {
+            match door.try_send(line) {
+                Ok(()) => return Entered::Joined,
+                Err(mpsc::error::TrySendError::Full(line)) => return Entered::Refused(line),
+                Err(mpsc::error::TrySendError::Closed(back)) => line = back,
+            }
+        }
+        let (door, lines) = mpsc::channel(MAX_LINES);
         facts.heard = Some(now);
-        facts.started = Some(publisher.since);
-        facts.last_publisher = Some(publisher.conn);
+        facts.started = Some(line.publisher.since);
+        facts.detached = None;
+        facts.showing = None;
+        facts.publisher = Some(line.publisher.clone());
+        facts.source = None;
+        facts.runs += 1;
+        // The channel is new, with room for it.
+        let _ = door.try_send(line);
+        facts.door = Some(door);
+        Entered::Begins(facts.runs, lines)
+    }
+
+    /// Ends broadcast `run` for those who come, unless `waiting` finds one who came before.
+    pub(super) fn try_end(&self, run: u64, waiting: impl FnOnce() -> Option<Line>) -> Option<Line> {
+        let mut facts = self.facts();
+        let line = waiting();
+        if line.is_none() {
+            facts.end(run);
+        }
+        line
+    }
+
+    /// Broadcast `run` takes nobody in any more; another may begin.
+    pub(super) fn end(&self, run: u64) {
+        self.facts().end(run);
+    }
+
+    /// `publisher` is now listened to.
+    pub(super) fn attach(&self, publisher: Publisher, now: Instant) {
+        let mut facts = self.facts();
+        facts.heard = Some(now);
         facts.publisher = Some(publisher);
         facts.source = None;
-        Ok(())
+        if facts.detached.take().is_some() {
+            self.reconnects.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Nobody is listened to since `now`.
+    pub(super) fn detach(&self, now: WallTime) {
+        let mut facts = self.facts();
+        facts.publisher = None;
+        facts.received_bps = 0;
+        facts.detached = Some(now);
     }
 
     /// The publisher has sent media.
@@ -142,17 +230,11 @@ impl Stream {
         self.facts().heard = Some(now);
     }
 
-    /// The publisher `conn` is gone; another may claim the stream.
-    pub(super) fn release(&self, conn: ConnId) {
-        let mut facts = self.facts();
-        if facts
-            .publisher
-            .as_ref()
-            .is_some_and(|publisher| publisher.conn == conn)
-        {
-            facts.publisher = None;
-            facts.received_bps = 0;
-        }
+    /// How long the publisher has been silent.
+    #[must_use]
+    pub(super) fn silence(&self, now: Instant) -> Duration {
+        let heard = self.facts().heard;
+        heard.map_or(Duration::MAX, |heard| now.saturating_duration_since(heard))
     }
 
     /// Waits until the broadcast before this one has been stored to its end. Hold it to the end of yours.
@@ -160,16 +242,16 @@ impl Stream {
         self.turn.lock().await
     }
 
-    /// Whether nobody publishes it.
+    /// Whether no broadcast of it is under way.
     #[must_use]
     pub(super) fn is_vacant(&self) -> bool {
-        self.facts().publisher.is_none()
+        self.facts().door.is_none()
     }
 
-    /// Who claimed it last, whether it still publishes or not.
+    /// How many broadcasts of it there were.
     #[must_use]
-    pub(super) fn last_publisher(&self) -> Option<ConnId> {
-        self.facts().last_publisher
+    pub(super) fn runs(&self) -> u64 {
+        self.facts().runs
     }
 
     /// Says how the publisher's encoder calls itself in its metadata. That goes before what it said when it
@@ -220,6 +302,26 @@ impl Stream {
     /// Says how fast it arrives, in bits per second.
     pub(super) fn set_received_bps(&self, bps: u64) {
         self.facts().received_bps = bps;
+    }
+
+    /// Says how conducting goes.
+    pub(super) fn conduct(&self, conducted: Conducted, now: WallTime) {
+        let mut facts = self.facts();
+        let before = facts.showing.map(|showing| showing.conducted);
+        // A worker that was started anew counts from nothing.
+        let more = |counter: &AtomicU64, of: fn(&Conducted) -> u64| {
+            let (value, before) = (of(&conducted), before.as_ref().map_or(0, of));
+            let base = if value < before { 0 } else { before };
+            counter.fetch_add(value - base, Ordering::Relaxed);
+        };
+        more(&self.held_slots, |conducted| conducted.held_slots);
+        more(&self.slate_ms, |conducted| conducted.slate_ms);
+        more(&self.late_frames, |conducted| conducted.dropped_frames);
+        let same = facts
+            .showing
+            .filter(|showing| showing.conducted.shown == conducted.shown);
+        let since = same.map_or(now, |showing| showing.since);
+        facts.showing = Some(Showing { conducted, since });
     }
 
     /// Makes an object fetchable.
@@ -321,7 +423,7 @@ impl Stream {
             Some(progress) if progress.ended && self.is_vacant() => StreamState::Ended,
             Some(progress) if progress.ended => StreamState::Starting,
             Some(progress) if progress.is_stalled() => StreamState::Stalled,
-            Some(_) => StreamState::Live,
+            Some(_) => self.facts().advancing(),
             None if self.is_vacant() => StreamState::Ended,
             None => StreamState::Starting,
         }
@@ -333,10 +435,18 @@ impl Stream {
         let state = self.state();
         let health = self.health.status();
         let facts = self.facts();
+        let since = match state {
+            StreamState::Reconnecting => facts.detached,
+            StreamState::Live | StreamState::Holding | StreamState::Slate => {
+                facts.showing.map(|showing| showing.since)
+            }
+            _ => None,
+        };
         let path = |item| format!("/{}", ObjectKey::new(self.name.clone(), item));
         StreamStatus {
             name: self.name.to_string(),
             state,
+            state_since: since.or(facts.started).map(|at| at.to_string()),
             started_at: facts.started.map(|at| at.to_string()).unwrap_or_default(),
             hls: path(Item::Multivariant),
             dash: path(Item::Mpd),
@@ -367,6 +477,27 @@ impl Stream {
     }
 }
 
+impl Facts {
+    fn end(&mut self, run: u64) {
+        if self.runs == run {
+            self.door = None;
+            self.publisher = None;
+            self.received_bps = 0;
+        }
+    }
+
+    /// Where a broadcast that can be played is in its life.
+    fn advancing(&self) -> StreamState {
+        let shown = self.showing.map(|showing| showing.conducted.shown);
+        match (&self.publisher, shown) {
+            (None, _) => StreamState::Reconnecting,
+            (_, Some(Shown::Held)) => StreamState::Holding,
+            (_, Some(Shown::Slate)) => StreamState::Slate,
+            _ => StreamState::Live,
+        }
+    }
+}
+
 impl Progress {
     fn is_stalled(&self) -> bool {
         self.advanced.elapsed() > self.segment * STALLED_AFTER_SEGMENTS
@@ -376,6 +507,7 @@ impl Progress {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::id::ConnId;
 
     /// A publisher on connection `conn`, the rest of it of no account.
     pub(in crate::app) fn publisher(conn: u64) -> Publisher {
@@ -384,7 +516,16 @@ pub(super) mod tests {
             address: "192.0.2.1:5000".to_owned(),
             encoder: None,
             since: WallTime::from_micros(0),
-            displaced: Arc::default(),
+        }
+    }
+
+    /// Its line, which says nothing.
+    pub(in crate::app) fn line(publisher: Publisher) -> Line {
+        Line {
+            publisher,
+            said: std::collections::VecDeque::new(),
+            media: mpsc::channel(1).1,
+            close: tokio::sync::oneshot::channel().0,
         }
     }
 
@@ -392,36 +533,77 @@ pub(super) mod tests {
         Stream::new("demo".parse().expect("a name"))
     }
 
-    #[test]
-    fn second_publisher_is_refused_until_the_first_has_gone() {
-        let stream = stream();
-        let now = Instant::now();
-        assert!(stream.claim(publisher(1), now).is_ok());
-        assert_eq!(
-            stream.claim(publisher(2), now).map_err(|p| p.conn),
-            Err(ConnId::new(1))
-        );
-        stream.release(ConnId::new(2));
-        assert!(!stream.is_vacant());
-        stream.release(ConnId::new(1));
-        assert!(stream.claim(publisher(2), now).is_ok());
+    fn begin(stream: &Stream, publisher: Publisher) -> (u64, mpsc::Receiver<Line>) {
+        match stream.enter(line(publisher), Instant::now()) {
+            Entered::Begins(run, lines) => (run, lines),
+            other => panic!("{other:?}"),
+        }
     }
 
-    #[tokio::test]
-    async fn silent_publisher_is_displaced_and_told() {
+    #[test]
+    fn who_comes_second_joins_until_the_broadcast_has_ended() {
         let stream = stream();
-        let (first, begun) = (publisher(1), Instant::now());
-        let told = Arc::clone(&first.displaced);
-        stream.claim(first, begun).expect("vacant");
-        stream.hear(begun + Duration::from_secs(10));
-        let soon = begun + Duration::from_secs(12);
-        assert!(stream.claim(publisher(2), soon).is_err());
-        let later = begun + Duration::from_secs(10) + SILENT_AFTER;
-        assert!(stream.claim(publisher(2), later).is_ok());
-        told.notified().await;
-        // The end of the first does not take the stream from the second.
-        stream.release(ConnId::new(1));
+        let (run, mut lines) = begin(&stream, publisher(1));
+        assert!(lines.try_recv().is_ok());
+        let enter = |conn| stream.enter(line(publisher(conn)), Instant::now());
+        assert!(matches!(enter(2), Entered::Joined));
+        assert!(matches!(enter(3), Entered::Refused(_)), "one at a time");
+        // Who came before the end is not lost by it.
+        let found = stream.try_end(run, || lines.try_recv().ok());
+        assert_eq!(found.map(|line| line.publisher.conn), Some(ConnId::new(2)));
         assert!(!stream.is_vacant());
+        assert!(stream.try_end(run, || lines.try_recv().ok()).is_none());
+        assert!(stream.is_vacant());
+        let (next, _lines) = begin(&stream, publisher(4));
+        // The end of the first does not end the second.
+        stream.end(run);
+        assert!(!stream.is_vacant() && next > run);
+    }
+
+    #[test]
+    fn silent_publisher_may_be_displaced_and_a_live_one_not() {
+        use Displace::{Always, Never, Stale};
+        let stream = stream();
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        assert!(matches!(stream.entry(Never, begun, begun), Entry::Free));
+        let _broadcast = begin(&stream, publisher(1));
+        stream.attach(publisher(1), begun);
+        stream.hear(at(10));
+        for (displace, asked, now, expected) in [
+            (Stale, 9, 11, "Taken"),
+            (Stale, 11, 12, "Unsure"),
+            (Stale, 11, 13, "Free"),
+            (Always, 9, 9, "Free"),
+            (Never, 11, 60, "Taken"),
+        ] {
+            let found = format!("{:?}", stream.entry(displace, at(asked), at(now)));
+            assert!(
+                found.starts_with(expected),
+                "{displace} {asked} {now}: {found}"
+            );
+        }
+        stream.detach(WallTime::from_micros(0));
+        assert!(matches!(stream.entry(Never, at(11), at(11)), Entry::Free));
+    }
+
+    #[test]
+    fn counts_go_on_when_a_worker_counts_anew() {
+        let stream = stream();
+        let says = |held_slots, shown| {
+            let conducted = Conducted {
+                shown,
+                held_slots,
+                slate_slots: 0,
+                slate_ms: 0,
+                dropped_frames: 0,
+                moves: 0,
+            };
+            stream.conduct(conducted, WallTime::from_micros(0));
+            stream.held_slots.load(Ordering::Relaxed)
+        };
+        let counts = [5, 9, 2].map(|held| says(held, Shown::Held));
+        assert_eq!(counts, [5, 9, 11]);
     }
 
     #[test]
@@ -432,7 +614,7 @@ pub(super) mod tests {
             encoder: Some("FMLE/3.0 (compatible; FMSc/1.0)".to_owned()),
             ..publisher(1)
         };
-        stream.claim(connected, Instant::now()).expect("vacant");
+        let _broadcast = begin(&stream, connected);
         let name = || stream.status().publisher.and_then(|p| p.encoder);
         assert_eq!(name().as_deref(), Some("FMLE/3.0 (compatible; FMSc/1.0)"));
         stream.set_encoder("obs-output module".to_owned());
@@ -440,14 +622,35 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn stream_is_starting_then_live_then_ended() {
+    fn stream_goes_through_the_states_of_its_life() {
         let stream = stream();
-        stream.claim(publisher(1), Instant::now()).expect("vacant");
+        let (run, _lines) = begin(&stream, publisher(1));
         assert_eq!(stream.state(), StreamState::Starting);
         stream.publish(Vec::new(), Duration::from_secs(2), false);
         assert_eq!(stream.state(), StreamState::Live);
+        for (shown, state) in [
+            (Shown::Held, StreamState::Holding),
+            (Shown::Slate, StreamState::Slate),
+            (Shown::Source, StreamState::Live),
+        ] {
+            let conducted = Conducted {
+                shown,
+                held_slots: 0,
+                slate_slots: 0,
+                slate_ms: 0,
+                dropped_frames: 0,
+                moves: 0,
+            };
+            stream.conduct(conducted, WallTime::from_micros(0));
+            assert_eq!(stream.state(), state);
+        }
+        stream.detach(WallTime::from_micros(0));
+        assert_eq!(stream.state(), StreamState::Reconnecting);
+        stream.attach(publisher(2), Instant::now());
+        assert_eq!(stream.state(), StreamState::Live);
+        assert_eq!(stream.reconnects.load(Ordering::Relaxed), 1);
         stream.publish(Vec::new(), Duration::from_secs(2), true);
-        stream.release(ConnId::new(1));
+        stream.end(run);
         assert_eq!(stream.state(), StreamState::Ended);
     }
 }

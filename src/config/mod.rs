@@ -5,6 +5,7 @@
 //! Never:  a half-checked value; a global; a stage's work
 //! Spec:   docs/configuration.md
 
+mod broadcast;
 pub mod keys;
 mod log;
 mod problem;
@@ -15,6 +16,7 @@ mod tests;
 pub mod units;
 mod validate;
 
+pub use broadcast::{Broadcast, Displace, Grace, Slate};
 pub use log::{Format, Level, Log};
 pub use problem::{Origin, Problem};
 pub use raw::Options;
@@ -39,6 +41,8 @@ pub struct Config {
     pub log: Log,
     /// The RTMP listener.
     pub rtmp: rtmp::Config,
+    /// What a broadcast does without its publisher.
+    pub broadcast: Broadcast,
     /// The transcoder.
     pub transcode: transcode::Config,
     /// The packager.

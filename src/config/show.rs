@@ -44,6 +44,13 @@ pub(crate) fn values(config: &Config) -> Vec<(&'static str, Value)> {
             "ingest.rtmp.max_message",
             text(print_size(rtmp.max_message_bytes.into())),
         ),
+        ("broadcast.hold", time(config.broadcast.hold)),
+        ("broadcast.slate", text(&config.broadcast.slate)),
+        (
+            "broadcast.reconnect_grace",
+            text(config.broadcast.reconnect_grace),
+        ),
+        ("broadcast.displace", text(config.broadcast.displace)),
         ("transcode.ladder", text(&config.transcode.ladder)),
         ("package.segment", millis(package.segment_ms)),
         ("package.part", millis(package.part_ms)),

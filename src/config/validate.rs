@@ -22,7 +22,8 @@ use crate::config::log::{Format, Level};
 use crate::config::problem::{Origin, Problem};
 use crate::config::raw::{Raw, Scalar};
 use crate::config::units::{parse_duration, parse_size, print_duration, print_size};
-use crate::config::{Config, Log, package, rtmp, serve, store, transcode};
+use crate::config::{Broadcast, Config, Displace, Grace, Log, Slate};
+use crate::config::{package, rtmp, serve, store, transcode};
 use crate::package::LowLatency;
 
 /// The longest name, path or URL, in bytes: the longest path that Linux opens.
@@ -47,6 +48,10 @@ const MAX_KEPT_SEGMENTS: u32 = 2 * MAX_WINDOW_SEGMENTS;
 const MAX_TIMEOUT: Duration = Duration::from_secs(300);
 /// The shortest: a round trip across the world and a slow start fit in it.
 const MIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// The shortest hold: a slate that flashes up for less is worse than a picture that stands.
+const MIN_HOLD: Duration = Duration::from_millis(100);
+/// The longest: a picture that stands for longer looks like a fault of the player.
+const MAX_HOLD: Duration = Duration::from_secs(60);
 /// The smallest message limit: a key frame of a modest broadcast.
 const MIN_MESSAGE_BYTES: u64 = 256 << 10;
 /// The largest: RTMP's length field ends one byte short of 16 MiB.
@@ -71,6 +76,7 @@ pub(crate) fn validate(raw: &Raw, problems: &mut Vec<Problem>) -> Config {
     let config = Config {
         log: reader.log(),
         rtmp: reader.rtmp(),
+        broadcast: reader.broadcast(),
         transcode: reader.transcode(),
         package: reader.package(),
         store: reader.store(),
@@ -120,6 +126,24 @@ impl Reader<'_> {
         );
         config.max_message_bytes = u32::try_from(message).unwrap_or(config.max_message_bytes);
         config
+    }
+
+    fn broadcast(&mut self) -> Broadcast {
+        let default = Broadcast::default();
+        Broadcast {
+            hold: self.duration("broadcast.hold", default.hold, MIN_HOLD..=MAX_HOLD),
+            slate: self.parsed("broadcast.slate", default.slate, |text| {
+                Slate::parse(text).map_err(|why| quoted(text, &why))
+            }),
+            reconnect_grace: self.parsed(
+                "broadcast.reconnect_grace",
+                default.reconnect_grace,
+                |text| Grace::parse(text).map_err(|why| quoted(text, &why)),
+            ),
+            displace: self.parsed("broadcast.displace", default.displace, |text| {
+                Displace::parse(text).map_err(|why| quoted(text, &why))
+            }),
+        }
     }
 
     fn transcode(&mut self) -> transcode::Config {

@@ -106,7 +106,7 @@ impl Default for Config {
 #[non_exhaustive]
 pub enum Error {
     /// The URL cannot be understood.
-    #[error("store.url: {found:?} {complaint}")]
+    #[error("store.url: found {found:?}, which {complaint}")]
     Url {
         /// The value found.
         found: String,
@@ -205,7 +205,11 @@ impl Store {
     }
 
     async fn open_bucket(config: Config, store: Arc<dyn ObjectStore>) -> Result<Self, Error> {
-        probe::basics(&store, nonce())
+        let tried = async {
+            probe::basics(&store, nonce()).await?;
+            probe::listing(&store, nonce()).await
+        };
+        tried
             .await
             .map_err(|failed| bucket_failed(&config, failed))?;
         let conditional = probe::conditional(&store, nonce()).await;

@@ -33,45 +33,53 @@ pub(crate) enum Conditional {
 /// What did not work, as the end of "cannot".
 pub(crate) type Failed = (&'static str, Error);
 
-/// Writes, reads, lists and deletes a small object.
+/// Writes, reads and deletes a small object.
 pub(crate) async fn basics(store: &dyn ObjectStore, nonce: u64) -> Result<(), Failed> {
-    let path = path_of(nonce, "basics");
+    // Without a folder of its own, which would stay behind on a disk.
+    let path = Path::from(format!("{PROBE}-{nonce:016x}"));
     let content = Bytes::from_static(b"written to see whether it can be\n");
-    let payload = PutPayload::from(content.clone());
-    store
-        .put(&path, payload)
-        .await
-        .map_err(|e| ("write to", e))?;
+    write(store, &path, &content).await?;
     let read = async { store.get(&path).await?.bytes().await };
     let read = read.await.map_err(|e| ("read from", e))?;
     if read != content {
-        let source = io::Error::other("what was read is not what was written").into();
-        let store = "probe";
-        return Err(("read from", Error::Generic { store, source }));
+        return Err(("read from", lied("what was read is not what was written")));
     }
-    let folder = path_of(nonce, "");
+    delete(store, &path).await
+}
+
+/// Lists a small object.
+pub(crate) async fn listing(store: &dyn ObjectStore, nonce: u64) -> Result<(), Failed> {
+    let folder = Path::from(format!("{PROBE}-{nonce:016x}"));
+    let path = folder.clone().join("listed");
+    write(store, &path, &Bytes::from_static(b"listed\n")).await?;
     match store.list(Some(&folder)).next().await {
-        Some(Ok(_)) => {}
-        Some(Err(error)) => return Err(("list", error)),
-        None => {
-            let source = io::Error::other("what was written is not listed").into();
-            return Err((
-                "list",
-                Error::Generic {
-                    store: "probe",
-                    source,
-                },
-            ));
-        }
+        Some(Ok(_)) => delete(store, &path).await,
+        Some(Err(error)) => Err(("list", error)),
+        None => Err(("list", lied("what was written is not listed"))),
     }
-    store.delete(&path).await.map_err(|e| ("delete from", e))
+}
+
+async fn write(store: &dyn ObjectStore, path: &Path, content: &Bytes) -> Result<(), Failed> {
+    let payload = PutPayload::from(content.clone());
+    let written = store.put(path, payload).await;
+    written.map(drop).map_err(|error| ("write to", error))
+}
+
+async fn delete(store: &dyn ObjectStore, path: &Path) -> Result<(), Failed> {
+    let deleted = store.delete(path).await;
+    deleted.map_err(|error| ("delete from", error))
+}
+
+fn lied(text: &'static str) -> Error {
+    let (store, source) = ("probe", io::Error::other(text).into());
+    Error::Generic { store, source }
 }
 
 /// Tries whether a manifest can be kept from overwriting a newer one.
 ///
 /// Several services take the condition and ignore it, so that only a write that must fail tells.
 pub(crate) async fn conditional(store: &dyn ObjectStore, nonce: u64) -> Conditional {
-    let path = path_of(nonce, "conditional");
+    let path = Path::from(format!("{PROBE}-{nonce:016x}/conditional"));
     let found = try_conditions(store, &path).await;
     // One that cannot delete has been refused before.
     let _ = store.delete(&path).await;
@@ -118,10 +126,6 @@ pub(crate) fn version_of(tag: &str, bare: bool) -> UpdateVersion {
     }
 }
 
-fn path_of(nonce: u64, name: &str) -> Path {
-    Path::from(format!("{PROBE}-{nonce:016x}/{name}"))
-}
-
 #[cfg(test)]
 mod tests {
     use object_store::memory::InMemory;
@@ -132,6 +136,7 @@ mod tests {
     async fn memory_keeps_conditions_and_nothing_is_left_behind() {
         let store = InMemory::new();
         basics(&store, 7).await.expect("works");
+        listing(&store, 7).await.expect("works");
         let found = conditional(&store, 7).await;
         assert!(matches!(found, Conditional::Enforced { .. }), "{found:?}");
         assert_eq!(store.list(None).count().await, 0);

@@ -21,8 +21,15 @@ pub mod worker;
 
 pub use supervisor::{Error, Options, Output, Outputs, Transcoder};
 
+use std::time::Duration;
+
+use bytes::Bytes;
+
 /// The pipeline file used where none is named.
 pub const DEFAULT_LADDER: &str = "auto";
+
+/// The largest slate: it goes to the worker in one message. A photograph of 4K has a third of this.
+pub const MAX_SLATE_BYTES: usize = 8 << 20;
 
 /// What an operator may choose about transcoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +47,25 @@ impl Default for Config {
         Self {
             ladder: DEFAULT_LADDER.to_owned(),
             low_delay: false,
+        }
+    }
+}
+
+/// What a broadcast shows while its source sends nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absence {
+    /// How long the last picture is held; whole milliseconds.
+    pub hold: Duration,
+    /// The slate after it: a PNG or JPEG file, of at most [`MAX_SLATE_BYTES`]. Empty for the one that is
+    /// built in.
+    pub slate: Bytes,
+}
+
+impl Default for Absence {
+    fn default() -> Self {
+        Self {
+            hold: Duration::from_secs(2),
+            slate: Bytes::new(),
         }
     }
 }

@@ -117,8 +117,9 @@ class Library {
     await this.fatal('at the live edge');
     if (!(media / wall > 0.9 && media / wall < 1.1)) this.fail(`${held.media_s} s of media in ${held.wall_s} s`);
     if (all.length < list.length * 0.9) this.fail('does not know what it shows');
-    if (!(at(0) > 0 && at(1) <= limit('max-latency'))) this.fail(`${at(0)} to ${at(1)} s behind live`);
-    if (held.freezes > limit('max-stalls')) this.fail(`stood still ${held.freezes} times`);
+    const { maxLatency = limit('max-latency'), maxStalls = limit('max-stalls') } = ENGINES[this.engine];
+    if (!(at(0) > 0 && at(1) <= maxLatency)) this.fail(`${at(0)} to ${at(1)} s behind live`);
+    if (held.freezes > maxStalls) this.fail(`stood still ${held.freezes} times`);
     if (!(held.frames_per_s > 5)) this.fail(`${held.frames_per_s} frames per second decoded`);
     for (const { from, to } of seeks) if (to < from - 0.5) this.fail(`went back from ${from} to ${to}`);
     // Where the wall clock lies on the player's own line; it may know no dates once the stream is over.

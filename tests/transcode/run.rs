@@ -12,7 +12,7 @@ use headwater::time::{Grid, MediaTime, Ticks, Timescale};
 use headwater::transcode::ladder::Machine;
 use headwater::transcode::supervisor::{Probe, probe as ask};
 use headwater::transcode::template::Template;
-use headwater::transcode::{Options, Output, Outputs, Transcoder};
+use headwater::transcode::{Absence, Options, Output, Outputs, Transcoder};
 
 use super::media::{Clip, Item};
 
@@ -76,6 +76,7 @@ fn start(template: &Template, stream: &str) -> (Transcoder, Outputs) {
         grid: grid().0,
         first: SegmentNumber::new(0),
         program: program(),
+        absence: Absence::default(),
     })
 }
 
@@ -146,7 +147,7 @@ pub(crate) fn transcode_with(template: &Template, clip: &Clip, ms: i64, blows: &
                 }
                 Output::Sample { rendition, sample } => made.samples[rendition].push(sample),
                 Output::Restarted { skipped, .. } => made.restarts.push(skipped),
-                Output::Finished => {}
+                Output::Finished | Output::Conducted(_) => {}
                 Output::Failed(error) => made.failure = Some(format!("{error:?}")),
             }
             let count = made.samples.first().map_or(0, Vec::len);
@@ -176,6 +177,16 @@ fn strike(signal: &str, stream: &str) {
     let pid = find().expect("a worker");
     let status = Command::new("kill").args([signal, &pid]).status();
     assert!(status.expect("kill").success());
+}
+
+/// What a confined worker says it can do, and what of confining did not work.
+pub(crate) fn confinement() -> String {
+    let output = Command::new(program())
+        .args(["worker", "--try-confinement"])
+        .output()
+        .expect("runs");
+    let told = [&output.stdout[..], &output.stderr].concat();
+    String::from_utf8_lossy(&told).into_owned()
 }
 
 /// Which of `elements` are missing here.

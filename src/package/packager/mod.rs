@@ -576,9 +576,9 @@ fn sequence_number(segment: SegmentNumber, part: usize, parts_per_segment: u64) 
     u32::try_from(place & u64::from(u32::MAX)).unwrap_or(0)
 }
 
+#[cfg(test)]
+mod gap_tests;
 mod hole;
 mod open;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_of_gaps;

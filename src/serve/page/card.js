@@ -6,6 +6,8 @@ import {
 } from './dom.js';
 
 const STATES = { starting: 'Starting', live: 'Live', stalled: 'Stalled', ended: 'Ended' };
+// Live, though the source is not: the picture is held, or the slate is shown.
+const ABSENT = { holding: 'Live, picture held', slate: 'Live, on its slate', reconnecting: 'Live, encoder gone' };
 const ENGINES = { hls: 'HLS', dash: 'DASH' };
 // A live picture that has not moved for this long is started afresh.
 const FROZEN_MS = 12_000;
@@ -183,6 +185,7 @@ export class StreamCard {
   }
 
   get state() {
+    if (Object.hasOwn(ABSENT, this.broadcast.state)) return 'live';
     return Object.hasOwn(STATES, this.broadcast.state) ? this.broadcast.state : 'starting';
   }
 
@@ -405,10 +408,8 @@ export class StreamCard {
 
   render() {
     const { state, engine, video } = this;
-    if (this.badge.dataset.state !== state) {
-      this.badge.dataset.state = state;
-      say(this.badge, STATES[state]);
-    }
+    this.badge.dataset.state = state;
+    say(this.badge, Object.hasOwn(ABSENT, this.broadcast.state) ? ABSENT[this.broadcast.state] : STATES[state]);
     const cover = this.covering();
     show(this.overlay, cover !== null);
     if (cover) {

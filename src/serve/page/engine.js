@@ -71,6 +71,9 @@ function play(video, events) {
 
 const tallestFirst = (a, b) => b.height - a.height || b.bps - a.bps;
 
+// How long a player may take to begin and to find its place.
+const SETTLE_MS = 8_000;
+
 function hlsEngine(video, url, events) {
   const Hls = window.Hls;
   const hls = new Hls({
@@ -95,10 +98,18 @@ function hlsEngine(video, url, events) {
     }
     fatal(data.type === Hls.ErrorTypes.NETWORK_ERROR ? network(data.response?.code) : decode());
   });
+  // hls.js begins as far behind as its playlist is old, and catches up by itself only from within a target
+  // duration. Where a busy machine began farther behind, it is set to the live edge, once: who goes back
+  // by hand later stays there.
+  const settled = setTimeout(() => {
+    const target = hls.latestLevelDetails?.targetduration ?? Infinity;
+    if (!video.paused && hls.latency > hls.targetLatency + target) video.currentTime = hls.liveSyncPosition;
+  }, SETTLE_MS);
   hls.loadSource(url);
   hls.attachMedia(video);
   return {
     stop: () => {
+      clearTimeout(settled);
       hls.destroy();
       video.playbackRate = 1;
     },

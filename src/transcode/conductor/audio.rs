@@ -1,18 +1,17 @@
 //! Every sample of sound in its place: cuts, fills with silence, follows slow drift.
 //!
-//! Enters: blocks of interleaved stereo samples with positions; how far the pictures are
-//! Leaves: blocks of whole access units that continue each other without gap or overlap
-//! Never:  waits for sound that does not come: pictures drive silence after a bounded allowance
+//! Enters: blocks of interleaved stereo samples with positions; how far the pictures or the clock are
+//! Leaves: blocks of whole access units that continue each other without gap or overlap; at the edges of
+//!         silence the sound fades
+//! Never:  waits for sound that does not come: the clock, or else the pictures, drive silence
 //! Time:   samples of the plan's rate, from the Unix epoch
 //! Spec:   docs/architecture.md
 
 use bytes::{Bytes, BytesMut};
 
+use super::fade::{Fade, PCM_FRAME_BYTES};
 use super::{Error, MAX_HOLD_SECONDS};
 use crate::time::{Ticks, Timescale};
-
-/// Bytes of one sample of both channels: two 32-bit floats.
-pub const PCM_FRAME_BYTES: usize = 8;
 
 /// How long sound may lag the pictures before silence takes its place, in milliseconds, at first.
 const INITIAL_ALLOWANCE_MS: i64 = 500;
@@ -25,10 +24,10 @@ const ALLOWANCE_MARGIN_MS: i64 = 200;
 const RESYNC_MS: i64 = 40;
 /// From here on drift is followed, one sample per block, in milliseconds.
 const SLEW_MS: i64 = 4;
+/// How long sound takes to fade out and in, in milliseconds: too short to be missed, too long to click.
+const FADE_MS: i64 = 20;
 /// Samples of silence made at a time: bounds what one call allocates.
 const SILENCE_FRAMES: usize = 4_096;
-
-static SILENCE: [u8; SILENCE_FRAMES * PCM_FRAME_BYTES] = [0; SILENCE_FRAMES * PCM_FRAME_BYTES];
 
 /// Lays sound on the sample grid. Drain [`Self::poll_output`] to `None` after every other call.
 #[derive(Debug)]
@@ -51,6 +50,7 @@ pub struct AudioConductor {
     /// Whether silence has ever taken the place of sound that may still come.
     gave_up: bool,
     allowance_ms: i64,
+    fade: Fade,
     filled: u64,
     trimmed: u64,
 }
@@ -60,6 +60,7 @@ impl AudioConductor {
     /// `has_track` says whether sound is to be expected at all.
     #[must_use]
     pub fn new(scale: Timescale, begin: Ticks, frame_samples: u32, has_track: bool) -> Self {
+        let ramp = FADE_MS * i64::from(scale.get()) / 1_000;
         Self {
             scale,
             block: usize::try_from(frame_samples.max(1)).unwrap_or(1),
@@ -71,6 +72,7 @@ impl AudioConductor {
             anchored: false,
             gave_up: false,
             allowance_ms: INITIAL_ALLOWANCE_MS,
+            fade: Fade::new(usize::try_from(ramp).unwrap_or(0)),
             filled: 0,
             trimmed: 0,
         }
@@ -125,6 +127,15 @@ impl AudioConductor {
         self.fill_to(position.get().saturating_sub(self.samples(allowed)))
     }
 
+    /// Tells that it is too late for sound before `position`, by the clock: silence takes its place.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Jump`] as for [`Self::push`].
+    pub fn fill(&mut self, position: Ticks) -> Result<(), Error> {
+        self.fill_to(position.get())
+    }
+
     /// Fills with silence up to `position` and on to the end of its block: the end of the broadcast.
     ///
     /// # Errors
@@ -143,13 +154,16 @@ impl AudioConductor {
         let wanted = self.block * PCM_FRAME_BYTES;
         while self.laid.len() < wanted && self.silence > 0 {
             let frames = self.silence_left().min(SILENCE_FRAMES);
-            self.lay(&SILENCE[..frames * PCM_FRAME_BYTES]);
-            self.silence -= i64::try_from(frames).unwrap_or(0);
+            self.fade.silence(frames, &mut self.laid);
+            let laid = i64::try_from(frames).unwrap_or(0);
+            self.silence -= laid;
+            self.next += laid;
             self.filled += frames as u64;
         }
         if self.silence == 0 && !self.after.is_empty() {
             let pcm = std::mem::take(&mut self.after);
-            self.lay(&pcm);
+            self.fade.sound(&pcm, &mut self.laid);
+            self.next += i64::try_from(pcm.len() / PCM_FRAME_BYTES).unwrap_or(0);
         }
         (self.laid.len() >= wanted).then(|| self.laid.split_to(wanted).freeze())
     }
@@ -174,11 +188,6 @@ impl AudioConductor {
 
     fn silence_left(&self) -> usize {
         usize::try_from(self.silence).unwrap_or(0)
-    }
-
-    fn lay(&mut self, pcm: &[u8]) {
-        self.laid.extend_from_slice(pcm);
-        self.next += i64::try_from(pcm.len() / PCM_FRAME_BYTES).unwrap_or(0);
     }
 
     fn fill_to(&mut self, position: i64) -> Result<(), Error> {
@@ -253,6 +262,29 @@ mod tests {
         (from..from + count).flat_map(i64::to_le_bytes).collect()
     }
 
+    /// How far from silence a sample may have been changed, in samples.
+    const FADE: usize = 960;
+
+    /// Of `out`, what no fade has touched: silence, and sound that lies further from it than a fade.
+    /// Numbers that are not near `BEGIN` are samples that were faded.
+    fn untouched(out: &[i64]) -> Vec<Option<i64>> {
+        let mut kept: Vec<Option<i64>> = out.iter().copied().map(Some).collect();
+        let near = |sample: i64| sample == 0 || (sample - BEGIN).abs() < 1_000_000_000;
+        let mut silent = true;
+        for at in 0..out.len() {
+            if !near(out[at]) {
+                kept[at] = None;
+            }
+            if silent != (out[at] == 0) {
+                silent = out[at] == 0;
+                for sample in &mut kept[at.saturating_sub(FADE)..(at + FADE).min(out.len())] {
+                    *sample = None;
+                }
+            }
+        }
+        kept
+    }
+
     fn drain(conductor: &mut AudioConductor, into: &mut Vec<i64>) {
         while let Some(block) = conductor.poll_output() {
             assert_eq!(block.len(), 1_024 * PCM_FRAME_BYTES);
@@ -276,10 +308,13 @@ mod tests {
             drain(&mut conductor, &mut out);
         }
         assert_eq!(out.len(), 9 * 1_024);
-        for (n, sample) in (0..).zip(&out) {
+        for (n, sample) in (0..).zip(untouched(&out)) {
             let sound = !(2_500..5_000).contains(&n);
-            assert_eq!(*sample, if sound { BEGIN + n } else { 0 });
+            let expected = if sound { BEGIN + n } else { 0 };
+            assert!(sample.is_none_or(|sample| sample == expected), "{n}");
         }
+        let faded = untouched(&out).iter().filter(|s| s.is_none()).count();
+        assert!(faded <= 5 * FADE, "{faded}");
     }
 
     #[test]
@@ -310,8 +345,9 @@ mod tests {
         }
         let tail = &out[out.len() - 100_000..];
         assert!(tail.iter().all(|sample| *sample != 0));
-        for (n, sample) in (0..).zip(&out) {
-            assert!(*sample == 0 || *sample == BEGIN + n, "{n}: {sample}");
+        for (n, sample) in (0..).zip(untouched(&out)) {
+            let right = sample.is_none_or(|sample| sample == 0 || sample == BEGIN + n);
+            assert!(right, "{n}: {sample:?}");
         }
     }
 
@@ -341,7 +377,7 @@ mod tests {
         conductor.finish(Ticks::new(BEGIN + 1_500)).expect("near");
         drain(&mut conductor, &mut out);
         assert_eq!(out.len(), 2_048);
-        assert_eq!(out[99], BEGIN + 99);
+        assert_eq!(out[2_047], 0);
     }
 
     proptest! {
@@ -363,9 +399,10 @@ mod tests {
                 let laid = i64::try_from(out.len()).expect("small");
                 prop_assert!((0..1_024).contains(&(conductor.position().get() - BEGIN - laid)));
             }
-            for (n, sample) in (0..).zip(&out) {
+            for (n, sample) in (0..).zip(untouched(&out)) {
+                let Some(sample) = sample else { continue };
                 let error = sample - (BEGIN + n);
-                prop_assert!(*sample == 0 || error.abs() <= RATE * RESYNC_MS / 1_000);
+                prop_assert!(sample == 0 || error.abs() <= RATE * RESYNC_MS / 1_000);
             }
         }
     }

@@ -1,10 +1,12 @@
-//! One frame per slot: passes, repeats and drops frames.
+//! One frame per slot: passes, repeats and drops frames, and shows a slate where none came for long.
 //!
-//! Enters: frames in presentation order with positions in 90 kHz ticks
+//! Enters: frames in presentation order with positions in 90 kHz ticks; how far the sound or the clock is
 //! Leaves: [`Slot`]s without gap or repetition, from the first slot of the first segment on
 //! Never:  waits for the next frame: a frame is placed the moment it arrives
 //! Time:   slots counted from the Unix epoch at the plan's rate
 //! Spec:   docs/architecture.md
+
+use std::time::Duration;
 
 use super::Error;
 use crate::id::SegmentNumber;
@@ -22,6 +24,17 @@ const MAX_LAG_MS: i64 = 3_000;
 /// slot is nearest, one more quarter is the hysteresis that keeps jitter from doubling and dropping.
 const TOLERANCE_QUARTERS: i64 = 3;
 
+/// What a slot shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// A frame that the source sent for it.
+    Source,
+    /// The last frame again.
+    Held,
+    /// The slate.
+    Slate,
+}
+
 /// One slot of the output, filled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slot<F> {
@@ -29,8 +42,10 @@ pub struct Slot<F> {
     pub index: i64,
     /// Whether it is the first of a segment and has to become an IDR.
     pub cut: bool,
-    /// What it shows.
+    /// Its picture.
     pub frame: F,
+    /// Where that came from.
+    pub shown: Shown,
 }
 
 /// Places frames on slots. Drain [`Self::poll_output`] to `None` after every `push` and `follow`.
@@ -42,16 +57,26 @@ pub struct VideoConductor<F> {
     next: i64,
     /// The picture to repeat where there is no other: the last one placed, or seen before the start.
     held: Option<F>,
+    /// The slot that the source last had a frame for; none before the first.
+    sourced: Option<i64>,
+    /// The slot of the newest frame, even if that came before the start.
+    newest: Option<i64>,
+    /// What is shown instead once `held` has been shown for `hold_slots`.
+    slate: Option<F>,
+    hold_slots: i64,
     /// Slots below this one are to be filled with `held`.
     hold_until: i64,
     /// A frame that belongs at `hold_until`, after the repetitions.
     placed: Option<F>,
-    repeated: u64,
+    shown: Shown,
+    held_slots: u64,
+    slate_slots: u64,
     dropped: u64,
 }
 
 impl<F: Clone> VideoConductor<F> {
-    /// A conductor whose first output is the first slot of segment `first`.
+    /// A conductor whose first output is the first slot of segment `first`. It holds pictures for as long
+    /// as it must; see [`Self::set_slate`].
     #[must_use]
     pub fn new(rate: FrameRate, grid: Grid, first: SegmentNumber) -> Self {
         let scale = Timescale::VIDEO_90K;
@@ -67,11 +92,25 @@ impl<F: Clone> VideoConductor<F> {
             grid,
             next,
             held: None,
+            sourced: None,
+            newest: None,
+            slate: None,
+            hold_slots: i64::MAX,
             hold_until: next,
             placed: None,
-            repeated: 0,
+            shown: Shown::Source,
+            held_slots: 0,
+            slate_slots: 0,
             dropped: 0,
         }
+    }
+
+    /// Shows `slate` from now on wherever a picture would be held for more than `hold`.
+    pub fn set_slate(&mut self, slate: F, hold: Duration) {
+        let millis = u128::from(self.rate.num()) * hold.as_millis();
+        let slots = millis / (u128::from(self.rate.den()) * 1_000);
+        self.hold_slots = i64::try_from(slots).unwrap_or(i64::MAX);
+        self.slate = Some(slate);
     }
 
     /// Gives the frame shown at `position` (90 kHz).
@@ -84,8 +123,12 @@ impl<F: Clone> VideoConductor<F> {
         let slot = self.slot_for(position);
         if slot < self.next {
             self.dropped += 1;
-            // Before the start and at it, the newest picture is the one to hold.
-            self.held = Some(frame);
+            // Before the start, and of two frames for one slot, the newest is the one to hold. One that
+            // comes when its time is long past is not shown: it would be out of step with the sound.
+            if self.sourced.is_none() || slot == self.next - 1 {
+                self.held = Some(frame);
+                self.newest = Some(slot);
+            }
             return Ok(());
         }
         self.check_jump(slot)?;
@@ -111,28 +154,79 @@ impl<F: Clone> VideoConductor<F> {
         let allowed = MAX_LAG_MS * i64::from(scale.get()) / 1_000;
         let due = Ticks::new(position.get().saturating_sub(allowed));
         let slot = self.rate.slot_at_or_after(due.at(scale));
+        self.hold_to(slot)
+    }
+
+    /// Tells that it is too late, by the clock, for frames before `position` (90 kHz): every slot before it
+    /// is filled with the held picture. Does nothing before the first frame.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Jump`] as for [`Self::push`].
+    pub fn fill(&mut self, position: Ticks) -> Result<(), Error> {
+        if self.held.is_none() {
+            return Ok(());
+        }
+        let slot = self
+            .rate
+            .slot_at_or_after(position.at(Timescale::VIDEO_90K));
+        self.hold_to(slot)
+    }
+
+    fn hold_to(&mut self, slot: i64) -> Result<(), Error> {
         self.check_jump(slot)?;
         self.hold_until = self.hold_until.max(slot);
         Ok(())
     }
 
+    /// By how many microseconds a frame at `position` would come too late to be shown; negative or zero
+    /// if it would be. Nothing is late before the first frame was shown.
+    #[must_use]
+    pub fn late_us(&self, position: Ticks) -> i64 {
+        let behind = self.position().delta(position).get();
+        let behind_us = behind.saturating_mul(1_000_000) / i64::from(Timescale::VIDEO_90K.get());
+        if self.sourced.is_none() || self.slot_for(position) >= self.next {
+            behind_us.min(0)
+        } else {
+            behind_us
+        }
+    }
+
     /// The next filled slot, or `None` until more is given.
     pub fn poll_output(&mut self) -> Option<Slot<F>> {
-        let frame = if self.next < self.hold_until {
-            self.repeated += 1;
-            self.held.clone()?
+        let index = self.next;
+        let (frame, shown) = if index < self.hold_until {
+            self.stand_in(index)?
         } else {
             let frame = self.placed.take()?;
             self.held = Some(frame.clone());
-            frame
+            (self.sourced, self.newest) = (Some(index), Some(index));
+            (frame, Shown::Source)
         };
-        let index = self.next;
         self.next += 1;
+        self.shown = shown;
+        match shown {
+            Shown::Source => {}
+            Shown::Held => self.held_slots += 1,
+            Shown::Slate => self.slate_slots += 1,
+        }
         Some(Slot {
             index,
             cut: self.is_cut(index),
             frame,
+            shown,
         })
+    }
+
+    /// What slot `index` shows, for which the source has nothing.
+    fn stand_in(&self, index: i64) -> Option<(F, Shown)> {
+        let since = self.newest.map(|newest| index.saturating_sub(newest));
+        match &self.slate {
+            Some(slate) if since.is_some_and(|since| since > self.hold_slots) => {
+                Some((slate.clone(), Shown::Slate))
+            }
+            _ => Some((self.held.clone()?, Shown::Held)),
+        }
     }
 
     /// Where the next slot begins, in 90 kHz ticks: how far the pictures are.
@@ -141,10 +235,29 @@ impl<F: Clone> VideoConductor<F> {
         self.rate.slot_start(self.next, Timescale::VIDEO_90K)
     }
 
+    /// What the last slot shows; the source before the first.
+    #[must_use]
+    pub const fn shown(&self) -> Shown {
+        self.shown
+    }
+
     /// How many slots were filled with a picture that had been shown already.
     #[must_use]
-    pub const fn repeated(&self) -> u64 {
-        self.repeated
+    pub const fn held_slots(&self) -> u64 {
+        self.held_slots
+    }
+
+    /// How many slots were filled with the slate.
+    #[must_use]
+    pub const fn slate_slots(&self) -> u64 {
+        self.slate_slots
+    }
+
+    /// How long the slate was shown, in milliseconds.
+    #[must_use]
+    pub fn slate_ms(&self) -> u64 {
+        let ms = u128::from(self.slate_slots) * 1_000 * u128::from(self.rate.den());
+        u64::try_from(ms / u128::from(self.rate.num())).unwrap_or(u64::MAX)
     }
 
     /// How many frames were not shown because their slot was taken or past.
@@ -239,7 +352,8 @@ mod tests {
             Slot {
                 index: first,
                 cut: true,
-                frame: 7
+                frame: 7,
+                shown: Shown::Held,
             }
         );
         assert_eq!(
@@ -247,7 +361,8 @@ mod tests {
             Slot {
                 index: first + 10,
                 cut: false,
-                frame: 7
+                frame: 7,
+                shown: Shown::Source,
             }
         );
     }
@@ -338,7 +453,7 @@ mod tests {
                 drain(&mut conductor, &mut out);
             }
             // At the very start one frame may share the first slot, or one slot be held.
-            prop_assert!(conductor.dropped() <= 1 && conductor.repeated() <= 3, "{} dropped, {} repeated", conductor.dropped(), conductor.repeated());
+            prop_assert!(conductor.dropped() <= 1 && conductor.held_slots() <= 3, "{} dropped, {} repeated", conductor.dropped(), conductor.held_slots());
         }
 
         #[test]

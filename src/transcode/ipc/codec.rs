@@ -6,6 +6,7 @@
 //! Spec:   none
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use super::wire::{Input, Output};
 use crate::codec::video::{Colour, Dimensions, PixelAspect};
@@ -13,6 +14,8 @@ use crate::codec::{aac, av1, h264, opus, vp9};
 use crate::id::TrackId;
 use crate::media::{CodecConfig, Rendition, Sample, TrackInfo};
 use crate::time::{FrameRate, Span, Ticks, Timescale};
+use crate::transcode::Absence;
+use crate::transcode::conductor::{Conducted, Shown};
 
 pub(super) fn write_sample(sample: &Sample, out: &mut Output<'_>) {
     out.i64(sample.dts.get());
@@ -34,6 +37,47 @@ pub(super) fn parse_sample(body: &mut Input) -> Option<Sample> {
 
 pub(super) fn parse_track_id(body: &mut Input) -> Option<TrackId> {
     NonZeroU32::new(body.u32()?).map(TrackId::new)
+}
+
+pub(super) fn write_absence(absence: &Absence, out: &mut Output<'_>) {
+    out.u64(u64::try_from(absence.hold.as_millis()).unwrap_or(u64::MAX));
+    out.bytes(&absence.slate);
+}
+
+pub(super) fn parse_absence(body: &mut Input) -> Option<Absence> {
+    Some(Absence {
+        hold: Duration::from_millis(body.u64()?),
+        slate: body.bytes()?,
+    })
+}
+
+pub(super) fn write_conducted(conducted: &Conducted, out: &mut Output<'_>) {
+    out.u8(match conducted.shown {
+        Shown::Source => 1,
+        Shown::Held => 2,
+        Shown::Slate => 3,
+    });
+    out.u64(conducted.held_slots);
+    out.u64(conducted.slate_slots);
+    out.u64(conducted.dropped_frames);
+    out.u64(conducted.moves);
+    out.u64(conducted.slate_ms);
+}
+
+pub(super) fn parse_conducted(body: &mut Input) -> Option<Conducted> {
+    Some(Conducted {
+        shown: match body.u8()? {
+            1 => Shown::Source,
+            2 => Shown::Held,
+            3 => Shown::Slate,
+            _ => return None,
+        },
+        held_slots: body.u64()?,
+        slate_slots: body.u64()?,
+        dropped_frames: body.u64()?,
+        moves: body.u64()?,
+        slate_ms: body.u64()?,
+    })
 }
 
 pub(super) fn write_track(info: &TrackInfo, out: &mut Output<'_>) {

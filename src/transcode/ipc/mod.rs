@@ -23,7 +23,9 @@ use bytes::{Buf, BytesMut};
 use self::wire::{Input, Output};
 use crate::id::{SegmentNumber, TrackId};
 use crate::media::{Rendition, Sample, TrackInfo};
-use crate::time::Ticks;
+use crate::time::{Ticks, WallTime};
+use crate::transcode::Absence;
+use crate::transcode::conductor::Conducted;
 use crate::transcode::ladder::Plan;
 
 /// The longest body of a frame: the largest access unit that ingest accepts is 8 MiB, and an
@@ -46,6 +48,8 @@ pub enum Message {
         plan: Box<Plan>,
         /// The first segment of the broadcast.
         first: SegmentNumber,
+        /// What to show while the source sends nothing.
+        absence: Absence,
         /// Where each rendition goes on after an earlier worker, in the plan's order and each in its own
         /// timescale; empty for the first worker.
         resume: Vec<Ticks>,
@@ -59,6 +63,11 @@ pub enum Message {
         /// The access unit.
         sample: Sample,
     },
+    /// To the worker: the time of the broadcast's clock, now and again. Without any, nothing is held
+    /// because of time, and a source may be read as fast as it goes.
+    Clock(WallTime),
+    /// To the worker: the source has gone; what comes next is another one's.
+    Detach,
     /// From the worker, first and once: the renditions, in the plan's order, pictures first.
     Opened(Vec<Rendition>),
     /// From the worker: one access unit of a rendition.
@@ -70,6 +79,8 @@ pub enum Message {
     },
     /// From the worker, last: everything that was sent to it has come out.
     Finished,
+    /// From the worker: what it shows, when that changes and now and again.
+    Conducted(Conducted),
     /// From the worker, at least every [`ALIVE_PERIOD`] when there is nothing else to be said.
     Alive,
 }
@@ -108,6 +119,9 @@ impl Message {
             Self::Encoded { .. } => 5,
             Self::Finished => 6,
             Self::Alive => 7,
+            Self::Clock(_) => 8,
+            Self::Detach => 9,
+            Self::Conducted(_) => 10,
         }
     }
 
@@ -135,6 +149,7 @@ impl Message {
             Self::Plan {
                 plan,
                 first,
+                absence,
                 resume,
             } => {
                 out.u64(first.get());
@@ -143,6 +158,7 @@ impl Message {
                     out.i64(at.get());
                 }
                 plan::write(plan, out);
+                codec::write_absence(absence, out);
             }
             Self::Track(info) => codec::write_track(info, out),
             Self::Source { track, sample } => {
@@ -159,7 +175,9 @@ impl Message {
                 out.count(*rendition);
                 codec::write_sample(sample, out);
             }
-            Self::Finished | Self::Alive => {}
+            Self::Finished | Self::Detach | Self::Alive => {}
+            Self::Clock(now) => out.i64(now.as_micros()),
+            Self::Conducted(conducted) => codec::write_conducted(conducted, out),
         }
     }
 
@@ -176,7 +194,7 @@ impl Message {
         if length > MAX_BODY_BYTES {
             return Err(Error::TooLong { bytes: length });
         }
-        if !(1..=7).contains(&kind) {
+        if !(1..=10).contains(&kind) {
             return Err(Error::Kind { kind });
         }
         if bytes.len() < HEADER_BYTES + length {
@@ -196,6 +214,7 @@ impl Message {
                 first: SegmentNumber::new(body.u64()?),
                 resume: plan::parse_list(body, |body| body.i64().map(Ticks::new))?,
                 plan: Box::new(plan::parse(body)?),
+                absence: codec::parse_absence(body)?,
             },
             2 => Self::Track(codec::parse_track(body)?),
             3 => Self::Source {
@@ -212,7 +231,10 @@ impl Message {
                 sample: codec::parse_sample(body)?,
             },
             6 => Self::Finished,
-            _ => Self::Alive,
+            7 => Self::Alive,
+            8 => Self::Clock(WallTime::from_micros(body.i64()?)),
+            9 => Self::Detach,
+            _ => Self::Conducted(codec::parse_conducted(body)?),
         })
     }
 }

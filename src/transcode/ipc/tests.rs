@@ -1,4 +1,5 @@
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -8,6 +9,7 @@ use crate::codec::video::{Colour, Dimensions, PixelAspect};
 use crate::codec::{aac, av1, h264, opus, vp9};
 use crate::media::CodecConfig;
 use crate::time::{FrameRate, Grid, Span, Ticks, Timescale};
+use crate::transcode::conductor::Shown;
 use crate::transcode::ladder::{Machine, Source, VideoSource, plan};
 use crate::transcode::template::{SHIPPED, Template};
 
@@ -144,11 +146,27 @@ fn any_plan() -> impl Strategy<Value = Message> {
             Message::Plan {
                 plan: Box::new(plan),
                 first: SegmentNumber::new(first),
+                absence: Absence {
+                    hold: Duration::from_millis(first / 2),
+                    slate: Bytes::from(vec![7; fps as usize]),
+                },
                 resume: (0..index)
                     .map(|n| Ticks::new(i64::from(fps) << n))
                     .collect(),
             }
         })
+}
+
+fn conducted() -> impl Strategy<Value = Conducted> {
+    let shown = prop::sample::select(vec![Shown::Source, Shown::Held, Shown::Slate]);
+    (shown, any::<[u64; 5]>()).prop_map(|(shown, [a, b, c, d, e])| Conducted {
+        shown,
+        held_slots: a,
+        slate_slots: b,
+        slate_ms: c,
+        dropped_frames: d,
+        moves: e,
+    })
 }
 
 fn message() -> impl Strategy<Value = Message> {
@@ -170,6 +188,9 @@ fn message() -> impl Strategy<Value = Message> {
         (0..MAX_RENDITIONS, sample())
             .prop_map(|(rendition, sample)| Message::Encoded { rendition, sample }),
         Just(Message::Finished),
+        any::<i64>().prop_map(|us| Message::Clock(WallTime::from_micros(us))),
+        Just(Message::Detach),
+        conducted().prop_map(Message::Conducted),
         Just(Message::Alive),
     ]
 }
@@ -209,6 +230,6 @@ fn an_endless_body_is_refused_before_it_is_read() {
     let mut bytes = BytesMut::from(&[3, 0xff, 0xff, 0xff, 0xff][..]);
     let found = Message::parse(&mut bytes);
     assert_eq!(found, Err(Error::TooLong { bytes: 0xffff_ffff }));
-    let mut bytes = BytesMut::from(&[9, 0, 0, 0, 0][..]);
-    assert_eq!(Message::parse(&mut bytes), Err(Error::Kind { kind: 9 }));
+    let mut bytes = BytesMut::from(&[11, 0, 0, 0, 0][..]);
+    assert_eq!(Message::parse(&mut bytes), Err(Error::Kind { kind: 11 }));
 }

@@ -13,11 +13,14 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::blocks::Blocks;
-use super::kept::Kept;
+use super::kept::{Kept, Reached};
 use super::process::Worker;
 use super::progress::Progress;
 use super::{Error, Input, Output};
 use crate::id::SegmentNumber;
+use crate::time::{MediaTime, Timescale};
+use crate::transcode::Absence;
+use crate::transcode::conductor::Conducted;
 use crate::transcode::ipc::{ALIVE_PERIOD, Message};
 use crate::transcode::ladder::Plan;
 
@@ -31,6 +34,11 @@ const MAX_FIRST_SILENCE: Duration = Duration::from_secs(30);
 const MAX_IDLE: Duration = Duration::from_secs(15);
 /// The same until it has made something, or once its source has ended.
 const MAX_FIRST_IDLE: Duration = Duration::from_secs(30);
+/// How near to its end a new worker must have come in what it was given first, in milliseconds: the last frame
+/// may have shared its slot.
+const CAUGHT_UP_MS: i64 = 100;
+/// How long it may take over that before it is told the time all the same.
+const MAX_CATCH_UP: Duration = Duration::from_secs(10);
 /// How often a worker is looked at.
 const LOOK_PERIOD: Duration = Duration::from_millis(250);
 
@@ -38,8 +46,12 @@ const LOOK_PERIOD: Duration = Duration::from_millis(250);
 pub(super) struct Charge {
     plan: Plan,
     first: SegmentNumber,
+    absence: Absence,
     kept: Kept,
     progress: Progress,
+    /// How conducting went, under the workers before this one and altogether.
+    conducted_before: Option<Conducted>,
+    conducted: Option<Conducted>,
     inputs: mpsc::Receiver<Input>,
     /// Whether the source has ended.
     source_ended: bool,
@@ -57,8 +69,7 @@ pub(super) struct End {
 impl Charge {
     /// The work on a source of which `gathered` has come already.
     pub(super) fn new(
-        plan: Plan,
-        first: SegmentNumber,
+        (plan, first, absence): (Plan, SegmentNumber, Absence),
         gathered: Vec<Input>,
         inputs: mpsc::Receiver<Input>,
     ) -> Self {
@@ -70,7 +81,10 @@ impl Charge {
             progress: Progress::new(plan.grid, first),
             plan,
             first,
+            absence,
             kept,
+            conducted_before: None,
+            conducted: None,
             inputs,
             source_ended: false,
         }
@@ -128,6 +142,9 @@ struct Shift<'a> {
     incoming: BytesMut,
     /// What the caller has no room for yet.
     pending: Option<Output>,
+    /// Where what it is given first ends, until it has come there. Until then it is not told the time: it
+    /// would hold the picture for what it has at hand.
+    catching_up: Option<MediaTime>,
     /// Whether it has been given a key frame, so that it can decode the pictures that follow.
     joined: bool,
     /// Whether it has been given any sample.
@@ -156,11 +173,15 @@ impl<'a> Shift<'a> {
             plan: Box::new(charge.plan.clone()),
             first: charge.first,
             resume: charge.progress.resume(),
+            absence: charge.absence.clone(),
         };
         give(&plan, &mut outgoing);
         let mut replay = charge.kept.inputs();
         replay.reverse();
+        charge.conducted_before = charge.conducted;
+        let is_first = charge.progress.resume().is_empty();
         Self {
+            catching_up: charge.kept.end().filter(|_| !is_first),
             joined: charge.kept.has_pictures(),
             charge,
             worker,
@@ -228,9 +249,16 @@ impl Shift<'_> {
                     self.watch.deliver();
                     self.pending = Some(Output::Sample { rendition, sample });
                     if let Some(reached) = self.charge.progress.reached() {
+                        self.catch_up(reached);
                         self.charge.kept.forget(reached);
                     }
                 }
+            }
+            Message::Conducted(conducted) => {
+                let before = self.charge.conducted_before;
+                let all = before.map_or(conducted, |before| conducted.after(before));
+                self.charge.conducted = Some(all);
+                self.pending = Some(Output::Conducted(all));
             }
             Message::Finished => self.finished = true,
             // It lives, which was noted when it was heard; and what only we say means nothing.
@@ -279,6 +307,10 @@ impl Shift<'_> {
                 self.had_work = true;
                 Message::Source { track, sample }
             }
+            // These ask for nothing to be made.
+            Input::Clock(_) if self.is_catching_up() => return,
+            Input::Clock(now) => return give(&Message::Clock(now), &mut self.outgoing),
+            Input::Detach => return give(&Message::Detach, &mut self.outgoing),
         };
         give(&message, &mut self.outgoing);
         self.watch.owe();
@@ -286,6 +318,19 @@ impl Shift<'_> {
 
     fn worked(&self) -> Duration {
         self.watch.worked()
+    }
+
+    fn catch_up(&mut self, reached: Reached) {
+        let millis = |at: MediaTime| at.rescale_floor(Timescale::MILLIS).get();
+        let reached = reached.video.or(reached.audio).map(millis);
+        self.catching_up = self.catching_up.filter(|end| {
+            let end = millis(*end).saturating_sub(CAUGHT_UP_MS);
+            reached.is_none_or(|reached| reached < end)
+        });
+    }
+
+    fn is_catching_up(&self) -> bool {
+        self.catching_up.is_some() && self.watch.begun.elapsed() < MAX_CATCH_UP
     }
 }
 

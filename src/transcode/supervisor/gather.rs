@@ -40,11 +40,24 @@ pub(super) struct Gather {
     first_keyframe: Option<MediaTime>,
     first: Option<MediaTime>,
     ready: bool,
+    /// The source that was watched has gone.
+    is_over: bool,
 }
 
 impl Gather {
     pub(super) fn push(&mut self, input: Input) {
         match &input {
+            // Of no use before there is anything to conduct.
+            Input::Clock(_) => return,
+            Input::Detach => {
+                self.is_over = true;
+                return;
+            }
+            // The ladder is made for the source that is there.
+            Input::Track(_) if self.is_over => {
+                *self = Self::default();
+                return self.push(input);
+            }
             Input::Track(info) => match info.codec.kind() {
                 MediaKind::Video => self.video = Some(info.clone()),
                 MediaKind::Audio => self.audio = Some(info.clone()),

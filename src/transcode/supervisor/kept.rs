@@ -43,6 +43,8 @@ pub(super) struct Kept {
     audio: Lane,
     /// What the next input is numbered with, so that both lanes can be put back into one order.
     next: u64,
+    /// When a source last went.
+    detached: Option<u64>,
 }
 
 /// What is kept of one kind.
@@ -83,6 +85,13 @@ impl Kept {
                 }
                 self.bound();
             }
+            // The time is told again, and a source that has gone leaves the last of its pictures to be held.
+            Input::Clock(_) => {}
+            Input::Detach => {
+                self.detached = Some(number);
+                // What comes next announces its tracks again, even if they are the same.
+                (self.video.track, self.audio.track) = (None, None);
+            }
         }
     }
 
@@ -114,6 +123,16 @@ impl Kept {
         !self.video.pieces.is_empty()
     }
 
+    /// Where the last sample lies that is kept: of pictures, if there are any.
+    pub(super) fn end(&self) -> Option<MediaTime> {
+        let end = |lane: &Lane| {
+            let piece = lane.pieces.back()?;
+            let (_, last) = piece.samples.last()?;
+            Some(last.dts.at(piece.track.info.timescale))
+        };
+        end(&self.video).or_else(|| end(&self.audio))
+    }
+
     /// Whether `track` is one of pictures.
     pub(super) fn is_video(&self, track: TrackId) -> bool {
         self.video.is_of(track)
@@ -139,6 +158,7 @@ impl Kept {
                 }));
             }
         }
+        all.extend(self.detached.map(|number| (number, Input::Detach)));
         all.sort_by_key(|(number, _)| *number);
         all.into_iter().map(|(_, input)| input).collect()
     }
@@ -308,6 +328,8 @@ mod tests {
                 format!("v{}", (sample.pts.get() / 90 - START_MS) / 40)
             }
             Input::Sample(_, sample) => format!("a{}", (sample.pts.get() - START_MS) / 20),
+            Input::Detach => "gone".to_owned(),
+            Input::Clock(_) => "clock".to_owned(),
         };
         kept.inputs().into_iter().map(text).collect()
     }
@@ -345,6 +367,18 @@ mod tests {
             ["w640", "sound", "v0", "a0", "w320", "a1", "v50"],
             "a picture that cannot be decoded without another is not kept"
         );
+    }
+
+    #[test]
+    fn another_source_announces_its_tracks_again() {
+        let mut kept = Kept::default();
+        kept.push(&pictures(640));
+        kept.push(&picture(0, 10));
+        kept.push(&Input::Detach);
+        assert_eq!(said(&kept), ["w640", "v0", "gone"]);
+        kept.push(&pictures(640));
+        kept.push(&picture(50, 10));
+        assert_eq!(said(&kept), ["w640", "v0", "gone", "w640", "v50"]);
     }
 
     #[test]
@@ -398,7 +432,7 @@ mod tests {
             let all = kept.inputs();
             let bytes: usize = all.iter().map(|input| match input {
                 Input::Sample(_, sample) => sample.data.len(),
-                Input::Track(_) => 0,
+                _ => 0,
             }).sum();
             prop_assert_eq!(bytes, kept.video.bytes + kept.audio.bytes);
             let first = all.iter().find_map(|input| match input {

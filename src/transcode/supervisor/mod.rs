@@ -25,12 +25,15 @@ mod progress;
 
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::id::{SegmentNumber, StreamName, TrackId};
 use crate::media::{Rendition, Sample, TrackInfo};
-use crate::time::Grid;
+use crate::time::{Grid, WallTime};
+use crate::transcode::Absence;
+use crate::transcode::conductor::Conducted;
 use crate::transcode::ipc;
 use crate::transcode::ladder::{self, Machine};
 use crate::transcode::template::Template;
@@ -61,10 +64,12 @@ pub struct Options {
     pub first: SegmentNumber,
     /// The program whose hidden command `worker` is run: this one, `std::env::current_exe`.
     pub program: PathBuf,
+    /// What is shown while the source sends nothing.
+    pub absence: Absence,
 }
 
-/// What comes out of a transcoder, in this order: `Opened`, `Sample`s, then one of the last two. A `Restarted`
-/// may come anywhere before those.
+/// What comes out of a transcoder, in this order: `Opened`, `Sample`s and `Conducted`, then one of the last
+/// two. A `Restarted` may come anywhere before those.
 #[derive(Debug)]
 pub enum Output {
     /// What the renditions are, pictures first, each kind best first. Once, before any sample.
@@ -76,6 +81,8 @@ pub enum Output {
         /// The access unit, at its exact place.
         sample: Sample,
     },
+    /// How conducting goes: when what is shown changes, and now and again.
+    Conducted(Conducted),
     /// The worker died, and another one goes on in its place. Samples go on where they ended, in decode time;
     /// where pictures are shown out of order, a few of them may be missing at that place.
     Restarted {
@@ -121,6 +128,9 @@ pub enum Error {
     /// The transcoder has ended already; its outputs say why.
     #[error("the transcoder has ended")]
     Stopped,
+    /// The slate cannot be drawn.
+    #[error("{0}")]
+    Slate(String),
     /// A probe's answer could not be read.
     #[error("the probe's answer: {0}")]
     Probe(#[from] serde_json::Error),
@@ -152,6 +162,8 @@ pub struct Outputs {
 enum Input {
     Track(TrackInfo),
     Sample(TrackId, Sample),
+    Clock(WallTime),
+    Detach,
 }
 
 impl Transcoder {
@@ -186,6 +198,25 @@ impl Transcoder {
         let sent = self.inputs.send(Input::Sample(track, sample)).await;
         sent.map_err(|_| Error::Stopped)
     }
+
+    /// Tells the time of the broadcast's clock. From then on what the source does not send in time is made
+    /// up for; without any, a source may be read as fast as it goes. To be told now and again.
+    ///
+    /// Where the worker is behind, this one is left out: another comes.
+    pub fn clock(&self, now: WallTime) {
+        let _ = self.inputs.try_send(Input::Clock(now));
+    }
+
+    /// Tells that the source has gone. Another one may begin, with its tracks; until then what it sent last
+    /// is held, and then the slate. Waits while the worker is behind.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] once the transcoder has ended.
+    pub async fn detach(&self) -> Result<(), Error> {
+        let sent = self.inputs.send(Input::Detach).await;
+        sent.map_err(|_| Error::Stopped)
+    }
 }
 
 impl Outputs {
@@ -203,6 +234,15 @@ impl Outputs {
 /// [`Error::Spawn`], [`Error::Died`] or [`Error::Probe`].
 pub async fn probe(program: &std::path::Path, elements: &[String]) -> Result<Probe, Error> {
     process::probe(program, elements).await
+}
+
+/// Asks a child process whether `slate`, the bytes of a picture file, can be drawn.
+///
+/// # Errors
+///
+/// [`Error::Spawn`], or [`Error::Slate`] with what is wrong with it.
+pub async fn try_slate(program: &std::path::Path, slate: Bytes) -> Result<(), Error> {
+    process::try_slate(program, slate).await
 }
 
 async fn run(options: Options, mut inputs: mpsc::Receiver<Input>, outputs: mpsc::Sender<Output>) {
@@ -233,7 +273,7 @@ async fn work(
     report(options, &plan, first);
     let mut deaths = Deaths::default();
     let gathered = gather.into_inputs();
-    let mut charge = Charge::new(plan, first, gathered, inputs);
+    let mut charge = Charge::new((plan, first, options.absence.clone()), gathered, inputs);
     loop {
         let worker = process::Worker::spawn(options)?;
         let (cause, worked) = match charge.attend(worker, outputs).await {
@@ -298,6 +338,7 @@ mod tests {
             grid: Grid::new(NonZeroU32::new(2_000).expect("not zero")),
             first: SegmentNumber::new(0),
             program: "yes".into(),
+            absence: Absence::default(),
         });
         let config = aac::Config {
             asc: Bytes::new(),

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -192,4 +192,35 @@ pub(super) async fn probe(program: &Path, elements: &[String]) -> Result<Probe, 
         return Err(Error::Died { status, last });
     }
     Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+pub(super) async fn try_slate(program: &Path, slate: Bytes) -> Result<(), Error> {
+    let mut child = Command::new(program)
+        .arg("worker")
+        .arg("--slate")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(Error::Spawn)?;
+    let mut stdin = child.stdin.take();
+    let drawn = async {
+        if let Some(stdin) = &mut stdin {
+            // A child that reads no further says why in its end.
+            let _ = stdin.write_all(&slate).await;
+        }
+        drop(stdin);
+        child.wait_with_output().await
+    };
+    let output = timeout(PROBE_LIMIT, drawn).await;
+    let output = output
+        .map_err(|_| Error::Spawn(std::io::ErrorKind::TimedOut.into()))?
+        .map_err(Error::Spawn)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().last().unwrap_or("it said nothing");
+    Err(Error::Slate(last.to_owned()))
 }

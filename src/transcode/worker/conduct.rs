@@ -3,20 +3,27 @@
 //! Enters: [`Event`]s of the decoders, in order per track
 //! Leaves: frames and blocks in the encoders
 //! Never:  decides: that is `conductor`
-//! Time:   as `conductor`
+//! Time:   as `conductor`; between two messages the clock is this machine's monotonic one
 //! Spec:   none
 
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::Error;
 use super::clock::{AudioClock, Origin};
 use super::encode::{AudioEncoder, VideoEncoder};
 use super::output::Item;
-use crate::time::{Ticks, Timescale};
-use crate::transcode::conductor::{AudioConductor, VideoConductor};
+use super::{Error, slate};
+use crate::time::{Ticks, WallTime};
+use crate::transcode::Absence;
+use crate::transcode::conductor::{AudioConductor, Conductor, Output, Shown, VideoConductor};
 use crate::transcode::ladder::Plan;
+
+/// How often the clock is looked at while nothing comes: below the shortest slot.
+const TICK: Duration = Duration::from_millis(10);
+/// How often it is told how conducting goes, while nothing changes.
+const REPORT_PERIOD: Duration = Duration::from_secs(1);
 
 /// What the decoders deliver.
 pub(super) enum Event {
@@ -38,135 +45,184 @@ pub(super) enum Event {
     },
     /// A track of sound was announced.
     SoundExpected,
+    /// The broadcast's clock, as told.
+    Clock(WallTime),
+    /// The slate, as frames are.
+    Slate(gst::Buffer),
+    /// The source has gone, and everything decoded was delivered.
+    Detached,
     /// The source is over and everything decoded was delivered.
     Finish,
 }
 
+/// The broadcast's clock between two messages.
+#[derive(Clone, Copy)]
+struct Clock {
+    told: WallTime,
+    at: Instant,
+}
+
+impl Clock {
+    fn now(&self) -> WallTime {
+        let since = i64::try_from(self.at.elapsed().as_micros()).unwrap_or(i64::MAX);
+        WallTime::from_micros(self.told.as_micros().saturating_add(since))
+    }
+}
+
 struct Conduct<'a> {
     plan: &'a Plan,
+    absence: &'a Absence,
     origin: Origin,
     /// Where the renditions go on after an earlier worker.
     resume: Vec<Ticks>,
+    events: SyncSender<Event>,
     outputs: SyncSender<Item>,
-    video: Option<(VideoConductor<gst::Buffer>, Option<VideoEncoder>)>,
-    audio: AudioConductor,
+    conductor: Conductor<gst::Buffer>,
+    pictures: Option<VideoEncoder>,
     sound: AudioEncoder,
+    clock: Option<Clock>,
+    /// What was told last, and when.
+    told: (Shown, Instant),
 }
 
-/// Conducts until [`Event::Finish`], then lets the encoders drain.
+/// Conducts until [`Event::Finish`], then lets the encoders drain. `sender` is the other end of `events`.
 pub(super) fn run(
-    plan: &Plan,
-    origin: Origin,
-    resume: Vec<Ticks>,
-    events: &Receiver<Event>,
+    (plan, absence): (&Plan, &Absence),
+    (origin, resume): (Origin, Vec<Ticks>),
+    (sender, events): (SyncSender<Event>, &Receiver<Event>),
     outputs: SyncSender<Item>,
 ) -> Result<(), Error> {
     let clock = AudioClock::new(&plan.audio, origin).ok_or(Error::Order)?;
     let frame = plan.audio.frame_samples;
     let video = plan.video.as_ref().map(|video| {
         let first = origin.first_slot(video.rate);
-        let conductor = VideoConductor::starting_at(video.rate, plan.grid, first);
-        (conductor, None)
+        VideoConductor::starting_at(video.rate, plan.grid, first)
     });
+    let audio = AudioConductor::new(clock.scale(), clock.feed_from(), frame, false);
     let mut conduct = Conduct {
         plan,
+        absence,
         origin,
         resume,
-        video,
-        audio: AudioConductor::new(clock.scale(), clock.feed_from(), frame, false),
+        conductor: Conductor::new(video, audio, clock.scale()),
+        pictures: None,
         sound: AudioEncoder::new(plan, clock, &outputs)?,
+        events: sender,
         outputs,
+        clock: None,
+        told: (Shown::Source, Instant::now()),
     };
     loop {
-        match events.recv().map_err(|_| Error::Stopped)? {
-            Event::Frame {
-                position,
-                buffer,
-                info,
-            } => conduct.frame(position, buffer, &info)?,
-            Event::Pcm { position, pcm } => conduct.sound(position, pcm)?,
-            Event::SoundExpected => conduct.audio.expect_sound(true),
-            Event::Finish => return conduct.finish(),
+        let event = match events.recv_timeout(TICK) {
+            Ok(Event::Finish) => return conduct.finish(),
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return Err(Error::Stopped),
+        };
+        if let Some(event) = event {
+            conduct.handle(event)?;
         }
+        conduct.follow_clock()?;
     }
 }
 
 impl Conduct<'_> {
-    fn frame(
-        &mut self,
-        position: Ticks,
-        buffer: gst::Buffer,
-        info: &gst_video::VideoInfo,
-    ) -> Result<(), Error> {
-        let Some((conductor, encoder)) = &mut self.video else {
-            return Ok(());
-        };
-        let encoder = match encoder {
-            Some(encoder) => encoder,
-            None => encoder.insert(VideoEncoder::new(
-                self.plan,
-                (self.origin, &self.resume),
+    fn handle(&mut self, event: Event) -> Result<(), Error> {
+        match event {
+            Event::Frame {
+                position,
+                buffer,
                 info,
-                &self.outputs,
-            )?),
-        };
-        conductor.push(position, buffer)?;
-        while let Some(slot) = conductor.poll_output() {
-            encoder.push(&slot)?;
+            } => {
+                if self.plan.video.is_none() {
+                    return Ok(());
+                }
+                if self.pictures.is_none() {
+                    self.open_pictures(&info)?;
+                }
+                self.conductor.picture(position, buffer)?;
+            }
+            Event::Pcm { position, pcm } => self.conductor.sound(position, pcm)?,
+            Event::SoundExpected => self.conductor.expect_sound(),
+            Event::Clock(now) => {
+                // A message that was held up on its way is no reason to go back.
+                let before = self.clock.map(|clock| clock.now());
+                let told = before.map_or(now, |before| now.max(before));
+                let at = Instant::now();
+                self.clock = Some(Clock { told, at });
+            }
+            Event::Slate(frame) => self.conductor.set_slate(frame, self.absence.hold),
+            Event::Detached => self.conductor.detach(),
+            Event::Finish => {}
         }
-        let pictures = conductor.position().at(Timescale::VIDEO_90K);
-        self.audio
-            .follow(pictures.rescale_floor(self.sound.scale()))?;
-        self.drain_audio()
+        self.drain()
     }
 
-    /// Lays sound. Where the pictures have stopped while it goes on, the last of them is held.
-    fn sound(&mut self, position: Ticks, pcm: Bytes) -> Result<(), Error> {
-        self.audio.push(position, pcm)?;
-        self.drain_audio()?;
-        let Some((conductor, Some(encoder))) = &mut self.video else {
-            return Ok(());
-        };
-        let sound = self.audio.position().at(self.sound.scale());
-        conductor.follow(sound.rescale_floor(Timescale::VIDEO_90K))?;
-        while let Some(slot) = conductor.poll_output() {
-            encoder.push(&slot)?;
+    fn follow_clock(&mut self) -> Result<(), Error> {
+        if let Some(clock) = self.clock {
+            self.conductor.follow(clock.now())?;
+            self.drain()?;
+        }
+        let now = Instant::now();
+        let shown = self.conductor.conducted().shown;
+        if shown != self.told.0 || now.duration_since(self.told.1) >= REPORT_PERIOD {
+            self.told = (shown, now);
+            let item = Item::Conducted(self.conductor.conducted());
+            self.outputs.send(item).map_err(|_| Error::Stopped)?;
         }
         Ok(())
     }
 
-    fn drain_audio(&mut self) -> Result<(), Error> {
-        while let Some(block) = self.audio.poll_output() {
-            self.sound.push(block)?;
+    /// The first frame says what all are: the encoders are built, and the slate is drawn like it.
+    fn open_pictures(&mut self, info: &gst_video::VideoInfo) -> Result<(), Error> {
+        let encoder =
+            VideoEncoder::new(self.plan, (self.origin, &self.resume), info, &self.outputs)?;
+        self.pictures = Some(encoder);
+        let (slate, info) = (self.absence.slate.clone(), info.clone());
+        let events = self.events.clone();
+        std::thread::spawn(move || match slate::draw(&slate, &info) {
+            // Whoever no longer listens needs no slate.
+            Ok(frame) => drop(events.send(Event::Slate(frame))),
+            Err(error) => super::log(&format!("no slate: {error}")),
+        });
+        Ok(())
+    }
+
+    fn drain(&mut self) -> Result<(), Error> {
+        while let Some(output) = self.conductor.poll_output()? {
+            match output {
+                Output::Slot(slot) => {
+                    if let Some(pictures) = &self.pictures {
+                        pictures.push(&slot)?;
+                    }
+                }
+                Output::Block(block) => self.sound.push(block)?,
+            }
         }
         Ok(())
     }
 
     fn finish(mut self) -> Result<(), Error> {
-        let mut end = self.audio.position();
-        if let Some((conductor, encoder)) = &self.video {
-            let Some(encoder) = encoder else {
+        if self.plan.video.is_some() {
+            let Some(encoder) = &self.pictures else {
                 let element = "decoder".to_owned();
                 let text = "not one picture could be decoded".to_owned();
                 return Err(Error::Element { element, text });
             };
-            let pictures = conductor.position().at(Timescale::VIDEO_90K);
-            end = end.max(pictures.rescale_ceil(self.sound.scale()));
             encoder.finish()?;
+            let conducted = self.conductor.conducted();
+            let (filled, trimmed) = self.conductor.silence();
             super::log(&format!(
-                "pictures: {} repeated, {} dropped; sound: {} samples filled, {} trimmed",
-                conductor.repeated(),
-                conductor.dropped(),
-                self.audio.filled(),
-                self.audio.trimmed(),
+                "pictures: {} held, {} of the slate, {} dropped; sound: {filled} samples filled, \
+                 {trimmed} trimmed",
+                conducted.held_slots, conducted.slate_slots, conducted.dropped_frames,
             ));
         }
-        self.audio.finish(end)?;
-        self.drain_audio()?;
+        self.conductor.finish()?;
+        self.drain()?;
         self.sound.finish()?;
-        let pictures = self.video.and_then(|(_, encoder)| encoder);
         self.outputs
-            .send(Item::Draining(pictures, self.sound))
+            .send(Item::Draining(self.pictures, self.sound))
             .map_err(|_| Error::Stopped)
     }
 }

@@ -25,7 +25,7 @@ use crate::transcode::ladder::Plan;
 /// Access units that wait for a decoder: enough to keep it busy, few enough to add no latency.
 const MAX_QUEUED: u64 = 16;
 /// How long a decoder may take to deliver what it holds before it is given up.
-const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// How often a stalled or failed decoder is looked at while it drains.
 const DRAIN_STEP: Duration = Duration::from_millis(100);
 
@@ -70,7 +70,8 @@ impl Decoders {
     /// track of a kind takes the place of the first.
     pub(super) fn open(&mut self, info: &TrackInfo) -> Result<(), Error> {
         let kind = info.codec.kind();
-        if self.open.iter().any(|decoder| decoder.track == *info) {
+        let is_same = |decoder: &Decoder| decoder.track == *info && !decoder.has_failed();
+        if self.open.iter().any(is_same) {
             return Ok(());
         }
         if let Some(index) = self
@@ -111,7 +112,7 @@ impl Decoders {
             }
         }
         match decoder.source.push_buffer(buffer) {
-            Err(_) if !decoder.failed.load(Ordering::Acquire) => Err(Error::Stopped),
+            Err(_) if !decoder.has_failed() => Err(Error::Stopped),
             _ => Ok(()),
         }
     }
@@ -188,9 +189,13 @@ impl Decoders {
 }
 
 impl Decoder {
+    fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
+    }
+
     /// Ends the track and waits until everything it holds was delivered.
     fn drain(self) {
-        if self.failed.load(Ordering::Acquire) || self.source.end_of_stream().is_err() {
+        if self.has_failed() || self.source.end_of_stream().is_err() {
             return;
         }
         let steps = DRAIN_LIMIT.as_millis() / DRAIN_STEP.as_millis();

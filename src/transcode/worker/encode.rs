@@ -24,7 +24,7 @@ use crate::codec::h264::NalType;
 use crate::codec::video::Dimensions;
 use crate::codec::{aac, av1, h264, opus, vp9};
 use crate::media::{CodecConfig, Sample};
-use crate::time::{FrameRate, Ticks, Timescale};
+use crate::time::{FrameRate, Ticks};
 use crate::transcode::conductor::{PCM_FRAME_BYTES, Slot};
 use crate::transcode::ladder::{Plan, VideoPlan};
 use crate::transcode::template::{AudioCodec, KeyframePolicy, VideoCodec};
@@ -399,10 +399,6 @@ impl AudioEncoder {
             clock,
             fed: 0,
         })
-    }
-
-    pub(super) const fn scale(&self) -> Timescale {
-        self.clock.scale()
     }
 
     /// Encodes one block. Waits while the encoders are behind.

@@ -14,10 +14,12 @@
 
 mod clock;
 mod conduct;
+mod confine;
 mod decode;
 mod encode;
 mod output;
 mod probe;
+mod slate;
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -30,6 +32,7 @@ use bytes::BytesMut;
 use self::clock::Origin;
 use self::conduct::Event;
 use self::decode::Decoders;
+use crate::transcode::MAX_SLATE_BYTES;
 use crate::transcode::ipc::{self, Message};
 
 /// Decoded frames and blocks that wait for the conductor: small, because frames are large.
@@ -107,12 +110,14 @@ pub enum Error {
 }
 
 /// Runs `headwater worker` with the arguments of this process: the worker itself, or with `--probe`
-/// the question which elements are missing.
+/// the question which elements are missing, or with `--slate` whether a picture can be drawn.
 #[must_use]
 pub fn run() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(2).collect();
     let done = match args.split_first() {
         Some((flag, names)) if flag == "--probe" => probe::run(names),
+        Some((flag, _)) if flag == "--try-confinement" => try_confinement(),
+        Some((flag, _)) if flag == "--slate" => try_slate(),
         _ => work(),
     };
     match done {
@@ -124,10 +129,27 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Draws the picture on stdin, to see whether it is one.
+fn try_slate() -> Result<(), Error> {
+    let mut file = Vec::new();
+    std::io::stdin()
+        .take(MAX_SLATE_BYTES as u64)
+        .read_to_end(&mut file)?;
+    gst::init()?;
+    let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::I420, 640, 360);
+    let info = info.build().map_err(|_| Error::Order)?;
+    slate::draw(&file.into(), &info).map(drop)
+}
+
 /// Writes one line for the server's log.
 fn log(line: &str) {
     // A server that no longer listens is about to notice the end of the worker anyway.
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+fn try_confinement() -> Result<(), Error> {
+    gst::init()?;
+    Ok(confine::try_confinement()?)
 }
 
 fn work() -> Result<(), Error> {
@@ -137,11 +159,13 @@ fn work() -> Result<(), Error> {
     let Some(Message::Plan {
         plan,
         first,
+        absence,
         resume,
     }) = reader.next()?
     else {
         return Err(Error::Order);
     };
+    confine::confine();
     let origin = Origin::resuming(&plan, &resume).unwrap_or_else(|| Origin::new(&plan, first));
     let (outputs, output_queue) = sync_channel(MAX_OUTPUTS);
     let (events, event_queue) = sync_channel(MAX_EVENTS);
@@ -155,9 +179,11 @@ fn work() -> Result<(), Error> {
         }
     });
     let mut decoders = Decoders::new(&plan, origin, events.clone());
+    let sender = events.clone();
     std::thread::spawn(move || {
         let (plan, failed) = (*plan, failures.clone());
-        if let Err(error) = conduct::run(&plan, origin, resume, &event_queue, failures) {
+        let events = (sender, &event_queue);
+        if let Err(error) = conduct::run((&plan, &absence), (origin, resume), events, failures) {
             let _ = failed.send(output::Item::Failed(error));
         }
     });
@@ -179,11 +205,20 @@ fn feed(
         match message {
             Message::Track(info) => decoders.open(&info)?,
             Message::Source { track, sample } => decoders.push(track, &sample)?,
+            Message::Clock(now) => tell(events, Event::Clock(now))?,
+            Message::Detach => {
+                decoders.finish();
+                tell(events, Event::Detached)?;
+            }
             _ => return Err(Error::Order),
         }
     }
     decoders.finish();
-    events.send(Event::Finish).map_err(|_| Error::Stopped)
+    tell(events, Event::Finish)
+}
+
+fn tell(events: &SyncSender<Event>, event: Event) -> Result<(), Error> {
+    events.send(event).map_err(|_| Error::Stopped)
 }
 
 /// Messages of a blocking socket.

@@ -17,6 +17,7 @@ use super::Error;
 use super::encode::{AudioEncoder, VideoEncoder};
 use crate::media::{CodecConfig, Rendition, Sample};
 use crate::time::{FrameRate, Timescale};
+use crate::transcode::conductor::Conducted;
 use crate::transcode::ipc::{ALIVE_PERIOD, Message};
 use crate::transcode::ladder::Plan;
 
@@ -42,6 +43,8 @@ pub(super) enum Item {
         /// The access unit.
         sample: Sample,
     },
+    /// How conducting goes.
+    Conducted(Conducted),
     /// One rendition has delivered everything.
     Ended,
     /// Nothing more goes into the encoders; they live until they have delivered.
@@ -98,6 +101,10 @@ pub(super) fn run(plan: &Plan, items: Receiver<Item>, socket: UnixStream) -> Res
             Item::Sample { rendition, sample } => {
                 writer.send(Message::Encoded { rendition, sample })?;
             }
+            Item::Conducted(conducted) if writer.opened => {
+                writer.send(Message::Conducted(conducted))?;
+            }
+            Item::Conducted(_) => {}
             Item::Ended => running -= 1,
             Item::Draining(video, audio) => draining = Some((video, audio)),
             Item::Failed(error) => return Err(error),

@@ -1,0 +1,372 @@
+//! The pictures and the sound of one broadcast, held together by its clock.
+//!
+//! Enters: decoded frames and blocks with their positions; the broadcast's time; that the source has gone
+//! Leaves: slots and blocks that keep up with the clock, whatever the source does
+//! Never:  falls behind for a source that stalls; shows what comes after its time; moves one track alone
+//! Time:   90 kHz and samples, from the Unix epoch; the clock in microseconds of the same
+//! Spec:   docs/adr/0004-wait-by-the-clock.md
+//!
+//! Until it is first told the time, the tracks drive each other: what is recorded can be conducted as fast
+//! as it can be read.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::time::{Ticks, Timescale, WallTime};
+use crate::transcode::conductor::lateness::Lateness;
+use crate::transcode::conductor::{
+    AudioConductor, Conducted, Error, PCM_FRAME_BYTES, Shown, Slot, VideoConductor,
+};
+
+/// For how long all that comes must be out of place before it is taken to have a new place, in
+/// microseconds. Longer than the demuxer takes, which knows the stamps and is to do it first.
+const MISPLACED_US: i64 = 2_000_000;
+/// Catching up is to come this much nearer to one's place in that time, in microseconds.
+const CATCHING_UP_US: i64 = 250_000;
+/// Media this far ahead of their place are misplaced, in microseconds: twice what the server lets a source
+/// lead.
+const MAX_LEAD_US: i64 = 20_000_000;
+/// Sound that alone is late by more than this stays away, in microseconds: it would take the pictures along.
+const MAX_SOUND_SHIFT_US: i64 = 3_000_000;
+/// How late pictures are taken to be of which none came yet since the clock runs, in microseconds: those
+/// before it were given to a new worker, for a source that has gone meanwhile.
+const UNSEEN_US: i64 = 1_000_000;
+/// How long sound that never came yet is waited for, in microseconds.
+const FIRST_SOUND_US: i64 = 500_000;
+
+/// How late the media come that are out of place: when that was first looked at, and the least since.
+#[derive(Clone, Copy, Debug)]
+struct Misplaced {
+    since_us: i64,
+    first_us: i64,
+    least_us: i64,
+}
+
+/// One track against the clock.
+#[derive(Debug)]
+struct Arrivals {
+    lateness: Lateness,
+    misplaced: Option<Misplaced>,
+    /// When the last of it came.
+    last_us: i64,
+}
+
+impl Arrivals {
+    const NONE: Self = Self {
+        lateness: Lateness::new(),
+        misplaced: None,
+        last_us: i64::MIN,
+    };
+
+    /// By how much media at `position_us` come earlier at `now_us` than is usual, if that is no jitter.
+    fn early_us(&self, position_us: i64, now_us: i64) -> i64 {
+        let lag_us = now_us.saturating_sub(position_us);
+        let usual_us = self.lateness.least_us().unwrap_or(lag_us);
+        let early_us = usual_us.saturating_sub(lag_us);
+        if early_us > CATCHING_UP_US {
+            early_us
+        } else {
+            0
+        }
+    }
+
+    /// Media at `position_us` came at `now_us`, `late_us` after their place was filled (ahead of it:
+    /// negative). Answers by how much they are to be moved, once that is certain: to where they would have
+    /// come as usual, so that their way through the server is as long as before.
+    fn arrive(&mut self, position_us: i64, late_us: i64, now_us: i64) -> Option<i64> {
+        self.last_us = now_us;
+        let is_placed = (-MAX_LEAD_US..=0).contains(&late_us);
+        // The first of a track says what is usual, even if it was no longer waited for.
+        if is_placed || self.lateness.least_us().is_none() {
+            self.lateness.see(position_us, now_us);
+            self.misplaced = None;
+            return None;
+        }
+        if late_us > 0 {
+            self.lateness.see_late(position_us, now_us);
+        }
+        let lag_us = now_us.saturating_sub(position_us);
+        let fresh = Misplaced {
+            since_us: now_us,
+            first_us: lag_us,
+            least_us: lag_us,
+        };
+        let misplaced = self.misplaced.get_or_insert(fresh);
+        misplaced.least_us = misplaced.least_us.min(lag_us);
+        if now_us.saturating_sub(misplaced.since_us) < MISPLACED_US {
+            return None;
+        }
+        // What came before a stall says more than what comes in one piece after it.
+        let least_us = misplaced.least_us;
+        if misplaced.first_us.saturating_sub(least_us) > CATCHING_UP_US {
+            *misplaced = fresh;
+            return None;
+        }
+        self.misplaced = None;
+        let usual_us = self.lateness.least_us().unwrap_or(0);
+        Some(least_us.saturating_sub(usual_us))
+    }
+}
+
+/// What a [`Conductor`] gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output<F> {
+    /// The next slot of the pictures.
+    Slot(Slot<F>),
+    /// The next block of exactly one access unit's samples.
+    Block(Bytes),
+}
+
+/// Conducts one broadcast. Drain [`Self::poll_output`] to `None` after every other call.
+#[derive(Debug)]
+pub struct Conductor<F> {
+    video: Option<VideoConductor<F>>,
+    audio: AudioConductor,
+    audio_scale: Timescale,
+    has_sound: bool,
+    /// The clock, once it was told.
+    now_us: Option<i64>,
+    /// By how much the source's positions are moved, both tracks alike.
+    shift_us: i64,
+    pictures: Arrivals,
+    sound: Arrivals,
+    moves: u64,
+}
+
+impl<F: Clone> Conductor<F> {
+    /// A conductor of both; `video` is `None` for a ladder of sound alone. The sound is in `audio_scale`.
+    #[must_use]
+    pub const fn new(
+        video: Option<VideoConductor<F>>,
+        audio: AudioConductor,
+        audio_scale: Timescale,
+    ) -> Self {
+        Self {
+            video,
+            audio,
+            audio_scale,
+            has_sound: false,
+            now_us: None,
+            shift_us: 0,
+            pictures: Arrivals::NONE,
+            sound: Arrivals::NONE,
+            moves: 0,
+        }
+    }
+
+    /// Shows `slate` wherever a picture would be held for more than `hold`.
+    pub fn set_slate(&mut self, slate: F, hold: Duration) {
+        if let Some(video) = &mut self.video {
+            video.set_slate(slate, hold);
+        }
+    }
+
+    /// Tells that sound is to be expected from now on.
+    pub const fn expect_sound(&mut self) {
+        self.has_sound = true;
+        self.audio.expect_sound(true);
+    }
+
+    /// Tells that the source has gone. What comes next is another one's, placed anew.
+    pub const fn detach(&mut self) {
+        self.has_sound = false;
+        self.audio.expect_sound(false);
+        self.shift_us = 0;
+        self.pictures.misplaced = None;
+        self.sound.misplaced = None;
+    }
+
+    /// Gives the frame that the source shows at `position` (90 kHz).
+    ///
+    /// # Errors
+    ///
+    /// As for [`VideoConductor::push`], before the first [`Self::follow`]. Later a frame that far ahead is
+    /// left out.
+    pub fn picture(&mut self, position: Ticks, frame: F) -> Result<(), Error> {
+        let shifted = self.shifted(position, Timescale::VIDEO_90K);
+        let Some(video) = &mut self.video else {
+            return Ok(());
+        };
+        let Some(now_us) = self.now_us else {
+            return video.push(position, frame);
+        };
+        let at_us = micros(shifted, Timescale::VIDEO_90K);
+        let early_us = self.pictures.early_us(at_us, now_us);
+        let shifted = self.unshift(early_us, position, Timescale::VIDEO_90K);
+        let at_us = micros(shifted, Timescale::VIDEO_90K);
+        let late_us = self
+            .video
+            .as_ref()
+            .map_or(0, |video| video.late_us(shifted));
+        if let Some(by_us) = self.pictures.arrive(at_us, late_us, now_us) {
+            self.shift(by_us);
+        }
+        let shifted = self.shifted(position, Timescale::VIDEO_90K);
+        if let Some(video) = &mut self.video {
+            // What is too far ahead is misplaced, and is moved if it stays so.
+            let _ = video.push(shifted, frame);
+        }
+        Ok(())
+    }
+
+    /// Gives the block `pcm` whose first sample belongs at `position` (in samples).
+    ///
+    /// # Errors
+    ///
+    /// As for [`AudioConductor::push`], before the first [`Self::follow`]. Later a block that far ahead is
+    /// left out.
+    pub fn sound(&mut self, position: Ticks, pcm: Bytes) -> Result<(), Error> {
+        self.expect_sound();
+        let Some(now_us) = self.now_us else {
+            return self.audio.push(position, pcm);
+        };
+        let shifted = self.shifted(position, self.audio_scale);
+        let at_us = micros(shifted, self.audio_scale);
+        let early_us = self.sound.early_us(at_us, now_us);
+        let shifted = self.unshift(early_us, position, self.audio_scale);
+        let length = i64::try_from(pcm.len() / PCM_FRAME_BYTES).unwrap_or(0);
+        let end = Ticks::new(shifted.get().saturating_add(length));
+        let late_us = micros(self.audio.position(), self.audio_scale)
+            .saturating_sub(micros(end, self.audio_scale));
+        let at_us = micros(shifted, self.audio_scale);
+        if let Some(by_us) = self.sound.arrive(at_us, late_us, now_us)
+            && self.may_lead(by_us, now_us)
+        {
+            self.shift(by_us);
+        }
+        // As for pictures.
+        let _ = self
+            .audio
+            .push(self.shifted(position, self.audio_scale), pcm);
+        Ok(())
+    }
+
+    /// Tells the time. Slots and samples whose time has passed are filled.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Jump`] if there are too many of them.
+    pub fn follow(&mut self, now: WallTime) -> Result<(), Error> {
+        let now_us = now.as_micros().max(self.now_us.unwrap_or(i64::MIN));
+        self.now_us = Some(now_us);
+        let pictures_us = self.pictures.lateness.due_us(now_us);
+        if let Some(video) = &mut self.video {
+            let due_us = pictures_us.unwrap_or_else(|| now_us.saturating_sub(UNSEEN_US));
+            video.fill(ticks(due_us, Timescale::VIDEO_90K))?;
+        }
+        if !self.has_sound && self.video.is_some() {
+            return Ok(());
+        }
+        let waited_us = pictures_us.map(|due_us| due_us.saturating_sub(FIRST_SOUND_US));
+        if let Some(due_us) = self.sound.lateness.due_us(now_us).or(waited_us) {
+            self.audio.fill(ticks(due_us, self.audio_scale))?;
+        }
+        Ok(())
+    }
+
+    /// The next output, or `None` until more is given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Jump`] if the tracks lie further apart than either is filled for.
+    pub fn poll_output(&mut self) -> Result<Option<Output<F>>, Error> {
+        if let Some(slot) = self.video.as_mut().and_then(VideoConductor::poll_output) {
+            return Ok(Some(Output::Slot(slot)));
+        }
+        let is_clocked = self.now_us.is_some();
+        if let Some(video) = &self.video
+            && !(is_clocked && self.has_sound)
+        {
+            let pictures = video.position().at(Timescale::VIDEO_90K);
+            self.audio
+                .follow(pictures.rescale_floor(self.audio_scale))?;
+        }
+        if let Some(block) = self.audio.poll_output() {
+            return Ok(Some(Output::Block(block)));
+        }
+        if let Some(video) = &mut self.video
+            && !is_clocked
+        {
+            let sound = self.audio.position().at(self.audio_scale);
+            video.follow(sound.rescale_floor(Timescale::VIDEO_90K))?;
+            return Ok(video.poll_output().map(Output::Slot));
+        }
+        Ok(None)
+    }
+
+    /// Fills the sound to the end of the pictures: the end of the broadcast.
+    ///
+    /// # Errors
+    ///
+    /// As for [`AudioConductor::finish`].
+    pub fn finish(&mut self) -> Result<(), Error> {
+        let mut end = self.audio.position();
+        if let Some(video) = &self.video {
+            let pictures = video.position().at(Timescale::VIDEO_90K);
+            end = end.max(pictures.rescale_ceil(self.audio_scale));
+        }
+        self.audio.finish(end)
+    }
+
+    /// How it goes.
+    #[must_use]
+    pub fn conducted(&self) -> Conducted {
+        let video = self.video.as_ref();
+        let count = |of: fn(&VideoConductor<F>) -> u64| video.map_or(0, of);
+        Conducted {
+            shown: video.map_or(Shown::Source, VideoConductor::shown),
+            held_slots: count(VideoConductor::held_slots),
+            slate_slots: count(VideoConductor::slate_slots),
+            slate_ms: count(VideoConductor::slate_ms),
+            dropped_frames: count(VideoConductor::dropped),
+            moves: self.moves,
+        }
+    }
+
+    /// How many samples of silence were made, and how many of sound thrown away.
+    #[must_use]
+    pub const fn silence(&self) -> (u64, u64) {
+        (self.audio.filled(), self.audio.trimmed())
+    }
+
+    /// Whether sound that is misplaced by `by_us` may take the pictures along.
+    fn may_lead(&self, by_us: i64, now_us: i64) -> bool {
+        let are_gone = now_us.saturating_sub(self.pictures.last_us) > MISPLACED_US;
+        let are_placed = self.pictures.misplaced.is_none();
+        self.video.is_none() || are_gone || are_placed && by_us.abs() <= MAX_SOUND_SHIFT_US
+    }
+
+    fn shift(&mut self, by_us: i64) {
+        self.shift_us = self.shift_us.saturating_add(by_us);
+        self.moves += 1;
+        for track in [&mut self.pictures, &mut self.sound] {
+            track.lateness.forgive();
+            track.misplaced = None;
+        }
+    }
+
+    /// Takes back of the shift what makes media come `early_us` too early: their source has been put right
+    /// meanwhile. Answers where `position` then lies.
+    fn unshift(&mut self, early_us: i64, position: Ticks, scale: Timescale) -> Ticks {
+        self.shift_us -= early_us.clamp(0, self.shift_us.max(0));
+        self.shifted(position, scale)
+    }
+
+    fn shifted(&self, position: Ticks, scale: Timescale) -> Ticks {
+        let shift = i128::from(self.shift_us) * i128::from(scale.get()) / 1_000_000;
+        let shift = i64::try_from(shift).unwrap_or(0);
+        Ticks::new(position.get().saturating_add(shift))
+    }
+}
+
+fn micros(position: Ticks, scale: Timescale) -> i64 {
+    position.at(scale).to_wall().as_micros()
+}
+
+fn ticks(us: i64, scale: Timescale) -> Ticks {
+    WallTime::from_micros(us).to_ticks(scale)
+}
+
+#[cfg(test)]
+mod tests;

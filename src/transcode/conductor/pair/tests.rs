@@ -1,0 +1,351 @@
+//! A simulator: a source with a bad way to the server, against the clock.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::id::SegmentNumber;
+use crate::time::{FrameRate, Grid};
+
+const SECOND: i64 = 1_000_000;
+const HOLD: Duration = Duration::from_secs(2);
+/// The number of a segment of two seconds in the present.
+const FIRST: u64 = 897_000_000;
+const START_US: i64 = 2 * 897_000_000 * SECOND;
+
+/// A frame that carries where its source had it; `None` is the slate.
+type Frame = Option<Ticks>;
+
+/// What befalls the source, and for how many milliseconds.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// Nothing arrives; then all of it at once.
+    Stall(i64),
+    /// The source itself stands still, its clock as well.
+    Pause(i64),
+    /// The source goes, and another one comes.
+    Gone(i64),
+    /// It sends no sound.
+    Mute(i64),
+    /// It sends no pictures.
+    Blind(i64),
+}
+
+/// A frame or a block on its way.
+enum Media {
+    Picture(Ticks),
+    Sound(Ticks, Bytes),
+}
+
+struct Simulation {
+    conductor: Conductor<Frame>,
+    rate: FrameRate,
+    scale: Timescale,
+    /// One slot.
+    period_us: i64,
+    now_us: i64,
+    /// The source's clock, and where its zero lies on the timeline.
+    clock_us: i64,
+    anchor_us: Option<i64>,
+    wire: VecDeque<Media>,
+    /// Sound on its way, and how many slots' time that takes longer than for pictures.
+    slow_wire: VecDeque<Media>,
+    sound_takes: usize,
+    next_slot: i64,
+    next_sample: i64,
+    last_sourced: Option<i64>,
+    /// By how much what is shown at a time was moved, of the last slots.
+    moved_us: VecDeque<(i64, i64)>,
+    /// Since when nothing befell the source.
+    calm_since_us: i64,
+    compared: u64,
+}
+
+impl Simulation {
+    fn new(fps: u32, sample_rate: u32) -> Self {
+        let rate = FrameRate::new(fps, 1).expect("valid");
+        let scale = Timescale::new(sample_rate).expect("valid");
+        let grid = Grid::new(NonZeroU32::new(2_000).expect("not zero"));
+        let first = SegmentNumber::new(FIRST);
+        let begin = grid.start_of(first, scale);
+        let video = VideoConductor::new(rate, grid, first);
+        let audio = AudioConductor::new(scale, begin, 16, false);
+        let mut conductor = Conductor::new(Some(video), audio, scale);
+        conductor.set_slate(None, HOLD);
+        conductor.expect_sound();
+        Self {
+            conductor,
+            rate,
+            scale,
+            period_us: SECOND / i64::from(fps),
+            now_us: START_US + SECOND,
+            clock_us: 0,
+            anchor_us: None,
+            wire: VecDeque::new(),
+            slow_wire: VecDeque::new(),
+            sound_takes: 0,
+            next_slot: rate.slot_at_or_after(grid.start_of(first, scale).at(scale)),
+            next_sample: begin.get(),
+            last_sourced: None,
+            moved_us: VecDeque::new(),
+            calm_since_us: START_US + SECOND,
+            compared: 0,
+        }
+    }
+
+    /// Lets a slot's time pass; `fault` is what befalls the source in it.
+    fn step(&mut self, fault: Option<Fault>) {
+        self.now_us += self.period_us;
+        if !matches!(fault, Some(Fault::Pause(_) | Fault::Gone(_))) {
+            self.send(fault);
+        }
+        if !matches!(fault, Some(Fault::Stall(_) | Fault::Gone(_))) {
+            while let Some(media) = self.wire.pop_front() {
+                match media {
+                    Media::Picture(at) => self.conductor.picture(at, Some(at)),
+                    Media::Sound(at, pcm) => self.conductor.sound(at, pcm),
+                }
+                .expect("near");
+                self.drain();
+            }
+        }
+        self.conductor
+            .follow(WallTime::from_micros(self.now_us))
+            .expect("near");
+        self.drain();
+        if fault.is_some() {
+            self.calm_since_us = self.now_us;
+        }
+        if self.now_us - self.calm_since_us > 5 * SECOND {
+            self.assert_in_time();
+        }
+    }
+
+    /// Sends what the source makes in a slot's time.
+    fn send(&mut self, fault: Option<Fault>) {
+        let anchor_us = *self.anchor_us.get_or_insert(self.now_us - self.clock_us);
+        let at_us = self.clock_us + anchor_us;
+        self.clock_us += self.period_us;
+        if !matches!(fault, Some(Fault::Blind(_))) {
+            let at = ticks(at_us, Timescale::VIDEO_90K);
+            self.wire.push_back(Media::Picture(at));
+        }
+        if !matches!(fault, Some(Fault::Mute(_))) {
+            let begin = ticks(at_us, self.scale);
+            let end = ticks(at_us + self.period_us, self.scale);
+            let pcm = (begin.get()..end.get()).flat_map(i64::to_le_bytes);
+            self.slow_wire.push_back(Media::Sound(begin, pcm.collect()));
+        }
+        while self.slow_wire.len() > self.sound_takes {
+            self.wire.extend(self.slow_wire.pop_front());
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.conductor.poll_output().expect("near") {
+            match output {
+                Output::Slot(slot) => self.assert_slot(&slot),
+                Output::Block(block) => self.assert_block(&block),
+            }
+        }
+    }
+
+    fn assert_slot(&mut self, slot: &Slot<Frame>) {
+        assert_eq!(slot.index, self.next_slot, "missing or doubled");
+        self.next_slot += 1;
+        let begin = self.rate.slot_start(slot.index, Timescale::VIDEO_90K);
+        let begin_us = micros(begin, Timescale::VIDEO_90K);
+        if slot.shown == Shown::Source {
+            let at = slot.frame.expect("no slate");
+            let moved_us = begin_us - micros(at, Timescale::VIDEO_90K);
+            self.moved_us.push_back((begin_us, moved_us));
+            if self.moved_us.len() > 256 {
+                self.moved_us.pop_front();
+            }
+            self.last_sourced = Some(slot.index);
+        }
+        let since = self.last_sourced.map_or(0, |last| slot.index - last);
+        let hold = i64::try_from(HOLD.as_micros()).expect("small") / self.period_us;
+        assert_eq!(slot.shown == Shown::Slate, since > hold);
+        assert_eq!(slot.frame.is_none(), slot.shown == Shown::Slate);
+    }
+
+    /// Sound lies where the pictures that belong to it lie.
+    fn assert_block(&mut self, block: &Bytes) {
+        let samples: Vec<i64> = block
+            .chunks_exact(PCM_FRAME_BYTES)
+            .map(|frame| i64::from_le_bytes(frame.try_into().expect("eight bytes")))
+            .collect();
+        let at = self.next_sample + 8;
+        self.next_sample += 16;
+        // The middle of a block whose samples count on is sound that no fade has touched.
+        let is_sound = samples.windows(2).all(|pair| pair[1] - pair[0] == 1);
+        if !is_sound {
+            return;
+        }
+        let at_us = micros(Ticks::new(at), self.scale);
+        let moved_us = at_us - micros(Ticks::new(samples[8]), self.scale);
+        let slot = self.moved_us.iter().rev();
+        let mut shown =
+            slot.filter(|(begin_us, _)| (0..self.period_us).contains(&(at_us - begin_us)));
+        if let Some((_, pictures_us)) = shown.next() {
+            let apart_us = moved_us - pictures_us;
+            assert!(
+                apart_us.abs() <= self.period_us + 40_000,
+                "{apart_us} apart"
+            );
+            self.compared += 1;
+        }
+    }
+
+    /// What is made is as new as ever: the frame that came last is the last that was shown.
+    fn assert_in_time(&self) {
+        let video = self.conductor.video.as_ref().expect("pictures");
+        let behind_us = self.now_us - micros(video.position(), Timescale::VIDEO_90K);
+        let range = -2 * self.period_us..=self.period_us;
+        assert!(range.contains(&behind_us), "{behind_us} behind");
+        assert_eq!(video.shown(), Shown::Source);
+        let sound = self.conductor.audio.position();
+        let behind_us = self.now_us - micros(sound, self.scale);
+        assert!(range.contains(&behind_us), "sound {behind_us} behind");
+    }
+
+    /// Lets `fault` befall the source, then `calm_ms` of peace.
+    fn run(&mut self, fault: Fault, calm_ms: i64) {
+        let (Fault::Stall(ms)
+        | Fault::Pause(ms)
+        | Fault::Gone(ms)
+        | Fault::Mute(ms)
+        | Fault::Blind(ms)) = fault;
+        if matches!(fault, Fault::Gone(_)) {
+            self.conductor.detach();
+            self.wire.clear();
+            self.slow_wire.clear();
+        }
+        for _ in 0..ms * 1_000 / self.period_us {
+            self.step(Some(fault));
+        }
+        if matches!(fault, Fault::Gone(_)) {
+            // Another one, whose clock shows something else.
+            self.conductor.expect_sound();
+            (self.anchor_us, self.clock_us) = (None, self.clock_us / 3);
+        }
+        for _ in 0..calm_ms * 1_000 / self.period_us {
+            self.step(None);
+        }
+    }
+}
+
+fn fault() -> impl Strategy<Value = Fault> {
+    prop_oneof![
+        (50_i64..15_000).prop_map(Fault::Stall),
+        (700_i64..8_000).prop_map(Fault::Pause),
+        (50_i64..15_000).prop_map(Fault::Gone),
+        (50_i64..8_000).prop_map(Fault::Mute),
+        (50_i64..8_000).prop_map(Fault::Blind),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn whatever_befalls_the_source_slots_count_on_and_lips_stay_in_sync(
+        faults in prop::collection::vec((fault(), 0_i64..12_000), 1..8),
+        fps in prop::sample::select(vec![25_u32, 30, 60]),
+    ) {
+        let mut simulation = Simulation::new(fps, 8_000);
+        simulation.run(Fault::Stall(0), 1_000);
+        for (fault, calm_ms) in faults {
+            simulation.run(fault, calm_ms);
+        }
+        simulation.run(Fault::Stall(0), 8_000);
+        prop_assert!(simulation.compared > 100);
+    }
+}
+
+#[test]
+fn thirty_days_of_bad_days() {
+    let mut simulation = Simulation::new(1, 50);
+    simulation.run(Fault::Stall(0), 10_000);
+    let mut random = 88_172_645_463_325_252_u64;
+    while simulation.now_us < START_US + 30 * 86_400 * SECOND {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let ms = i64::try_from(random % 20_000).expect("small");
+        let fault = match random >> 60 {
+            0..5 => Fault::Stall(ms),
+            5..9 => Fault::Gone(ms),
+            9..12 => Fault::Pause(1_500 + ms),
+            12..14 => Fault::Mute(ms),
+            _ => Fault::Blind(ms),
+        };
+        simulation.run(fault, 10_000 + ms * 40);
+    }
+    assert!(simulation.compared > 100_000);
+}
+
+#[test]
+fn sound_that_always_comes_late_is_heard_in_its_place() {
+    let mut simulation = Simulation::new(30, 8_000);
+    simulation.sound_takes = 45;
+    for _ in 0..600 {
+        simulation.step(None);
+        simulation.calm_since_us = simulation.now_us;
+    }
+    assert!(simulation.compared > 5_000, "{}", simulation.compared);
+    assert_eq!(simulation.conductor.conducted().moves, 0);
+}
+
+#[test]
+fn short_stall_is_not_seen() {
+    let mut simulation = Simulation::new(30, 8_000);
+    simulation.run(Fault::Stall(0), 5_000);
+    let before = simulation.conductor.conducted();
+    simulation.run(Fault::Stall(200), 5_000);
+    assert_eq!(simulation.conductor.conducted(), before);
+}
+
+#[test]
+fn stall_holds_then_shows_the_slate_then_the_present() {
+    let mut simulation = Simulation::new(30, 8_000);
+    simulation.run(Fault::Stall(0), 5_000);
+    let before = simulation.conductor.conducted();
+    simulation.run(Fault::Stall(3_000), 0);
+    let stalled = simulation.conductor.conducted();
+    assert_eq!(stalled.shown, Shown::Slate);
+    let held = stalled.held_slots - before.held_slots;
+    assert_eq!(held, 60, "two seconds");
+    let slate_ms = stalled.slate_ms;
+    assert!((600..=800).contains(&slate_ms), "{slate_ms}");
+    simulation.run(Fault::Stall(0), 100);
+    assert_eq!(simulation.conductor.conducted().shown, Shown::Source);
+    assert_eq!(simulation.conductor.conducted().moves, 0);
+}
+
+#[test]
+fn source_that_was_moved_and_is_then_put_right_lies_where_it_did() {
+    let mut simulation = Simulation::new(30, 8_000);
+    simulation.run(Fault::Stall(0), 5_000);
+    simulation.run(Fault::Pause(4_000), 3_000);
+    assert_eq!(simulation.conductor.conducted().moves, 1);
+    simulation.anchor_us = simulation.anchor_us.map(|anchor_us| anchor_us + 4 * SECOND);
+    for _ in 0..300 {
+        simulation.step(None);
+    }
+    assert_eq!(simulation.conductor.conducted().moves, 1);
+    assert_eq!(simulation.conductor.shift_us, 0);
+}
+
+#[test]
+fn source_that_stood_still_is_moved_to_the_present() {
+    let mut simulation = Simulation::new(30, 8_000);
+    simulation.run(Fault::Stall(0), 5_000);
+    for pauses in 1..5 {
+        simulation.run(Fault::Pause(4_000), 8_000);
+        assert_eq!(simulation.conductor.conducted().moves, pauses);
+    }
+}
