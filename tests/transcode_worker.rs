@@ -430,6 +430,28 @@ fn a_third_death_ends_the_broadcast() {
 }
 
 #[test]
+fn tracks_that_come_and_go_leave_the_renditions_as_they_are() {
+    let made_as = |audio| Clip::made("testsrc2=size=640x360:rate=30", audio, 3);
+    let mut clip = made_as("sine=sample_rate=48000");
+    clip.drop_audio();
+    clip.append(&made_as("sine=frequency=600:sample_rate=44100"));
+    let mut blind = made_as("sine=sample_rate=48000");
+    blind.drop_video();
+    clip.append(&blind);
+    clip.append(&made_as("sine=sample_rate=48000"));
+    let made = run::transcode(&small("auto"), &clip, clip.start_inside_a_segment());
+    assert_on_the_grid(&made);
+    for index in 0..made.renditions.len() {
+        oracle::decodes_cleanly(&made, index);
+    }
+    let found = made.samples[0].len();
+    assert!(found.abs_diff(15 + 12 * 30) <= 2, "{found} frames");
+    // Nine of twelve seconds of a tone whose mean is 2600.
+    let loudness = oracle::loudness(&made, 2);
+    assert!(loudness > 1_300.0, "{loudness}");
+}
+
+#[test]
 fn a_ladder_for_absent_hardware_names_what_is_missing() {
     for (ladder, element) in [
         ("nvenc", "nvh264enc"),
