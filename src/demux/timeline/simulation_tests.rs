@@ -180,7 +180,11 @@ impl World {
                 (self.narrow_from, self.narrow_until) = (now, now + us);
                 self.disturbed_us = now + us + us / 10;
             }
-            Event::Longer(us) => self.delay_us = (self.delay_us + us).max(5_000),
+            Event::Longer(us) => {
+                self.delay_us = (self.delay_us + us).max(5_000);
+                // They were measured against another way.
+                self.errors = Errors::default();
+            }
             Event::Jump(us) => {
                 let clock_us = self.tracks[0].clock_us + us;
                 for track in &mut self.tracks {
@@ -443,14 +447,14 @@ fn a_clock_of_24_bits_wraps_without_a_seam() {
     assert_eq!(world.told("wrap_24"), 2 * 5);
 }
 
-/// Every quarter of an hour something happens, for fifteen days; now and then the publisher connects anew.
+/// Every quarter of an hour something happens, for thirty days; now and then the publisher connects anew.
 #[test]
-fn fifteen_days_stay_in_sync_and_near_the_wall_clock() {
+fn thirty_days_stay_in_sync_and_near_the_wall_clock() {
     let mut world = World::new(31, -200);
     // Of so few samples, the earliest would else be later than of the hundreds that a real source sends.
     world.jitter_us = 10_000;
     let (day, mut at) = (86_400 * SECOND, 60 * SECOND);
-    while at < 15 * day {
+    while at < 30 * day {
         world.run_until(at);
         let random = &mut world.random;
         let kind = if random.next(2) == 0 {
@@ -483,7 +487,7 @@ fn fifteen_days_stay_in_sync_and_near_the_wall_clock() {
                 20 * SECOND
             };
     }
-    assert!(world.samples > 5_000_000, "{}", world.samples);
+    assert!(world.samples > 10_000_000, "{}", world.samples);
     assert!(world.told("slewed") > 0);
 }
 
