@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::app::clock::{self, SteadyClock};
+use crate::app::health::Watch;
 use crate::app::line::Line;
 use crate::app::status::TrackStatus;
 use crate::app::stream::Stream;
@@ -55,6 +56,7 @@ pub(super) struct Intake<'a> {
     rate: Option<FrameRate>,
     meter: Meter,
     arrivals: [Arrivals; 2],
+    watch: Watch<'a>,
     /// Whether anything could be passed on.
     has_samples: bool,
 }
@@ -82,6 +84,7 @@ impl<'a> Intake<'a> {
             rate: None,
             meter: Meter::new(Instant::now()),
             arrivals: [Arrivals::default(); 2],
+            watch: Watch::new(stream),
             has_samples: false,
         }
     }
@@ -121,12 +124,15 @@ impl<'a> Intake<'a> {
             self.demuxer.push(message, self.clock.now())?;
             while let Some(output) = self.demuxer.poll_output() {
                 let at = self.position(&output);
+                self.watch.observe(&output, self.clock.now());
                 self.pass_on(output).await?;
                 // Somebody who has gone cannot be made to wait.
                 if let (Some(at), false) = (at, line.media.is_closed()) {
                     tokio::time::sleep(pause(at, self.clock.now())).await;
                 }
             }
+            self.watch
+                .examine(self.clock.now(), self.demuxer.drift_ppm());
         }
     }
 
@@ -163,11 +169,7 @@ impl<'a> Intake<'a> {
                 self.tell_arrival(track, dts);
                 sent
             }
-            demux::Output::Repair(repair) => {
-                tracing::debug!(stream = %self.stream.name(), ?repair, "repaired");
-                self.stream.repairs.fetch_add(1, Ordering::Relaxed);
-                Ok(())
-            }
+            demux::Output::Repair(_) => Ok(()),
         };
         sent.map_err(|_| Error::Downstream)
     }

@@ -31,6 +31,12 @@ struct StreamLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RepairLabels {
+    stream: String,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StageLabels {
     stream: String,
     stage: &'static str,
@@ -63,7 +69,7 @@ pub(super) fn render(
 fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
     let live = Family::<StreamLabel, Gauge>::default();
     let bytes = Family::<StreamLabel, Counter>::default();
-    let repairs = Family::<StreamLabel, Counter>::default();
+    let repairs = Family::<RepairLabels, Counter>::default();
     let restarts = Family::<StreamLabel, Counter>::default();
     let segments = Family::<StreamLabel, Counter>::default();
     for stream in streams {
@@ -78,7 +84,11 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
                 .inc_by(value.load(Ordering::Relaxed));
         };
         set(&bytes, &stream.received_bytes);
-        set(&repairs, &stream.repairs);
+        for (kind, count) in stream.health.repairs() {
+            let stream = label.stream.clone();
+            let labels = RepairLabels { stream, kind };
+            repairs.get_or_create(&labels).inc_by(count);
+        }
         set(&restarts, &stream.worker_restarts);
         set(&segments, &stream.segments);
     }
@@ -90,7 +100,11 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
         live,
     );
     registry.register_with_unit("ingest", "Media received", Unit::Bytes, bytes);
-    registry.register("ingest_repairs", "Timestamps and samples repaired", repairs);
+    registry.register(
+        "ingest_repairs",
+        "Timestamps and samples repaired, by kind",
+        repairs,
+    );
     registry.register(
         "worker_restarts",
         "Workers that died and were replaced within a broadcast",

@@ -22,6 +22,7 @@ mod demo;
 pub mod doctor;
 mod examine;
 mod gate;
+mod health;
 mod inspection;
 mod intake;
 mod latency;

@@ -8,6 +8,7 @@
 
 use serde::Serialize;
 
+use crate::app::health::HealthStatus;
 use crate::media::{CodecConfig, CodecString, MediaKind, Rendition};
 use crate::time::FrameRate;
 
@@ -199,4 +200,6 @@ pub(super) struct IngestStatus {
     pub(super) repairs: u64,
     /// What the streamer should change, in plain words.
     pub(super) warnings: Vec<String>,
+    /// The same and more, in parts.
+    pub(super) health: HealthStatus,
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+use crate::app::health::Health;
 use crate::app::latency::Latency;
 use crate::app::line::{Line, MAX_LINES, Publisher, SILENT_AFTER};
 use crate::app::status::{IngestStatus, PublisherStatus, RenditionStatus, SourceStatus};
@@ -37,8 +38,8 @@ pub(super) struct Stream {
     turn: tokio::sync::Mutex<()>,
     /// Media bytes received, over all broadcasts; a counter for metrics.
     pub(super) received_bytes: AtomicU64,
-    /// Repairs made to timestamps and samples; a counter for metrics.
-    pub(super) repairs: AtomicU64,
+    /// How well it arrives.
+    pub(super) health: Health,
     /// Workers that died and were replaced within a broadcast; a counter for metrics.
     pub(super) worker_restarts: AtomicU64,
     /// Segments published, all renditions together; a counter for metrics.
@@ -129,7 +130,7 @@ impl Stream {
             facts: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             received_bytes: AtomicU64::new(0),
-            repairs: AtomicU64::new(0),
+            health: Health::default(),
             worker_restarts: AtomicU64::new(0),
             segments: AtomicU64::new(0),
             held_slots: AtomicU64::new(0),
@@ -288,6 +289,16 @@ impl Stream {
         self.facts().renditions = renditions;
     }
 
+    /// What the best rendition of pictures is given, in bits per second; `None` before there is one.
+    pub(super) fn top_rung_bps(&self) -> Option<u64> {
+        let facts = self.facts();
+        let pictures = facts
+            .renditions
+            .iter()
+            .filter(|rendition| rendition.kind == "video");
+        pictures.map(|rendition| rendition.target_bps).max()
+    }
+
     /// Says how fast it arrives, in bits per second.
     pub(super) fn set_received_bps(&self, bps: u64) {
         self.facts().received_bps = bps;
@@ -422,6 +433,7 @@ impl Stream {
     #[must_use]
     pub(super) fn status(&self) -> StreamStatus {
         let state = self.state();
+        let health = self.health.status();
         let facts = self.facts();
         let since = match state {
             StreamState::Reconnecting => facts.detached,
@@ -448,8 +460,9 @@ impl Stream {
             ingest: IngestStatus {
                 received_bytes: self.received_bytes.load(Ordering::Relaxed),
                 received_bps: facts.received_bps,
-                repairs: self.repairs.load(Ordering::Relaxed),
-                warnings: Vec::new(),
+                repairs: self.health.repairs().map(|(_, count)| count).sum(),
+                warnings: health.warnings(),
+                health,
             },
         }
     }

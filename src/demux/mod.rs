@@ -14,6 +14,7 @@
 
 pub mod cadence;
 pub mod flv;
+pub mod health;
 pub mod sample_count;
 pub mod timeline;
 

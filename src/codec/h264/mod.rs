@@ -286,6 +286,62 @@ pub fn contains_recovery_point(data: &[u8]) -> bool {
         .any(|sei| sei_types(&annexb::unescape(sei)).contains(&6))
 }
 
+/// How the first slice of a picture is predicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slice {
+    /// From nothing (I, SI).
+    Intra,
+    /// From pictures decoded before (P, SP).
+    Predicted,
+    /// From two of them, either of which may be shown later (B).
+    Bipredicted,
+}
+
+/// What an access unit says of its picture without being decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Whether it is an IDR picture.
+    pub is_idr: bool,
+    /// How its first slice is predicted.
+    pub slice: Slice,
+    /// Whether it announces a recovery point, as the first picture of an open GOP does.
+    pub recovers: bool,
+}
+
+/// Bytes of a slice that are read: the two codes wanted take at most 63 bits each, behind one byte.
+const SLICE_HEAD_BYTES: usize = 24;
+
+/// What an access unit in 4-byte lengths says of its picture; `None` if it holds none whose head can be read.
+#[must_use]
+pub fn picture(data: &[u8]) -> Option<Picture> {
+    let mut recovers = false;
+    for nal in nals(data) {
+        match nal_type(nal)? {
+            NalType::Sei => recovers |= sei_types(&annexb::unescape(nal)).contains(&6),
+            found @ (NalType::Slice | NalType::Idr) => {
+                return Some(Picture {
+                    is_idr: found == NalType::Idr,
+                    slice: slice(nal)?,
+                    recovers,
+                });
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn slice(nal: &[u8]) -> Option<Slice> {
+    let head = annexb::unescape(nal.get(..SLICE_HEAD_BYTES.min(nal.len()))?);
+    let bits = &mut bits::BitReader::new(head.get(1..)?);
+    let _first_mb_in_slice = bits.ue().ok()?;
+    Some(match bits.ue().ok()? % 5 {
+        0 | 3 => Slice::Predicted,
+        1 => Slice::Bipredicted,
+        _ => Slice::Intra,
+    })
+}
+
 fn nals(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     LengthPrefixed::new(data, LengthSize::Four).map_while(Result::ok)
 }

@@ -180,3 +180,72 @@ proptest! {
         let _ = Config::parse_avcc(record.into());
     }
 }
+
+#[test]
+fn a_picture_is_told_by_the_head_of_its_first_slice() {
+    // first_mb_in_slice 0 is the bit 1; slice_type 7 is 0001000, 5 is 00110, 6 is 00111, 0 is 1, 1 is 010
+    for (data, is_idr, slice, recovers) in [
+        (
+            &[0, 0, 0, 3, 0x65, 0b1000_1000, 0x80][..],
+            true,
+            Slice::Intra,
+            false,
+        ),
+        (
+            &[0, 0, 0, 2, 0x41, 0b1001_1000],
+            false,
+            Slice::Predicted,
+            false,
+        ),
+        (
+            &[0, 0, 0, 2, 0x41, 0b1100_0000],
+            false,
+            Slice::Predicted,
+            false,
+        ),
+        (
+            &[0, 0, 0, 2, 0x01, 0b1001_1100],
+            false,
+            Slice::Bipredicted,
+            false,
+        ),
+        (
+            &[0, 0, 0, 2, 0x01, 0b1010_0000],
+            false,
+            Slice::Bipredicted,
+            false,
+        ),
+        (
+            &[
+                0,
+                0,
+                0,
+                5,
+                6,
+                6,
+                1,
+                0xC4,
+                0x80,
+                0,
+                0,
+                0,
+                3,
+                0x41,
+                0b1000_1000,
+                0x80,
+            ],
+            false,
+            Slice::Intra,
+            true,
+        ),
+    ] {
+        let expected = Picture {
+            is_idr,
+            slice,
+            recovers,
+        };
+        assert_eq!(picture(data), Some(expected), "{data:02x?}");
+    }
+    assert_eq!(picture(&[0, 0, 0, 1, 0x65]), None, "cut");
+    assert_eq!(picture(&[0, 0, 0, 2, 9, 0x10]), None, "no picture");
+}

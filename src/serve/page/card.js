@@ -21,6 +21,37 @@ const RETRY_MS = [1000, 2000, 4000, 8000];
 const FAR_BEHIND_S = 20;
 const MAX_WARNINGS = 8;
 
+const SEVERITIES = ['serious', 'warning', 'hint'];
+
+/** What the server found wrong with what arrives, each part checked. */
+function findings(ingest) {
+  const list = Array.isArray(ingest?.health?.findings) ? ingest.health.findings : [];
+  const known = list.filter((f) => words(f?.problem, 300)).slice(0, MAX_WARNINGS);
+  return known.map((f) => ({
+    severity: SEVERITIES.includes(f.severity) ? f.severity : 'warning',
+    problem: words(f.problem, 300),
+    found: words(f.found, 120),
+    expected: words(f.expected, 120),
+    obs: words(f.obs, 400),
+  }));
+}
+
+function findingItem({ severity, problem, found, expected, obs }) {
+  const values = [found ? `Found: ${found}` : null, expected ? `expected: ${expected}` : null].filter(Boolean).join('; ');
+  return h(
+    'li',
+    { class: severity },
+    icon('warning'),
+    h(
+      'div',
+      {},
+      h('p', { class: 'problem' }, `${problem}.`),
+      values ? h('p', {}, `${values}.`) : null,
+      obs ? h('p', {}, h('b', {}, 'In OBS: '), `${obs}.`) : null,
+    ),
+  );
+}
+
 export class StreamCard {
   /** `page`: { now(), origin, watching(card), loud(card) }. */
   constructor(broadcast, page) {
@@ -63,7 +94,8 @@ export class StreamCard {
     this.quality = h('fieldset', { class: 'quality' }, h('legend', {}, 'Quality'), this.pills);
     this.stats = this.buildStats();
     this.controls = h('div', { class: 'controls' }, this.engineChoice, this.quality);
-    this.warnings = h('ul', { class: 'warnings' });
+    this.warnings = h('ul', { class: 'warnings', 'aria-label': 'What to change in the encoder' });
+    this.hints = h('ul', { class: 'warnings', 'aria-label': 'What could be better' });
     this.facts = h('dl', { class: 'facts' });
     this.ladder = h('tbody');
     this.element = h(
@@ -131,7 +163,7 @@ export class StreamCard {
       this.ladder,
     );
     this.ladderTable = h('div', { class: 'scroll', tabIndex: 0, role: 'region', 'aria-label': 'Renditions' }, table);
-    return h('details', { class: 'more' }, h('summary', {}, 'Encoder and renditions'), this.facts, this.ladderTable);
+    return h('details', { class: 'more' }, h('summary', {}, 'Encoder and renditions'), this.hints, this.facts, this.ladderTable);
   }
 
   // ---- what the server says
@@ -180,7 +212,7 @@ export class StreamCard {
       ['Received', bytes(ingest?.received_bytes)],
       ['Timestamps repaired', number(ingest?.repairs) ? String(ingest.repairs) : null],
     ]);
-    this.renderWarnings(Array.isArray(ingest?.warnings) && on ? ingest.warnings : []);
+    this.renderFindings(on ? findings(ingest) : []);
     this.renderLadder();
   }
 
@@ -192,13 +224,16 @@ export class StreamCard {
     this.facts.replaceChildren(...known.map(([label, value]) => h('div', {}, h('dt', {}, label), h('dd', {}, value))));
   }
 
-  renderWarnings(list) {
-    const texts = list.map((w) => words(w, 300)).filter(Boolean).slice(0, MAX_WARNINGS);
-    const key = JSON.stringify(texts);
-    show(this.warnings, texts.length > 0);
-    if (key === this.warningsKey) return;
-    this.warningsKey = key;
-    this.warnings.replaceChildren(...texts.map((text) => h('li', {}, icon('warning'), h('span', {}, text))));
+  /** Hints stand among the details: what could be better must not look like what is wrong. */
+  renderFindings(list) {
+    const key = JSON.stringify(list);
+    if (key === this.findingsKey) return;
+    this.findingsKey = key;
+    for (const [place, of] of [[this.warnings, (f) => f.severity !== 'hint'], [this.hints, (f) => f.severity === 'hint']]) {
+      const some = list.filter(of);
+      show(place, some.length > 0);
+      place.replaceChildren(...some.map(findingItem));
+    }
   }
 
   get renditions() {

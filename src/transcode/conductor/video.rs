@@ -122,7 +122,8 @@ impl<F: Clone> VideoConductor<F> {
     pub fn push(&mut self, position: Ticks, frame: F) -> Result<(), Error> {
         let slot = self.slot_for(position);
         if slot < self.next {
-            self.dropped += 1;
+            // What lies before the first slot was never to be shown.
+            self.dropped += u64::from(self.sourced.is_some());
             // Before the start, and of two frames for one slot, the newest is the one to hold. One that
             // comes when its time is long past is not shown: it would be out of step with the sound.
             if self.sourced.is_none() || slot == self.next - 1 {

@@ -118,6 +118,7 @@ function broadcast(name, state = 'live', more = {}) {
       received_bps: 2_640_000 + Math.round(Math.random() * 90_000),
       repairs: 0,
       warnings: [],
+      health: { state: 'good', findings: [], repairs: {} },
     },
     ...more,
   };
@@ -140,10 +141,30 @@ const SCENARIOS = {
     broadcast('demo', 'live', {
       ingest: {
         received_bytes: received, received_bps: 2_100_000, repairs: 14,
-        warnings: [
-          'Key frames come every 8.3 s. In OBS: Settings → Output → Keyframe Interval = 2 s.',
-          'No sound is being sent. In OBS: check the Audio Mixer.',
-        ],
+        warnings: [],
+        health: {
+          state: 'poor',
+          findings: [
+            {
+              id: 'no_sound', severity: 'serious', problem: 'No sound arrives: viewers hear silence',
+              found: 'none since the stream began', expected: 'sound all the time',
+              obs: 'Look at the Audio Mixer: is a source there, and not muted? Settings > Audio > Desktop Audio and Mic: choose a device',
+            },
+            {
+              id: 'keyframe_interval', severity: 'warning',
+              problem: 'Key frames are too far apart: after every hiccup viewers wait for the next one',
+              found: 'one every 8.3 s', expected: '2 s, at most 4 s',
+              obs: 'Settings > Output > Streaming > Keyframe interval: set 2 s (not 0, which is automatic)',
+            },
+            {
+              id: 'b_frames', severity: 'hint', problem: 'B-frames delay the picture',
+              found: '58 % B-frames, which delay the picture by up to 67 ms', expected: 'none where delay matters',
+              obs: 'Settings > Output > Streaming > Tune: zerolatency, or Max B-frames: 0. Leave it if two frames more of delay do not matter',
+            },
+            { severity: 'exploded', problem: 7 }, null,
+          ],
+          repairs: {},
+        },
       },
     }),
   ],

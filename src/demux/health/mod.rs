@@ -1,0 +1,286 @@
+//! Says what is wrong with what a streamer sends, while the streamer can still act.
+//!
+//! Enters: every [`Output`] of a demuxer with the wall clock at its arrival; the rate of the best rendition
+//! Leaves: [`Finding`]s: told once when they appear, once when they are mended
+//! Never:  changes what passes; keeps bytes
+//! Time:   the timeline's, and the broadcast's clock for arrivals; integers only
+//! Spec:   docs/health.md
+
+mod arrival;
+mod finding;
+mod pictures;
+
+use crate::codec::h264;
+use crate::demux::{Output, Repair};
+use crate::id::TrackId;
+use crate::media::{CodecConfig, MediaKind, Sample};
+use crate::time::{Timescale, WallTime};
+
+use self::arrival::Arrivals;
+pub use self::finding::{Finding, Kind, Severity};
+use self::pictures::Pictures;
+
+const SECOND_US: i64 = 1_000_000;
+
+/// How often is looked.
+const LOOK_US: i64 = SECOND_US;
+
+/// How long it must be fine before something counts as mended.
+const MENDED_US: i64 = 10 * SECOND_US;
+
+/// Without a sample for this long while the other track goes on, a track is missing.
+const MISSING_US: i64 = 5 * SECOND_US;
+
+/// Beyond this, a clock is worse than any crystal.
+const DRIFT_PPM: i64 = 100;
+
+/// What changed since the last look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Something is wrong that was not.
+    Found(Finding),
+    /// Something is no longer wrong.
+    Mended(Kind),
+}
+
+/// What was measured, for whoever wants the figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// The longest of the latest distances of key frames, in milliseconds.
+    pub keyframe_interval_ms: Option<i64>,
+    /// How far pictures are shown from their decoding order, in milliseconds.
+    pub reorder_ms: i64,
+    /// Bits per second of pictures.
+    pub picture_bps: Option<u64>,
+    /// How much later sound arrives than its picture, in milliseconds; below zero, earlier.
+    pub sound_lag_ms: Option<i64>,
+    /// How slow the source's clock runs, in parts per million; below zero, fast.
+    pub drift_ppm: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+struct Open {
+    finding: Finding,
+    fine_since_us: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Track {
+    id: TrackId,
+    scale: Timescale,
+    kind: MediaKind,
+    is_h264: bool,
+}
+
+/// The examination of one publisher. Ask [`Self::examine`] after [`Self::observe`]; it looks once a second.
+#[derive(Clone, Debug, Default)]
+pub struct Checkup {
+    tracks: Vec<Track>,
+    pictures: Pictures,
+    arrivals: Arrivals,
+    top_rung_bps: Option<u64>,
+    drift_ppm: Option<i64>,
+    open: Vec<Open>,
+    looked_us: Option<i64>,
+}
+
+impl Checkup {
+    /// Nothing seen yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes note of what the demuxer said at `now`.
+    pub fn observe(&mut self, output: &Output, now: WallTime) {
+        match output {
+            Output::Track(info) => {
+                self.tracks.retain(|track| track.id != info.id);
+                self.tracks.push(Track {
+                    id: info.id,
+                    scale: info.timescale,
+                    kind: info.codec.kind(),
+                    is_h264: matches!(info.codec, CodecConfig::H264(_)),
+                });
+            }
+            Output::FrameRate(rate) => self.pictures.set_rate(*rate),
+            Output::Sample { track, sample } => self.see(*track, sample, now),
+            Output::Repair(repair) => self.repaired(*repair, now),
+        }
+    }
+
+    /// Says what the best rendition of pictures is given, in bits per second.
+    pub const fn set_top_rung(&mut self, bps: Option<u64>) {
+        self.top_rung_bps = bps;
+    }
+
+    /// Says how slow the source's clock runs, in parts per million.
+    pub const fn set_drift(&mut self, ppm: Option<i64>) {
+        self.drift_ppm = ppm;
+    }
+
+    /// Looks at what was noted, once a second; gives what changed.
+    pub fn examine(&mut self, now: WallTime) -> Vec<Change> {
+        let now_us = now.as_micros();
+        if self
+            .looked_us
+            .is_some_and(|looked| now_us.saturating_sub(looked) < LOOK_US)
+        {
+            return Vec::new();
+        }
+        self.looked_us = Some(now_us);
+        Kind::ALL
+            .into_iter()
+            .filter_map(|kind| self.judge(kind, now_us))
+            .collect()
+    }
+
+    /// What is wrong now, the worst first.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        let of_kind = |kind| self.open.iter().find(move |open| open.finding.kind == kind);
+        Kind::ALL
+            .into_iter()
+            .filter_map(of_kind)
+            .map(|open| &open.finding)
+    }
+
+    /// What was measured so far.
+    #[must_use]
+    pub fn figures(&self) -> Figures {
+        Figures {
+            keyframe_interval_ms: self.pictures.longest_gop().map(|ticks| ticks / 90),
+            reorder_ms: self.pictures.reorder() / 90,
+            picture_bps: self.pictures.bps(),
+            sound_lag_ms: self.arrivals.sound_lag_us().map(|lag| lag / 1_000),
+            drift_ppm: self.drift_ppm,
+        }
+    }
+
+    fn see(&mut self, id: TrackId, sample: &Sample, now: WallTime) {
+        let Some(track) = self.tracks.iter().find(|track| track.id == id).copied() else {
+            return;
+        };
+        let at = sample.dts.at(track.scale).to_wall();
+        self.arrivals
+            .push(track.kind, now.as_micros(), at.as_micros());
+        if track.kind == MediaKind::Video {
+            let picture = track.is_h264.then(|| h264::picture(&sample.data)).flatten();
+            self.pictures.push(sample, picture);
+        }
+    }
+
+    fn repaired(&mut self, repair: Repair, now: WallTime) {
+        let now_us = now.as_micros();
+        match repair {
+            Repair::ClockJump { .. } | Repair::Realigned { .. } => self.arrivals.jumped(now_us),
+            Repair::Reanchored { by_ms: 1.. } => self.arrivals.fell_behind(now_us),
+            _ => {}
+        }
+    }
+
+    /// Looks at one kind; says what changed.
+    fn judge(&mut self, kind: Kind, now_us: i64) -> Option<Change> {
+        let found = self.look(kind, now_us);
+        let at = self.open.iter().position(|open| open.finding.kind == kind);
+        match (found, at) {
+            (None, None) => None,
+            (Some((found, expected)), None) => {
+                let finding = Finding {
+                    kind,
+                    found,
+                    expected,
+                };
+                let fine_since_us = None;
+                self.open.push(Open {
+                    finding: finding.clone(),
+                    fine_since_us,
+                });
+                Some(Change::Found(finding))
+            }
+            (Some((found, expected)), Some(at)) => {
+                let finding = Finding {
+                    kind,
+                    found,
+                    expected,
+                };
+                let fine_since_us = None;
+                *self.open.get_mut(at)? = Open {
+                    finding,
+                    fine_since_us,
+                };
+                None
+            }
+            (None, Some(at)) => {
+                let since = *self.open.get_mut(at)?.fine_since_us.get_or_insert(now_us);
+                (now_us.saturating_sub(since) >= MENDED_US).then(|| {
+                    self.open.remove(at);
+                    Change::Mended(kind)
+                })
+            }
+        }
+    }
+
+    /// What was found and what is expected, if something of this kind is wrong now.
+    fn look(&self, kind: Kind, now_us: i64) -> Option<(String, String)> {
+        match kind {
+            Kind::NoSound => self.missing(MediaKind::Audio, now_us),
+            Kind::NoPicture => self.missing(MediaKind::Video, now_us),
+            Kind::SoundLate => self.arrivals.lag(1),
+            Kind::PictureLate => self.arrivals.lag(-1),
+            Kind::UplinkStalls => self.arrivals.stalls(now_us),
+            Kind::StaysBehind => self.arrivals.behind(now_us),
+            Kind::ClockJumps => self.arrivals.jumps(now_us),
+            Kind::KeyframeInterval => self.pictures.far_keyframes(),
+            Kind::KeyframesIrregular => self.pictures.irregular_keyframes(),
+            Kind::OpenGop => self.pictures.open_gops(),
+            Kind::BFrames => self.pictures.reordered(),
+            Kind::FramesMissing => self.pictures.missing(),
+            Kind::FrameRateUneven => self.pictures.uneven(),
+            Kind::BitrateLow => self.low_bitrate(),
+            Kind::ClockDrift => {
+                let ppm = self.drift_ppm.filter(|ppm| ppm.abs() >= DRIFT_PPM)?;
+                let way = if ppm > 0 { "slow" } else { "fast" };
+                let per_hour = ppm.abs() * 36 / 10;
+                let found = format!("{} ppm too {way}, {per_hour} ms an hour", ppm.abs());
+                Some((found, format!("less than {DRIFT_PPM} ppm")))
+            }
+        }
+    }
+
+    fn missing(&self, kind: MediaKind, now_us: i64) -> Option<(String, String)> {
+        let since_us = self.arrivals.missing_since(kind)?;
+        let for_us = now_us.saturating_sub(since_us);
+        let what = match kind {
+            MediaKind::Audio => "sound",
+            MediaKind::Video => "pictures",
+        };
+        let found = match self.arrivals.has(kind) {
+            true => format!("none for {}", seconds(for_us)),
+            false => "none since the stream began".to_owned(),
+        };
+        (for_us >= MISSING_US).then(|| (found, format!("{what} all the time")))
+    }
+
+    fn low_bitrate(&self) -> Option<(String, String)> {
+        let (found, wanted) = (self.pictures.bps()?, self.top_rung_bps?);
+        // A good encoder at half the rate may still be worth it; less is not.
+        (found < wanted / 2).then(|| (rate(found), format!("{} or more", rate(wanted))))
+    }
+}
+
+/// Microseconds as seconds with one decimal.
+fn seconds(us: i64) -> String {
+    let tenths = us.saturating_add(50_000).div_euclid(100_000);
+    format!("{}.{} s", tenths / 10, tenths % 10)
+}
+
+/// Bits per second as people write them.
+fn rate(bps: u64) -> String {
+    if bps < 1_000_000 {
+        return format!("{} kbit/s", bps / 1_000);
+    }
+    format!("{}.{} Mbit/s", bps / 1_000_000, bps / 100_000 % 10)
+}
+
+#[cfg(test)]
+mod tests;

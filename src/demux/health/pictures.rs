@@ -1,0 +1,210 @@
+//! How pictures are coded and spaced: key frames, open GOPs, B-frames, missing and uneven frames, their rate.
+//!
+//! Enters: samples of pictures in decode order, what the heads of their slices say, the frame rate
+//! Leaves: what is wrong with that, in words
+//! Never:  keeps bytes
+//! Time:   ticks of 90 kHz
+//! Spec:   none
+
+use std::collections::VecDeque;
+
+use super::seconds;
+use crate::codec::h264::{Picture, Slice};
+use crate::media::Sample;
+use crate::time::{FrameRate, Timescale};
+
+const SECOND: i64 = 90_000;
+/// Distances of key frames that are kept.
+const MAX_GOPS: usize = 6;
+/// Key frames farther apart are told. Two seconds are usual, four the most that services take.
+const MAX_GOP: i64 = 42 * SECOND / 10;
+/// Distances of key frames below this may vary as they like: encoders put one at a change of scene.
+const SHORT_GOP: i64 = 25 * SECOND / 10;
+/// The stretch over which frames and bytes are counted.
+const WINDOW: i64 = 10 * SECOND;
+/// A distance of two pictures beyond this is a stall, not a row of missing pictures.
+const STALL: i64 = 2 * SECOND;
+/// From this share on, in percent, missing and uneven pictures are told.
+const MISSING_PERCENT: i64 = 2;
+const UNEVEN_PERCENT: i64 = 10;
+/// Fewer missing than this in a window are an accident.
+const MIN_MISSING: i64 = 3;
+
+/// What was counted in one window.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    frames: i64,
+    missing: i64,
+    uneven: i64,
+    bytes: u64,
+    ticks: i64,
+    /// The least and the most that presentation differs from decoding.
+    offsets: Option<(i64, i64)>,
+    bipredicted: i64,
+    /// Pictures that begin an open GOP.
+    recovering: i64,
+}
+
+impl Count {
+    fn reorder(&self) -> i64 {
+        self.offsets
+            .map_or(0, |(least, most)| most.saturating_sub(least))
+    }
+}
+
+/// The pictures of one publisher.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pictures {
+    rate: Option<FrameRate>,
+    last: Option<i64>,
+    keyframe: Option<i64>,
+    /// The latest distances of key frames, the oldest first.
+    gops: VecDeque<i64>,
+    now: Count,
+    before: Option<Count>,
+}
+
+impl Pictures {
+    pub(super) const fn set_rate(&mut self, rate: FrameRate) {
+        self.rate = Some(rate);
+    }
+
+    pub(super) fn push(&mut self, sample: &Sample, picture: Option<Picture>) {
+        let at = sample.dts.get();
+        if sample.keyframe {
+            let gop = self
+                .keyframe
+                .replace(at)
+                .map(|last| at.saturating_sub(last));
+            if self.gops.len() >= MAX_GOPS {
+                self.gops.pop_front();
+            }
+            self.gops.extend(gop);
+        }
+        if let Some(last) = self.last.replace(at) {
+            self.space(at.saturating_sub(last));
+        }
+        let now = &mut self.now;
+        now.frames += 1;
+        now.bytes = now.bytes.saturating_add(sample.data.len() as u64);
+        let offset = sample.composition_offset().get();
+        let (least, most) = now.offsets.unwrap_or((offset, offset));
+        now.offsets = Some((least.min(offset), most.max(offset)));
+        if let Some(picture) = picture {
+            now.bipredicted += i64::from(picture.slice == Slice::Bipredicted);
+            now.recovering += i64::from(picture.recovers && !picture.is_idr);
+        }
+        if now.ticks >= WINDOW {
+            self.before = Some(std::mem::take(&mut self.now));
+        }
+    }
+
+    /// Counts the distance of two pictures.
+    fn space(&mut self, distance: i64) {
+        self.now.ticks = self.now.ticks.saturating_add(distance.max(0));
+        let Some(rate) = self.rate.filter(|_| distance < STALL) else {
+            return;
+        };
+        let period = rate.slot_start(1, Timescale::VIDEO_90K).get().max(1);
+        let slots = (distance + period / 2) / period;
+        if slots < 1 || (distance - slots * period).abs() > period / 4 {
+            self.now.uneven += 1;
+        } else {
+            self.now.missing += slots - 1;
+        }
+    }
+
+    /// The longest of the latest distances of key frames, in ticks; one that still grows counts.
+    pub(super) fn longest_gop(&self) -> Option<i64> {
+        let growing = self.last?.saturating_sub(self.keyframe?);
+        self.gops.iter().copied().chain([growing]).max()
+    }
+
+    /// How far presentation is from decoding, in ticks.
+    pub(super) fn reorder(&self) -> i64 {
+        self.before.map_or(0, |before| before.reorder())
+    }
+
+    /// Bits per second, once known.
+    pub(super) fn bps(&self) -> Option<u64> {
+        let before = self.before?;
+        let ticks = u64::try_from(before.ticks)
+            .ok()
+            .filter(|ticks| *ticks > 0)?;
+        Some(before.bytes.saturating_mul(8 * 90_000) / ticks)
+    }
+
+    pub(super) fn far_keyframes(&self) -> Option<(String, String)> {
+        let longest = self.longest_gop().filter(|longest| *longest > MAX_GOP)?;
+        let expected = "2 s, at most 4 s".to_owned();
+        self.open_gops()
+            .is_none()
+            .then(|| (every(longest), expected))
+    }
+
+    pub(super) fn irregular_keyframes(&self) -> Option<(String, String)> {
+        let mut gops: Vec<i64> = self.gops.iter().copied().collect();
+        gops.sort_unstable();
+        let (least, median, most) = (*gops.first()?, *gops.get(gops.len() / 2)?, *gops.last()?);
+        // A long one long ago is an encoder that was told better meanwhile.
+        let newest = self.gops.iter().rev().take(2).max()?;
+        let varies = gops.len() == MAX_GOPS && *newest > SHORT_GOP && most * 2 > median * 3;
+        varies.then(|| {
+            let found = format!("{} to {} apart", span(least), span(most));
+            (found, "always 2 s".to_owned())
+        })
+    }
+
+    pub(super) fn open_gops(&self) -> Option<(String, String)> {
+        let seen = |count: &Count| count.recovering;
+        let count = seen(&self.now).max(self.before.as_ref().map_or(0, seen));
+        (count >= 2).then(|| {
+            let found = format!("{count} recovery points instead of IDR frames in 10 s");
+            (
+                found,
+                "closed GOPs, each beginning with an IDR frame".to_owned(),
+            )
+        })
+    }
+
+    pub(super) fn reordered(&self) -> Option<(String, String)> {
+        let before = self
+            .before
+            .filter(|before| before.bipredicted > 0 && before.reorder() > 0)?;
+        let percent = before.bipredicted * 100 / before.frames.max(1);
+        let ms = before.reorder() / 90;
+        Some((
+            format!("{percent} % B-frames, which delay the picture by up to {ms} ms"),
+            "none where delay matters".to_owned(),
+        ))
+    }
+
+    pub(super) fn missing(&self) -> Option<(String, String)> {
+        let before = self.before.filter(|before| before.missing >= MIN_MISSING)?;
+        let due = before.frames + before.missing;
+        (before.missing * 100 >= due * MISSING_PERCENT).then(|| {
+            let found = format!("{} of {due} frames missing in 10 s", before.missing);
+            (found, "none".to_owned())
+        })
+    }
+
+    pub(super) fn uneven(&self) -> Option<(String, String)> {
+        let before = self.before?;
+        let percent = before.uneven * 100 / before.frames.max(1);
+        (percent >= UNEVEN_PERCENT).then(|| {
+            let found = format!("{percent} % of the frames off their time");
+            let expected = self.rate.map_or_else(String::new, |rate| {
+                format!("{rate} frames per second, evenly")
+            });
+            (found, expected)
+        })
+    }
+}
+
+fn span(ticks: i64) -> String {
+    seconds(ticks.saturating_mul(100) / 9)
+}
+
+fn every(ticks: i64) -> String {
+    format!("one every {}", span(ticks))
+}
