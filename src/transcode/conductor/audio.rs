@@ -35,6 +35,7 @@ pub struct AudioConductor {
     scale: Timescale,
     /// Whole access units: the size of an output block, in samples.
     block: usize,
+    begin: i64,
     /// The position of the next sample to be laid.
     next: i64,
     /// Sound laid but not yet taken.
@@ -64,6 +65,7 @@ impl AudioConductor {
         Self {
             scale,
             block: usize::try_from(frame_samples.max(1)).unwrap_or(1),
+            begin: begin.get(),
             next: begin.get(),
             laid: BytesMut::new(),
             silence: 0,
@@ -172,6 +174,12 @@ impl AudioConductor {
     #[must_use]
     pub const fn position(&self) -> Ticks {
         Ticks::new(self.next)
+    }
+
+    /// Whether anything was laid.
+    #[must_use]
+    pub const fn has_begun(&self) -> bool {
+        self.next > self.begin
     }
 
     /// How many samples of silence were made.

@@ -180,6 +180,13 @@ impl<F: Clone> VideoConductor<F> {
         Ok(())
     }
 
+    /// Whether a frame at `position` lies before the start, where none was shown yet: it only says what to
+    /// hold. A new worker is given such frames, as old as they may be.
+    #[must_use]
+    pub fn is_before_start(&self, position: Ticks) -> bool {
+        self.sourced.is_none() && self.slot_for(position) < self.next
+    }
+
     /// By how many microseconds a frame at `position` would come too late to be shown; negative or zero
     /// if it would be. Nothing is late before the first frame was shown.
     #[must_use]

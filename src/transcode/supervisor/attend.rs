@@ -180,7 +180,8 @@ impl<'a> Shift<'a> {
         replay.reverse();
         charge.conducted_before = charge.conducted;
         let is_first = charge.progress.resume().is_empty();
-        Self {
+        let reached = charge.progress.reached();
+        let mut shift = Self {
             catching_up: charge.kept.end().filter(|_| !is_first),
             joined: charge.kept.has_pictures(),
             charge,
@@ -192,7 +193,12 @@ impl<'a> Shift<'a> {
             had_work: false,
             finished: false,
             watch: Watch::new(),
+        };
+        // Of a source that has gone, all that is kept may have been delivered long ago.
+        if let Some(reached) = reached {
+            shift.catch_up(reached);
         }
+        shift
     }
 
     /// Feeds and delivers until the worker closes its socket; whether it had said that it was finished.

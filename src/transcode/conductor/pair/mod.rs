@@ -78,7 +78,8 @@ impl Arrivals {
         self.last_us = now_us;
         let is_placed = (-MAX_LEAD_US..=0).contains(&late_us);
         // The first of a track says what is usual, even if it was no longer waited for.
-        if is_placed || self.lateness.least_us().is_none() {
+        let is_first = self.lateness.least_us().is_none() && late_us <= MAX_SOUND_SHIFT_US;
+        if is_placed || is_first {
             self.lateness.see(position_us, now_us);
             self.misplaced = None;
             return None;
@@ -191,6 +192,9 @@ impl<F: Clone> Conductor<F> {
         let Some(now_us) = self.now_us else {
             return video.push(position, frame);
         };
+        if video.is_before_start(shifted) {
+            return video.push(shifted, frame);
+        }
         let at_us = micros(shifted, Timescale::VIDEO_90K);
         let early_us = self.pictures.early_us(at_us, now_us);
         let shifted = self.unshift(early_us, position, Timescale::VIDEO_90K);
@@ -229,6 +233,10 @@ impl<F: Clone> Conductor<F> {
         let end = Ticks::new(shifted.get().saturating_add(length));
         let late_us = micros(self.audio.position(), self.audio_scale)
             .saturating_sub(micros(end, self.audio_scale));
+        if late_us > 0 && !self.audio.has_begun() {
+            // As for pictures: what a new worker is given first says nothing of the source.
+            return self.audio.push(shifted, pcm);
+        }
         let at_us = micros(shifted, self.audio_scale);
         if let Some(by_us) = self.sound.arrive(at_us, late_us, now_us)
             && self.may_lead(by_us, now_us)

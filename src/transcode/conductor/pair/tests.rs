@@ -111,16 +111,19 @@ impl Simulation {
                 self.drain();
             }
         }
-        self.conductor
-            .follow(WallTime::from_micros(self.now_us))
-            .expect("near");
-        self.drain();
+        self.follow_clock();
         if fault.is_some() {
             self.calm_since_us = self.now_us;
         }
         if self.now_us - self.calm_since_us > 5 * SECOND {
             self.assert_in_time();
         }
+    }
+
+    fn follow_clock(&mut self) {
+        let now = WallTime::from_micros(self.now_us);
+        self.conductor.follow(now).expect("near");
+        self.drain();
     }
 
     /// Sends what the source makes in a slot's time.
@@ -298,6 +301,29 @@ fn sound_that_always_comes_late_is_heard_in_its_place() {
     }
     assert!(simulation.compared > 5_000, "{}", simulation.compared);
     assert_eq!(simulation.conductor.conducted().moves, 0);
+}
+
+#[test]
+fn new_worker_goes_on_at_once_with_what_an_earlier_one_was_given() {
+    let mut simulation = Simulation::new(30, 8_000);
+    simulation.follow_clock();
+    for n in 0..60 {
+        // Two seconds of pictures, which came five seconds before what is to be made.
+        let at = ticks(
+            START_US - 5 * SECOND + n * SECOND / 30,
+            Timescale::VIDEO_90K,
+        );
+        simulation.conductor.picture(at, Some(at)).expect("near");
+        simulation.drain();
+    }
+    simulation.last_sourced = Some(simulation.next_slot - 100);
+    for _ in 0..90 {
+        simulation.now_us += simulation.period_us;
+        simulation.follow_clock();
+    }
+    let conducted = simulation.conductor.conducted();
+    assert_eq!(conducted.shown, Shown::Slate);
+    assert!(conducted.slate_ms > 2_500, "{}", conducted.slate_ms);
 }
 
 #[test]
