@@ -106,7 +106,7 @@ fn values_have_to_fit_one_another() {
         ),
         (
             "package.window_segments = 20",
-            "package.kept_segments: 15 is not more than package.window_segments, 20; use 21 to 21600 (by default)",
+            "package.kept_segments: 12 is not more than package.window_segments, 20; use 21 to 21600 (by default)",
         ),
         (
             "package.low_latency = 'yes'",

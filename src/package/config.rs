@@ -77,7 +77,7 @@ impl Default for Config {
             segment_ms: SEGMENT_MS,
             part_ms: PART_MS,
             window_segments: 10,
-            kept_segments: 15,
+            kept_segments: 12,
             low_latency: LowLatency::On,
         }
     }

@@ -12,9 +12,8 @@ use bytes::BytesMut;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::blocks::Blocks;
 use super::kept::{Kept, Reached};
-use super::process::Worker;
+use super::process::{READ_BYTES, Worker};
 use super::progress::Progress;
 use super::{Error, Input, Output};
 use crate::id::SegmentNumber;
@@ -188,7 +187,7 @@ impl<'a> Shift<'a> {
             worker,
             replay,
             outgoing,
-            incoming: Blocks::first(),
+            incoming: BytesMut::with_capacity(READ_BYTES),
             pending: None,
             had_work: false,
             finished: false,

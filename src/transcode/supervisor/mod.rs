@@ -16,7 +16,6 @@
 //! Spec:   [`crate::transcode::ipc`]
 
 mod attend;
-mod blocks;
 mod deaths;
 mod gather;
 mod kept;

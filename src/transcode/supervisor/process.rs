@@ -21,7 +21,6 @@ use tokio::process::{Child, ChildStderr, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::blocks::Blocks;
 use super::{Error, MAX_LAST_LINES, Options, Probe};
 use crate::id::StreamName;
 
@@ -29,6 +28,8 @@ use crate::id::StreamName;
 const EXIT_LIMIT: Duration = Duration::from_secs(5);
 /// How long a probe may take: a first scan of all plugins is slow on a cold disk.
 const PROBE_LIMIT: Duration = Duration::from_secs(60);
+/// Bytes taken from the socket at once.
+pub(super) const READ_BYTES: usize = 256 * 1024;
 /// Room below which a read would be too small to be worth a call of the system.
 const MIN_SPARE_BYTES: usize = 8 * 1024;
 /// The longest line of a worker's stderr that is kept, in characters.
@@ -44,10 +45,7 @@ pub(super) struct Worker {
     pub(super) writer: Writer,
 }
 
-pub(super) struct Reader {
-    socket: OwnedReadHalf,
-    blocks: Blocks,
-}
+pub(super) struct Reader(OwnedReadHalf);
 
 pub(super) struct Writer(Option<OwnedWriteHalf>);
 
@@ -76,10 +74,7 @@ impl Worker {
         Ok(Self {
             child,
             stderr,
-            reader: Reader {
-                socket: reader,
-                blocks: Blocks::default(),
-            },
+            reader: Reader(reader),
             writer: Writer(Some(writer)),
         })
     }
@@ -120,8 +115,12 @@ impl Worker {
 impl Reader {
     /// Reads what has come; 0 at the worker's end. Cancel safe.
     pub(super) async fn read(&mut self, buffer: &mut BytesMut) -> usize {
-        self.blocks.make_room(buffer, MIN_SPARE_BYTES);
-        self.socket.read_buf(buffer).await.unwrap_or(0)
+        // Only when nearly full: what has been cut from the buffer keeps all of it alive, so a fresh
+        // one for every read would hold a whole buffer for every sample in the window.
+        if buffer.capacity() - buffer.len() < MIN_SPARE_BYTES {
+            buffer.reserve(READ_BYTES);
+        }
+        self.0.read_buf(buffer).await.unwrap_or(0)
     }
 }
 
