@@ -1,7 +1,7 @@
 //! Finds out what a store can do before anything depends on it.
 //!
 //! Enters: a store
-//! Leaves: [`Ability`], or what it could not do
+//! Leaves: whether it can be used, and whether it keeps conditions ([`Conditional`])
 //! Never:  leaves its objects behind, unless it cannot delete
 //! Time:   none; the store's client has limits
 //! Spec:   none
