@@ -72,7 +72,7 @@ function play(video, events) {
 const tallestFirst = (a, b) => b.height - a.height || b.bps - a.bps;
 
 // How long a player may take to begin and to find its place.
-const SETTLE_MS = 8_000;
+const SETTLE_MS = 32_000;
 
 function hlsEngine(video, url, events) {
   const Hls = window.Hls;
@@ -98,18 +98,21 @@ function hlsEngine(video, url, events) {
     }
     fatal(data.type === Hls.ErrorTypes.NETWORK_ERROR ? network(data.response?.code) : decode());
   });
-  // hls.js begins as far behind as its playlist is old, and catches up by itself only from within a target
-  // duration. Where a busy machine began farther behind, it is set to the live edge, once: who goes back
-  // by hand later stays there.
-  const settled = setTimeout(() => {
+  // hls.js may begin far behind on a busy machine, and catches up by itself only from within a target
+  // duration. While it settles it is set to the live edge from farther away; who goes back by hand later
+  // stays there.
+  const begun = performance.now();
+  const settling = setInterval(() => {
+    if (performance.now() - begun > SETTLE_MS) clearInterval(settling);
     const target = hls.latestLevelDetails?.targetduration ?? Infinity;
-    if (!video.paused && hls.latency > hls.targetLatency + target) video.currentTime = hls.liveSyncPosition;
-  }, SETTLE_MS);
+    const isFar = hls.latency > hls.targetLatency + target;
+    if (isFar && !video.paused && video.readyState >= 3) video.currentTime = hls.liveSyncPosition;
+  }, SETTLE_MS / 8);
   hls.loadSource(url);
   hls.attachMedia(video);
   return {
     stop: () => {
-      clearTimeout(settled);
+      clearInterval(settling);
       hls.destroy();
       video.playbackRate = 1;
     },
