@@ -81,7 +81,8 @@ function hlsEngine(video, url, events) {
     // liveSync setting here would take its place.
     lowLatencyMode: true,
     maxLiveSyncPlaybackRate: 1.05,
-    backBufferLength: 30,
+    // No backBufferLength: when hls.js 1.7.4 first removes what was played, it loads nothing for four seconds
+    // at the live edge. The browser itself makes room when it has to.
   });
   // A tab that slept comes back at the live edge, not where it fell asleep. Given to the constructor,
   // it would be refused without a liveSyncDurationCount beside it.
