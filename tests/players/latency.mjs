@@ -68,7 +68,7 @@ function install({ engine, url }) {
   const minor = (what) => { record.minor[what] = (record.minor[what] ?? 0) + 1; };
   let player;
   if (engine === 'hls') {
-    const hls = new window.Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.05, backBufferLength: 30 });
+    const hls = new window.Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.05 });
     hls.on(window.Hls.Events.ERROR, (_, d) => (d.fatal ? record.fatal.push(d.details) : minor(d.details)));
     hls.on(window.Hls.Events.MANIFEST_PARSED, () => video.play());
     hls.loadSource(url);
