@@ -39,12 +39,10 @@ impl Guard {
 
     /// Writes one object. At most one write per key is under way at a time.
     pub(crate) async fn put(&self, put: &Put) -> Result<(), Error> {
-        let Conditional::Enforced { bare_tags } = self.bucket.conditional() else {
-            return self.bucket.put(put, PutMode::Overwrite).await.map(drop);
+        let bare_tags = match self.bucket.conditional() {
+            Conditional::Enforced { bare_tags } if put.key.item.is_manifest() => bare_tags,
+            _ => return self.bucket.put(put, PutMode::Overwrite).await.map(drop),
         };
-        if !put.key.item.is_manifest() {
-            return self.bucket.put(put, PutMode::Overwrite).await.map(drop);
-        }
         let seen = self.seen.lock().await.get(&put.key).cloned();
         let seen = match seen {
             Some(seen) => seen,

@@ -6,7 +6,7 @@
 //! Time:   limits of a live origin: an attempt ends while the segment is still of use
 //! Spec:   none
 
-use std::path::{Path as FilePath, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,8 +93,7 @@ fn profile() -> Profile {
         named.or_else(|| Some(home.as_ref()?.join(".aws").join(name)))
     };
     let read = |path: Option<PathBuf>| {
-        let text = path.as_deref().map(FilePath::to_path_buf);
-        text.and_then(|path| std::fs::read_to_string(path).ok())
+        path.and_then(|path| std::fs::read_to_string(path).ok())
             .unwrap_or_default()
     };
     let name = std::env::var("AWS_PROFILE").unwrap_or_else(|_| "default".to_owned());
