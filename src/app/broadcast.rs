@@ -159,7 +159,8 @@ impl Cast {
     /// Moves the media of the publishers through the stages, to the end.
     async fn carry(&mut self, held: Held) -> Result<EndReason, Error> {
         let grid = Grid::new(self.context.config.package.segment_ms);
-        let first = earliest_segment(&self.context, &self.stream).await;
+        let past = past::read(&self.context.store, self.stream.name()).await;
+        let first = earliest_segment(&self.context, &self.stream, past.is_some()).await;
         let clock = clock_from(first, grid);
         let options = transcode::Options {
             stream: self.stream.name().clone(),
@@ -171,7 +172,8 @@ impl Cast {
             absence: self.context.absence.clone(),
         };
         let (transcoder, outputs) = Transcoder::start(options);
-        let publication = Publication::new(Arc::clone(&self.context), Arc::clone(&self.stream));
+        let publication =
+            Publication::new(Arc::clone(&self.context), Arc::clone(&self.stream), past);
         let mut publishing = tokio::spawn(publication.run(outputs));
         let fed = tokio::select! {
             fed = self.listen_to_all(&transcoder, clock) => fed,
@@ -366,15 +368,15 @@ async fn finished(publishing: JoinHandle<Result<(), publication::Error>>) -> Res
     }
 }
 
-/// The first segment that no earlier broadcast of this stream has used.
-async fn earliest_segment(context: &Context, stream: &Stream) -> SegmentNumber {
+/// The first segment that no earlier broadcast of this stream has used; `broke_off` is whether the last one never
+/// came to its end.
+async fn earliest_segment(context: &Context, stream: &Stream, broke_off: bool) -> SegmentNumber {
     let stored = context.store.highest_segment(stream.name()).await.unwrap_or_else(|error| {
         tracing::warn!(stream = %stream.name(), %error, "what is stored already could not be listed");
         None
     });
     // Parts are not stored: of a run that broke off, the segment after the last may have been begun, and what
     // it published in all was before this process began.
-    let broke_off = past::read(&context.store, stream.name()).await.is_some();
     let begun = broke_off.then(|| {
         let started = context.started.to_ticks(Timescale::MILLIS);
         let grid = Grid::new(context.config.package.segment_ms);

@@ -16,12 +16,11 @@ use bytes::Bytes;
 use crate::app::clock::wall_now;
 use crate::app::context::Context;
 use crate::app::latency::Passage;
-use crate::app::past;
 use crate::app::status::RenditionStatus;
 use crate::app::stream::Stream;
 use crate::id::{PartIndex, RenditionName, SegmentNumber};
 use crate::media::{Item, ObjectKey, Payload, Rendition, Sample};
-use crate::package::{self, Output, Packager, Snapshot, dash, hls};
+use crate::package::{self, Output, Packager, Past, Snapshot, dash, hls};
 use crate::serve::blocking::Edge;
 use crate::serve::{Document, Object, Version, cache, document};
 use crate::store::{BroadcastWriter, Put};
@@ -57,12 +56,21 @@ impl Error {
 pub(super) struct Publication {
     context: Arc<Context>,
     stream: Arc<Stream>,
+    past: Option<Past>,
 }
 
 impl Publication {
-    /// What is to be published of `stream`; nothing is yet.
-    pub(super) const fn new(context: Arc<Context>, stream: Arc<Stream>) -> Self {
-        Self { context, stream }
+    /// What is to be published of `stream`, after what `past` left; nothing is yet.
+    pub(super) const fn new(
+        context: Arc<Context>,
+        stream: Arc<Stream>,
+        past: Option<Past>,
+    ) -> Self {
+        Self {
+            context,
+            stream,
+            past,
+        }
     }
 
     /// Publishes what comes out of the transcoder until it ends, however it does.
@@ -117,8 +125,8 @@ impl Publication {
         let number = scale.map_or(SegmentNumber::new(0), |scale| {
             grid.segment_at(first.dts.at(scale))
         });
-        let past = past::read(&self.context.store, self.stream.name()).await;
-        let packager = Packager::after(config, number, renditions.clone(), past.as_ref())?;
+        let past = self.past.as_ref();
+        let packager = Packager::after(config, number, renditions.clone(), past)?;
         // What the last broadcast left in memory is in the store by now.
         self.stream.clear();
         let status = renditions
