@@ -158,10 +158,14 @@ fn players() {
                     waiting -= 1;
                 }
             }
-            while events.is_empty()
-                && let Some(index) =
-                    asking.pop_front_if(|index| begun + pause(*index) <= Instant::now())
+            if !events.is_empty() {
+                continue;
+            }
+            let now = Instant::now();
+            while let Some(index) = asking.front().copied()
+                && begun + pause(index) <= now
             {
+                asking.pop_front();
                 players[index].ask();
             }
         }
