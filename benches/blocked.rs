@@ -16,11 +16,12 @@
 )]
 
 mod broadcast;
+mod peer;
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::broadcast::{Broadcast, FIRST, cpu_ns, serve};
+use self::peer::Killed;
 
 const PLAYERS: usize = 2_000;
 /// A part of ten frames at 30 per second.
@@ -43,16 +45,6 @@ const PARTS: usize = 45;
 /// Which part of the bench a process is.
 const ROLE: &str = "HEADWATER_BENCH_ROLE";
 const PATH: &str = "/live/bench/v720/index.m3u8";
-
-/// A child that is killed by its handle when dropped.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn now_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
