@@ -206,6 +206,8 @@ impl Watch {
         }
         self.looked = Some(now);
         self.checkup.set_top_rung(self.stream.top_rung_bps());
+        self.checkup
+            .set_without_pictures(self.stream.is_without_pictures());
         self.checkup.set_drift(drift_ppm);
         for change in self.checkup.examine(now) {
             self.log(&change);

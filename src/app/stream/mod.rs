@@ -332,6 +332,13 @@ impl Stream {
         self.facts().renditions = renditions;
     }
 
+    /// Whether something is made of it, and no pictures are.
+    pub(super) fn is_without_pictures(&self) -> bool {
+        let facts = self.facts();
+        let mut all = facts.renditions.iter();
+        !facts.renditions.is_empty() && all.all(|rendition| rendition.kind != "video")
+    }
+
     /// What the best rendition of pictures is given, in bits per second; `None` before there is one.
     pub(super) fn top_rung_bps(&self) -> Option<u64> {
         let facts = self.facts();

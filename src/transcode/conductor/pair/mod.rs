@@ -176,6 +176,9 @@ impl<F: Clone> Conductor<F> {
         self.shift_us = 0;
         self.pictures.misplaced = None;
         self.sound.misplaced = None;
+        if let Some(video) = &mut self.video {
+            video.detach();
+        }
     }
 
     /// Gives the frame that the source shows at `position` (90 kHz).
