@@ -51,6 +51,15 @@ pub(in crate::app) enum Item {
     },
 }
 
+impl Item {
+    const fn kind(&self) -> MediaKind {
+        match self {
+            Self::Track(info) => info.codec.kind(),
+            Self::Sample { kind, .. } => *kind,
+        }
+    }
+}
+
 /// Samples from one place where decoding may begin to the next.
 #[derive(Debug)]
 struct Piece {
@@ -169,7 +178,8 @@ impl Hold {
         }
     }
 
-    /// Everything that is held, or only what is since the newest key frame.
+    /// Everything that is held, or only what is since the newest key frame. Sound goes first: it is decoded in no
+    /// time, and must not wait for pictures of which there may be seconds to decode.
     pub(super) fn items(&self, newest: bool) -> Vec<Item> {
         let skipped = if newest {
             self.pieces.len().saturating_sub(1)
@@ -181,7 +191,9 @@ impl Hold {
         let tracks = tracks.iter().cloned().map(Item::Track);
         let pieces = self.pieces.iter().skip(skipped);
         let items = pieces.flat_map(|piece| piece.items.iter().cloned());
-        tracks.chain(items).collect()
+        let is_sound = |item: &Item| item.kind() == MediaKind::Audio;
+        let (sound, pictures): (Vec<_>, Vec<_>) = tracks.chain(items).partition(is_sound);
+        sound.into_iter().chain(pictures).collect()
     }
 
     fn has_pictures(&self) -> bool {
@@ -276,10 +288,11 @@ mod tests {
 
     /// Where what is held begins, in milliseconds.
     fn begins(items: &[Item]) -> Option<i64> {
-        items.iter().find_map(|item| match item {
+        let samples = items.iter().filter_map(|item| match item {
             Item::Sample { at_us, .. } => Some(at_us / 1_000),
             Item::Track(_) => None,
-        })
+        });
+        samples.min()
     }
 
     #[test]
@@ -288,7 +301,12 @@ mod tests {
         for (count, begin) in [(10, 0), (60, 0), (76, 2_000), (110, 2_000), (126, 4_000)] {
             let hold = held(50, count);
             let items = hold.items(false);
-            assert!(matches!(items[..2], [Item::Track(_), Item::Track(_)]));
+            let kinds: Vec<MediaKind> = items.iter().map(Item::kind).collect();
+            assert!(
+                kinds.is_sorted_by_key(|kind| *kind == MediaKind::Video),
+                "sound first"
+            );
+            assert!(matches!(items.first(), Some(Item::Track(_))));
             assert_eq!(begins(&items), Some(begin), "{count}");
             assert!(hold.joinable(0).now);
         }

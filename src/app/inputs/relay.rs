@@ -237,9 +237,10 @@ impl Relay {
         let Choice { input, why } = choice;
         self.unfeed(way).await?;
         let items = self.lanes.get(input).hold.items(why == Why::Steady);
+        self.passed_us = 0;
         for item in items {
             if let Item::Sample { at_us, .. } = &item {
-                self.passed_us = *at_us;
+                self.passed_us = self.passed_us.max(*at_us);
             }
             pass_on(way.transcoder, item).await?;
         }
@@ -298,17 +299,24 @@ impl Relay {
         }
     }
 
-    /// Whether a publisher of `lane` is no longer waited for: one that says that it is done means it.
+    /// Whether a publisher of `lane` is no longer waited for.
     fn is_given_up(&self, lane: &Lane) -> bool {
-        let (reason, since) = match lane.left {
-            Some((reason, at)) if self.has_samples => (reason, at),
-            _ => return true,
-        };
-        match self.grace() {
-            Grace::Forever => false,
-            Grace::For(_) if reason == EndReason::Unpublished => true,
-            Grace::For(grace) => since.elapsed() >= grace,
+        match lane.left {
+            Some((reason, at)) if self.has_samples => {
+                is_given_up(self.grace(), reason, at.elapsed())
+            }
+            _ => true,
         }
+    }
+}
+
+/// Whether a publisher that left for `reason` is not waited for after it has been `away`: one that says that it
+/// is done means it.
+fn is_given_up(grace: Grace, reason: EndReason, away: Duration) -> bool {
+    match grace {
+        Grace::Forever => false,
+        Grace::For(_) if reason == EndReason::Unpublished => true,
+        Grace::For(grace) => away >= grace,
     }
 }
 
@@ -318,4 +326,25 @@ async fn pass_on(transcoder: &Transcoder, item: Item) -> Result<(), Error> {
         Item::Sample { track, sample, .. } => transcoder.sample(track, sample).await,
     };
     sent.map_err(|_| Error::Downstream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_done_is_not_waited_for_and_who_is_lost_is_for_the_grace() {
+        use EndReason::{Disconnected, Refused, Unpublished};
+        let grace = Grace::For(Duration::from_secs(30));
+        for (grace, reason, away_s, expected) in [
+            (grace, Unpublished, 0, true),
+            (grace, Disconnected, 29, false),
+            (grace, Disconnected, 30, true),
+            (grace, Refused, 29, false),
+            (Grace::Forever, Unpublished, 86_400, false),
+        ] {
+            let found = is_given_up(grace, reason, Duration::from_secs(away_s));
+            assert_eq!(found, expected, "{grace} {reason:?} {away_s}");
+        }
+    }
 }
