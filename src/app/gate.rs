@@ -131,7 +131,15 @@ async fn decide(
             .entry((&name, input), config.displace, asked)
         {
             Ok(()) => return Ok((name, input)),
-            Err(Some(reason)) => return Err(bad_name(reason)),
+            Err(Some(reason)) => {
+                let suffix = &config.backup_suffix;
+                return Err(bad_name(match input {
+                    Input::Primary if !suffix.is_empty() => {
+                        format!("{reason}, or \"{name}{suffix}\" to be its backup")
+                    }
+                    _ => reason,
+                }));
+            }
             Err(None) => tokio::time::sleep(LOOK_AGAIN).await,
         }
     }

@@ -196,10 +196,16 @@ impl BackupSuffix {
         }
     }
 
+    /// Whether no key means a backup.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// What stands before it in `key`; `None` where the key does not end in it, or nothing does.
     #[must_use]
     pub fn strip<'a>(&self, key: &'a str) -> Option<&'a str> {
-        if self.0.is_empty() {
+        if self.is_empty() {
             return None;
         }
         key.strip_suffix(&self.0).filter(|name| !name.is_empty())
