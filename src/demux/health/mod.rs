@@ -10,7 +10,8 @@ mod arrival;
 mod finding;
 mod pictures;
 
-use crate::codec::h264;
+use crate::codec::video::Picture;
+use crate::codec::{h264, hevc};
 use crate::demux::{Output, Repair};
 use crate::id::TrackId;
 use crate::media::{CodecConfig, MediaKind, Sample};
@@ -69,8 +70,11 @@ struct Track {
     id: TrackId,
     scale: Timescale,
     kind: MediaKind,
-    is_h264: bool,
+    /// What reads the kind of a picture from an access unit, where the codec has one that is read.
+    picture: Option<ReadPicture>,
 }
+
+type ReadPicture = fn(&[u8]) -> Option<Picture>;
 
 /// The examination of one publisher. Ask [`Self::examine`] after [`Self::observe`]; it looks once a second.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +104,11 @@ impl Checkup {
                     id: info.id,
                     scale: info.timescale,
                     kind: info.codec.kind(),
-                    is_h264: matches!(info.codec, CodecConfig::H264(_)),
+                    picture: match info.codec {
+                        CodecConfig::H264(_) => Some(h264::picture),
+                        CodecConfig::Hevc(_) => Some(hevc::picture),
+                        _ => None,
+                    },
                 });
             }
             Output::FrameRate(rate) => self.pictures.set_rate(*rate),
@@ -164,7 +172,7 @@ impl Checkup {
         self.arrivals
             .push(track.kind, now.as_micros(), at.as_micros());
         if track.kind == MediaKind::Video {
-            let picture = track.is_h264.then(|| h264::picture(&sample.data)).flatten();
+            let picture = track.picture.and_then(|read| read(&sample.data));
             self.pictures.push(sample, picture);
         }
     }
