@@ -12,7 +12,7 @@ mod pictures;
 
 use crate::codec::video::Picture;
 use crate::codec::{h264, hevc};
-use crate::demux::{Output, Repair};
+use crate::demux::{DropReason, Output, Repair};
 use crate::id::TrackId;
 use crate::media::{CodecConfig, MediaKind, Sample};
 use crate::time::{Timescale, WallTime};
@@ -84,6 +84,8 @@ pub struct Checkup {
     arrivals: Arrivals,
     top_rung_bps: Option<u64>,
     drift_ppm: Option<i64>,
+    /// Of which kinds more than one track is sent.
+    other_tracks: Vec<MediaKind>,
     open: Vec<Open>,
     looked_us: Option<i64>,
 }
@@ -182,6 +184,10 @@ impl Checkup {
         match repair {
             Repair::ClockJump { .. } | Repair::Realigned { .. } => self.arrivals.jumped(now_us),
             Repair::Reanchored { by_ms: 1.. } => self.arrivals.fell_behind(now_us),
+            Repair::Dropped {
+                kind,
+                reason: DropReason::OtherTrack,
+            } => self.other_tracks.push(kind),
             _ => {}
         }
     }
@@ -245,6 +251,15 @@ impl Checkup {
             Kind::FramesMissing => self.pictures.missing(),
             Kind::FrameRateUneven => self.pictures.uneven(),
             Kind::BitrateLow => self.low_bitrate(),
+            Kind::OtherTracks => {
+                let found = match self.other_tracks.as_slice() {
+                    [] => return None,
+                    [MediaKind::Video] => "several of pictures",
+                    [MediaKind::Audio] => "several of sound",
+                    _ => "several of pictures and of sound",
+                };
+                Some((found.to_owned(), "one of each".to_owned()))
+            }
             Kind::ClockDrift => {
                 let ppm = self.drift_ppm.filter(|ppm| ppm.abs() >= DRIFT_PPM)?;
                 let way = if ppm > 0 { "slow" } else { "fast" };
