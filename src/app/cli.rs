@@ -35,7 +35,7 @@ pub enum Command {
     /// Without a configuration it listens for RTMP on port 1935 and for HTTP on port 8080 and keeps what it
     /// makes in ./data. Ctrl-C finishes the open segments, stores them and ends.
     Serve(ServeArgs),
-    /// Publish an MP4 file (H.264 and AAC) to an RTMP address at the speed it plays.
+    /// Publish an MP4 file to an RTMP address at the speed it plays: H.264 and AAC, or what Enhanced RTMP adds.
     Publish(PublishArgs),
     /// Follow a broadcast as players do and check it against the rules of HLS, LL-HLS, DASH and CMAF.
     ///
@@ -90,7 +90,7 @@ pub struct ServeArgs {
 /// `headwater publish`.
 #[derive(Args, Clone, Debug)]
 pub struct PublishArgs {
-    /// The film: MP4 with H.264 video and AAC sound.
+    /// The film: MP4 with H.264, HEVC, AV1 or VP9 video, and AAC-LC or Opus sound.
     pub file: PathBuf,
     /// Where to, with the stream key at the end: rtmp://HOST/live/KEY
     pub url: String,
