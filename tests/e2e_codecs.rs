@@ -112,6 +112,45 @@ fn check(server: &Server, folder: &Path, film: &Film) {
     assert!(moving >= 15, "{}: {moving} pictures", film.stream);
 }
 
+/// The server on a machine whose GStreamer has no decoder of AV1.
+fn server_without_av1(plugins: &Path) -> Server {
+    let folder = run_ok(
+        tool("pkg-config", &["--variable=pluginsdir", "gstreamer-1.0"]),
+        LIMIT,
+    );
+    for file in std::fs::read_dir(folder.trim()).unwrap() {
+        let file = file.unwrap().path();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        if !["aom", "dav1d"]
+            .iter()
+            .any(|decoder| name.contains(decoder))
+        {
+            std::os::unix::fs::symlink(&file, plugins.join(name)).unwrap();
+        }
+    }
+    let store = tempfile::tempdir().unwrap();
+    let mut command = headwater(&["serve", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    command.arg("--store").arg(store.path());
+    command.args(["--ladder", &small_ladder()]);
+    command.env("GST_PLUGIN_SYSTEM_PATH_1_0", plugins);
+    command.env("GST_REGISTRY_1_0", plugins.join("registry.bin"));
+    Server::start_command(command, store)
+}
+
+#[test]
+fn a_codec_without_a_decoder_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugins = folder.path().join("plugins");
+    std::fs::create_dir(&plugins).unwrap();
+    let server = server_without_av1(&plugins);
+    let mut command = headwater(&["publish", "--loop"]);
+    command.arg(encode(folder.path(), &FILMS[1]));
+    command.arg(server.publish_url("av1"));
+    let (code, _, said) = run(command, LIMIT);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no decoder of AV1 here: install"), "{said}");
+}
+
 #[test]
 fn every_codec_of_enhanced_rtmp_becomes_a_ladder() {
     let server = Server::start(&["--ladder", &small_ladder()]);
