@@ -8,6 +8,7 @@
 
 use serde::Serialize;
 
+use crate::app::encoding::EncodingStatus;
 use crate::app::health::HealthStatus;
 use crate::media::{CodecConfig, CodecString, MediaKind, Rendition};
 use crate::time::FrameRate;
@@ -90,6 +91,8 @@ pub(super) struct StreamStatus {
     pub(super) source: Option<SourceStatus>,
     /// What is made of it.
     pub(super) renditions: Vec<RenditionStatus>,
+    /// Whether it is made in time.
+    pub(super) encoding: EncodingStatus,
     /// How well it arrives.
     pub(super) ingest: IngestStatus,
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
+use crate::app::encoding::Encoding;
 use crate::app::health::Health;
 use crate::app::latency::Latency;
 use crate::app::line::{Line, MAX_LINES, Publisher, SILENT_AFTER};
@@ -24,6 +25,7 @@ use crate::media::{Item, MediaKind, ObjectKey};
 use crate::serve::{Found, Live, Object, Version};
 use crate::time::{FrameRate, WallTime};
 use crate::transcode::conductor::{Conducted, Shown};
+use crate::transcode::overload::Load;
 
 /// A stream counts as stalled when its manifests have not moved for this many segment durations.
 const STALLED_AFTER_SEGMENTS: u32 = 3;
@@ -40,6 +42,8 @@ pub(super) struct Stream {
     pub(super) received_bytes: AtomicU64,
     /// How well it arrives.
     pub(super) health: Health,
+    /// How its encoders keep up.
+    pub(super) encoding: Encoding,
     /// Workers that died and were replaced within a broadcast; a counter for metrics.
     pub(super) worker_restarts: AtomicU64,
     /// Segments published, all renditions together; a counter for metrics.
@@ -131,6 +135,7 @@ impl Stream {
             turn: tokio::sync::Mutex::default(),
             received_bytes: AtomicU64::new(0),
             health: Health::default(),
+            encoding: Encoding::default(),
             worker_restarts: AtomicU64::new(0),
             segments: AtomicU64::new(0),
             held_slots: AtomicU64::new(0),
@@ -324,6 +329,12 @@ impl Stream {
         facts.showing = Some(Showing { conducted, since });
     }
 
+    /// Says how encoding keeps up.
+    pub(super) fn load(&self, load: Load) {
+        let facts = self.facts();
+        self.encoding.tell(load, &self.name, &facts.renditions);
+    }
+
     /// Makes an object fetchable.
     pub(super) fn insert(&self, item: Item, object: Arc<Object>) {
         self.catalog_mut(|catalog| catalog.objects.insert(item, object));
@@ -456,6 +467,7 @@ impl Stream {
                 connected_at: publisher.since.to_string(),
             }),
             source: facts.source.clone(),
+            encoding: self.encoding.status(&facts.renditions),
             renditions: facts.renditions.clone(),
             ingest: IngestStatus {
                 received_bytes: self.received_bytes.load(Ordering::Relaxed),

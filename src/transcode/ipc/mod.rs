@@ -132,8 +132,8 @@ impl Message {
             Self::Clock(_) => 8,
             Self::Detach => 9,
             Self::Conducted(_) => 10,
-            Self::Rest { .. } => 12,
-            Self::Load(_) => 13,
+            Self::Rest { .. } => 11,
+            Self::Load(_) => 12,
         }
     }
 
@@ -211,7 +211,7 @@ impl Message {
         if length > MAX_BODY_BYTES {
             return Err(Error::TooLong { bytes: length });
         }
-        if !(1..=13).contains(&kind) {
+        if !(1..=12).contains(&kind) {
             return Err(Error::Kind { kind });
         }
         if bytes.len() < HEADER_BYTES + length {
@@ -252,11 +252,11 @@ impl Message {
             8 => Self::Clock(WallTime::from_micros(body.i64()?)),
             9 => Self::Detach,
             10 => Self::Conducted(codec::parse_conducted(body)?),
-            12 => Self::Rest {
+            11 => Self::Rest {
                 rendition: body.count(MAX_RENDITIONS)?,
                 until: SegmentNumber::new(body.u64()?),
             },
-            13 => Self::Load(codec::parse_load(body)?),
+            12 => Self::Load(codec::parse_load(body)?),
             _ => return None,
         })
     }

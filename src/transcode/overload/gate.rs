@@ -146,6 +146,13 @@ impl Gate {
         }
     }
 
+    /// Nothing more comes: a gate that waits for a segment to begin waits no longer.
+    pub const fn close_for_good(&mut self) {
+        if matches!(self.state, State::Opening) {
+            self.state = State::Shut;
+        }
+    }
+
     /// Everything has come out of the encoder; whether that is because the gate closed.
     pub fn drained(&mut self) -> bool {
         let was_draining = self.state == State::Draining;
@@ -157,23 +164,27 @@ impl Gate {
         was_draining
     }
 
-    /// Has a new encoder go on from the next segment on. `false` while the old one is finishing.
-    pub const fn open(&mut self) -> bool {
+    /// Has a new encoder go on from the first segment on that begins at slot `from` or later. `false` while the
+    /// old one is finishing.
+    pub const fn open(&mut self, from: i64) -> bool {
         match self.state {
-            State::Shut => self.state = State::Opening,
+            State::Shut => {
+                self.begin = from;
+                self.state = State::Opening;
+            }
             State::Closing | State::Draining => return false,
             State::Open | State::Opening => {}
         }
         true
     }
 
-    /// Whether the encoder has nothing to do and may be taken down.
+    /// Whether there is nothing for an encoder to do, so that it may be taken down.
     #[must_use]
     pub const fn is_shut(&self) -> bool {
-        matches!(self.state, State::Shut | State::Opening)
+        matches!(self.state, State::Shut)
     }
 
-    /// Whether whatever it has to wait for is encoded.
+    /// Whether it counts how long slots wait before it.
     #[must_use]
     pub const fn is_open(&self) -> bool {
         matches!(self.state, State::Open)
@@ -232,11 +243,11 @@ mod tests {
         gate.close();
         assert_eq!(admit(&mut gate, 20..60, Some(0)), [27, 35, 43, 51, 59]);
         assert_eq!(gate.admit(60, true, Some(0)), Pass::Close);
-        assert!(!gate.open(), "its encoder is finishing");
+        assert!(!gate.open(0), "its encoder is finishing");
         assert!(admit(&mut gate, 61..130, Some(0)).is_empty());
         while gate.come_out().is_some() {}
         assert!(gate.drained() && gate.is_shut());
-        assert!(gate.open());
+        assert!(gate.open(130));
         assert!(
             !gate.wants_key_frame(),
             "a new encoder's first frame is one"

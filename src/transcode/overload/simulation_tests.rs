@@ -50,7 +50,7 @@ impl Machine {
                 self.decided.push((now_us, decision));
                 match decision {
                     Decision::Rest(rung) => self.gates[rung].close(),
-                    Decision::Return(rung) => assert!(self.gates[rung].open()),
+                    Decision::Return(rung) => assert!(self.gates[rung].open(self.next)),
                 }
             }
             now_us += LOOK_US;
