@@ -376,12 +376,12 @@ fn guard(
             let pass = shared.door().gate.admit(slot, is_cut, waited_us);
             match pass {
                 Pass::Take => gst::PadProbeReturn::Ok,
-                Pass::Leave => gst::PadProbeReturn::Drop,
+                Pass::Leave => gst::PadProbeReturn::Handled,
                 Pass::Close => {
                     let sink = bin.upgrade().and_then(|bin| bin.static_pad("sink"));
                     // What it holds comes out, and then its end, on which it is taken down.
                     let _ = sink.map(|sink| sink.send_event(gst::event::Eos::new()));
-                    gst::PadProbeReturn::Drop
+                    gst::PadProbeReturn::Handled
                 }
             }
         }
@@ -395,7 +395,7 @@ fn guard(
                 _ => false,
             };
             if is_stopped {
-                gst::PadProbeReturn::Drop
+                gst::PadProbeReturn::Handled
             } else {
                 gst::PadProbeReturn::Ok
             }
