@@ -98,8 +98,12 @@ impl Publication {
                 Some(transcode::Output::Conducted(conducted)) => {
                     self.stream.conduct(conducted, wall_now());
                 }
-                Some(transcode::Output::Rest { rendition, until }) => {
-                    let rested = open.as_mut().map(|open| open.rest(rendition, until));
+                Some(transcode::Output::Rest {
+                    rendition,
+                    until,
+                    soon,
+                }) => {
+                    let rested = open.as_mut().map(|open| open.rest(rendition, until, soon));
                     if let Some(Err(error)) = rested {
                         break Err(error.into());
                     }
@@ -191,8 +195,17 @@ impl Open {
         Ok(())
     }
 
-    fn rest(&mut self, rendition: usize, until: SegmentNumber) -> Result<(), package::Error> {
-        self.packager.rest(rendition, until)?;
+    fn rest(
+        &mut self,
+        rendition: usize,
+        until: SegmentNumber,
+        soon: bool,
+    ) -> Result<(), package::Error> {
+        if soon {
+            self.packager.rest_soon(rendition, until);
+        } else {
+            self.packager.rest(rendition, until)?;
+        }
         self.drain();
         Ok(())
     }

@@ -15,7 +15,11 @@ use super::cut::PartTarget;
 use super::rates::{Meter, Rates};
 use crate::id::{PartIndex, PeriodId, SegmentNumber};
 use crate::media::{Payload, Rendition};
-use crate::time::{Grid, MediaTime, Span, Ticks, WallTime};
+use crate::time::{Grid, MediaTime, Span, Ticks, Timescale, WallTime};
+
+/// How many segments a rendition that rested must have again before the MPD names it: players of DASH are
+/// that far behind the present, and ask for what they expect.
+const RETURN_SEGMENTS: u64 = 4;
 
 /// What never changes in the life of a window.
 #[derive(Clone, Debug)]
@@ -99,6 +103,7 @@ struct TrackView {
     /// The one in the making, if a part of it is there and parts are published at all.
     open: Option<Arc<Segment>>,
     rates: Rates,
+    is_resting: bool,
 }
 
 impl Snapshot {
@@ -156,6 +161,14 @@ impl Snapshot {
     #[must_use]
     pub fn open_segment(&self, rendition: usize) -> Option<&Arc<Segment>> {
         self.tracks.get(rendition)?.open.as_ref()
+    }
+
+    /// Whether a rendition rests, soon will, or did just now, so that players of DASH would look for segments
+    /// that it does not have.
+    #[must_use]
+    pub fn is_resting(&self, rendition: usize) -> bool {
+        let track = self.tracks.get(rendition);
+        track.is_some_and(|track| track.is_resting)
     }
 
     /// The announced bit rates of a rendition.
@@ -260,6 +273,8 @@ struct Track {
     shared: Arc<[Arc<Segment>]>,
     open: Option<Arc<Segment>>,
     meter: Meter,
+    /// Before which segment it has nothing, or soon will not have, while that matters to players.
+    rests_until: Option<SegmentNumber>,
 }
 
 impl Window {
@@ -271,6 +286,7 @@ impl Window {
             shared: Arc::new([]),
             open: None,
             meter: Meter::new(rendition.target_bps),
+            rests_until: None,
         };
         Self {
             tracks: presentation.renditions.iter().map(track).collect(),
@@ -339,14 +355,31 @@ impl Window {
         let end = segment.start.checked_add(segment.duration);
         let end = end.unwrap_or(segment.start).at(scale).to_wall();
         let bytes = segment.payload.len();
-        let peak_changed = !segment.gap && track.meter.measure(bytes, segment.duration, scale);
+        let (number, is_gap) = (segment.number.get(), segment.gap);
+        let peak_changed = !is_gap && track.meter.measure(bytes, segment.duration, scale);
+        let rests_until = track.rests_until.map(SegmentNumber::get);
+        let has_returned = rests_until.is_some_and(|until| number >= until + RETURN_SEGMENTS - 1);
+        if has_returned && !is_gap {
+            track.rests_until = None;
+        }
         track.open = None;
         track.segments.push_back(Arc::new(segment));
         track.shared = track.segments.iter().cloned().collect();
-        if peak_changed || self.mpd_changed_at.as_micros() == 0 {
+        if peak_changed || has_returned || self.mpd_changed_at.as_micros() == 0 {
             self.mpd_changed_at = self.mpd_changed_at.max(end);
         }
         self.advance()
+    }
+
+    /// Marks that a rendition has nothing before segment `until`, or soon will not have.
+    pub(super) fn rest(&mut self, rendition: usize, until: SegmentNumber) {
+        let start = self.presentation.grid().start_of(until, Timescale::MILLIS);
+        let start = start.at(Timescale::MILLIS).to_wall();
+        if let Some(track) = self.tracks.get_mut(rendition)
+            && track.rests_until.replace(until).is_none()
+        {
+            self.mpd_changed_at = self.mpd_changed_at.max(start);
+        }
     }
 
     /// Marks that only what has begun will be completed.
@@ -422,6 +455,7 @@ impl Window {
             segments: Arc::clone(&track.shared),
             open: track.open.clone(),
             rates: track.meter.announced(),
+            is_resting: track.rests_until.is_some(),
         };
         Snapshot {
             presentation: Arc::clone(&self.presentation),

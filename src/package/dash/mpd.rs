@@ -265,6 +265,10 @@ impl Mpd<'_> {
         let renditions = &self.snapshot.presentation().renditions;
         let mut sets: Vec<(Discriminant<CodecConfig>, Vec<usize>)> = Vec::new();
         for (index, rendition) in renditions.iter().enumerate() {
+            // There is no way to name a gap.
+            if self.line.dynamic && self.snapshot.is_resting(index) {
+                continue;
+            }
             let codec = discriminant(&rendition.codec);
             match sets.iter_mut().find(|(found, _)| *found == codec) {
                 Some((_, set)) => set.push(index),

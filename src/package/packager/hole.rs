@@ -12,6 +12,13 @@ use crate::package::error::Error;
 use crate::time::{Span, Ticks};
 
 impl Packager {
+    /// Says that a rendition will rest, but not before segment `until`. The MPD leaves it out from now on:
+    /// players of DASH ask for what they expect, and nothing else tells them not to.
+    pub fn rest_soon(&mut self, rendition: usize, until: SegmentNumber) {
+        self.window.rest(rendition, until);
+        self.publish();
+    }
+
     /// Says that a rendition has nothing more before segment `until`: what it has not yet of those is listed
     /// as gaps, so that the list goes on without it. Nothing changes if it has more already, or has not begun.
     ///
@@ -24,7 +31,9 @@ impl Packager {
         if track.next_dts.is_none() {
             return Ok(());
         }
-        self.pass_over(rendition, track.cutter.start_of(until), until)
+        let at = track.cutter.start_of(until);
+        self.window.rest(rendition, until);
+        self.pass_over(rendition, at, until)
     }
 
     /// Prepares a rendition for a sample at `at` in segment `number`, which may lie after a hole.

@@ -88,6 +88,8 @@ pub enum Message {
         rendition: usize,
         /// The first segment that may come.
         until: SegmentNumber,
+        /// Whether it still has what precedes `until` now, and what comes next, but not for long.
+        soon: bool,
     },
     /// From the worker: how encoding keeps up, when that changes and now and again.
     Load(Load),
@@ -190,9 +192,14 @@ impl Message {
             Self::Finished | Self::Detach | Self::Alive => {}
             Self::Clock(now) => out.i64(now.as_micros()),
             Self::Conducted(conducted) => codec::write_conducted(conducted, out),
-            Self::Rest { rendition, until } => {
+            Self::Rest {
+                rendition,
+                until,
+                soon,
+            } => {
                 out.count(*rendition);
                 out.u64(until.get());
+                out.flag(*soon);
             }
             Self::Load(load) => codec::write_load(load, out),
         }
@@ -255,6 +262,7 @@ impl Message {
             11 => Self::Rest {
                 rendition: body.count(MAX_RENDITIONS)?,
                 until: SegmentNumber::new(body.u64()?),
+                soon: body.flag()?,
             },
             12 => Self::Load(codec::parse_load(body)?),
             _ => return None,

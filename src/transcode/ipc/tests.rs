@@ -191,9 +191,12 @@ fn message() -> impl Strategy<Value = Message> {
         any::<i64>().prop_map(|us| Message::Clock(WallTime::from_micros(us))),
         Just(Message::Detach),
         conducted().prop_map(Message::Conducted),
-        (0..MAX_RENDITIONS, any::<u64>()).prop_map(|(rendition, until)| Message::Rest {
-            rendition,
-            until: SegmentNumber::new(until)
+        (0..MAX_RENDITIONS, any::<u64>(), any::<bool>()).prop_map(|(rendition, until, soon)| {
+            Message::Rest {
+                rendition,
+                until: SegmentNumber::new(until),
+                soon,
+            }
         }),
         any::<(u32, u32, u64)>().prop_map(|(resting, late_ms, left_frames)| Message::Load(Load {
             resting,

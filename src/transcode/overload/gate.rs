@@ -28,8 +28,8 @@ pub enum Pass {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Open,
-    /// Until the segment ends, just enough passes that its parts have pictures.
-    Closing,
+    /// Until a segment begins at this slot or later, just enough passes that parts have pictures.
+    Closing(i64),
     /// The encoder is finishing.
     Draining,
     Shut,
@@ -80,14 +80,15 @@ impl Gate {
         match self.state {
             State::Draining | State::Shut => Pass::Leave,
             State::Opening if !is_cut => Pass::Leave,
-            State::Closing if is_cut => {
+            State::Closing(from) if is_cut && slot >= from => {
                 self.state = State::Draining;
                 Pass::Close
             }
-            State::Closing => {
+            // To leave any out would put the next key frame of an encoder that counts amiss.
+            State::Closing(_) if is_counted => self.pass(slot, true),
+            State::Closing(_) => {
                 let since = self.taken.map_or(self.spacing, |taken| slot - taken);
-                // An encoder that counts its frames would put key frames amiss, but it has its last ones.
-                self.pass(slot, since >= self.spacing)
+                self.pass(slot, is_cut || since >= self.spacing)
             }
             State::Opening => {
                 self.state = State::Open;
@@ -123,13 +124,13 @@ impl Gate {
     /// Whether a request for a key frame is to pass: not before an encoder's first frame, which is one anyway.
     #[must_use]
     pub const fn wants_key_frame(&self) -> bool {
-        matches!(self.state, State::Open) && self.taken.is_some()
+        matches!(self.state, State::Open | State::Closing(_)) && self.taken.is_some()
     }
 
     /// Whether the end of the source is to pass.
     #[must_use]
     pub const fn wants_end(&self) -> bool {
-        matches!(self.state, State::Open | State::Closing)
+        matches!(self.state, State::Open | State::Closing(_))
     }
 
     /// The slot of the encoder's next access unit, in decode order: that of the frame that went in first.
@@ -137,12 +138,12 @@ impl Gate {
         self.held.pop_front()
     }
 
-    /// Has the rung rest from the next segment on.
-    pub const fn close(&mut self) {
+    /// Has the rung rest from the first segment on that begins at slot `from` or later.
+    pub const fn close(&mut self, from: i64) {
         match self.state {
-            State::Open => self.state = State::Closing,
+            State::Open => self.state = State::Closing(from),
             State::Opening => self.state = State::Shut,
-            State::Closing | State::Draining | State::Shut => {}
+            State::Closing(_) | State::Draining | State::Shut => {}
         }
     }
 
@@ -172,7 +173,7 @@ impl Gate {
                 self.begin = from;
                 self.state = State::Opening;
             }
-            State::Closing | State::Draining => return false,
+            State::Closing(_) | State::Draining => return false,
             State::Open | State::Opening => {}
         }
         true
@@ -182,6 +183,12 @@ impl Gate {
     #[must_use]
     pub const fn is_shut(&self) -> bool {
         matches!(self.state, State::Shut)
+    }
+
+    /// Whether it is about to shut, so that its encoder still takes some of the machine.
+    #[must_use]
+    pub const fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing(_) | State::Draining)
     }
 
     /// Whether it counts how long slots wait before it.
@@ -240,11 +247,13 @@ mod tests {
     fn closing_gate_shuts_where_a_segment_begins_and_opens_where_one_does() {
         let mut gate = gate(KeyframePolicy::Forced);
         admit(&mut gate, 0..20, Some(0));
-        gate.close();
-        assert_eq!(admit(&mut gate, 20..60, Some(0)), [27, 35, 43, 51, 59]);
-        assert_eq!(gate.admit(60, true, Some(0)), Pass::Close);
+        gate.close(61);
+        assert_eq!(admit(&mut gate, 20..50, Some(0)), [27, 35, 43]);
+        assert_eq!(admit(&mut gate, 50..110, Some(0))[..3], [51, 59, 60]);
+        assert_eq!(admit(&mut gate, 110..120, Some(0)), [116]);
+        assert_eq!(gate.admit(120, true, Some(0)), Pass::Close);
         assert!(!gate.open(0), "its encoder is finishing");
-        assert!(admit(&mut gate, 61..130, Some(0)).is_empty());
+        assert!(admit(&mut gate, 121..130, Some(0)).is_empty());
         while gate.come_out().is_some() {}
         assert!(gate.drained() && gate.is_shut());
         assert!(gate.open(130));

@@ -94,9 +94,9 @@ impl Overload {
         }
     }
 
-    /// Takes note that at `now_us` the slowest encoder at work is `late_us` behind. To be called several
-    /// times a second.
-    pub fn look(&mut self, now_us: i64, late_us: i64) -> Option<Decision> {
+    /// Takes note that at `now_us` the slowest encoder at work is `late_us` behind. While `is_closing`, what a
+    /// rest brings is yet to be seen. To be called several times a second.
+    pub fn look(&mut self, now_us: i64, late_us: i64, is_closing: bool) -> Option<Decision> {
         let looked_us = self.looked_us.replace(now_us).unwrap_or(now_us);
         if now_us.saturating_sub(looked_us) > STOOD_STILL_US {
             self.is_settled = false;
@@ -110,6 +110,9 @@ impl Overload {
         self.quiet_since_us = None;
         if late_us <= LATE_US && self.late.is_none() {
             return None;
+        }
+        if is_closing {
+            self.late = None;
         }
         let (since_us, before_us) = *self.late.get_or_insert((now_us, late_us));
         if now_us.saturating_sub(since_us) < JUDGE_US {
@@ -184,7 +187,7 @@ mod tests {
         late_us: impl Fn(i64) -> i64,
     ) -> Vec<(i64, Decision)> {
         let times = (from * 100..to * 100).map(|n| n * 10_000);
-        let look = |now| Some((now / 1_000, overload.look(now, late_us(now))?));
+        let look = |now| Some((now / 1_000, overload.look(now, late_us(now), false)?));
         times.filter_map(look).collect()
     }
 
@@ -217,7 +220,7 @@ mod tests {
         watch(&mut overload, (3, 6), |_| 2 * SECOND);
         assert!(overload.may_leave(), "it does not");
         // It stood still for two seconds, and has their slots before it.
-        overload.look(8 * SECOND, 2 * SECOND);
+        overload.look(8 * SECOND, 2 * SECOND, false);
         assert!(!overload.may_leave());
     }
 

@@ -45,11 +45,12 @@ impl Machine {
                 self.encode(now_us, percent);
             }
             let late_us = (now_us - self.next * SLOT_US).max(0);
+            let is_closing = self.gates.iter().any(Gate::is_closing);
             self.worst_us = self.worst_us.max(late_us);
-            if let Some(decision) = self.overload.look(now_us, late_us) {
+            if let Some(decision) = self.overload.look(now_us, late_us, is_closing) {
                 self.decided.push((now_us, decision));
                 match decision {
-                    Decision::Rest(rung) => self.gates[rung].close(),
+                    Decision::Rest(rung) => self.gates[rung].close(self.next + SEGMENT),
                     Decision::Return(rung) => assert!(self.gates[rung].open(self.next)),
                 }
             }
@@ -125,8 +126,9 @@ proptest! {
             machine.run((now_us, until_us), percent);
             now_us = until_us;
         }
-        // One frame of every rung may be under way when the others begin to wait.
-        let slack_us = 5 * costs.iter().sum::<i64>();
+        // One frame of every rung may be under way when the others begin to wait, and then come a
+        // key frame and a picture of what closes.
+        let slack_us = 3 * 5 * costs.iter().sum::<i64>();
         prop_assert!(machine.worst_us <= MAX_WAIT_US + slack_us + 2 * LOOK_US + SLOT_US, "{}", machine.worst_us);
         let last = costs.len() - 1;
         let mut since_us = vec![i64::MIN; costs.len()];

@@ -272,11 +272,16 @@ impl Shift<'_> {
                 self.charge.conducted = Some(all);
                 self.pending = Some(Output::Conducted(all));
             }
-            Message::Rest { rendition, until } => {
-                self.watch.owing = None;
-                if self.charge.progress.rest(rendition, until) {
-                    self.pending = Some(Output::Rest { rendition, until });
-                }
+            Message::Rest {
+                rendition,
+                until,
+                soon,
+            } if soon || self.charge.progress.rest(rendition, until) => {
+                self.pending = Some(Output::Rest {
+                    rendition,
+                    until,
+                    soon,
+                });
             }
             Message::Load(load) => {
                 self.charge.left = self.charge.left_before.saturating_add(load.left_frames);

@@ -90,6 +90,8 @@ pub enum Output {
         rendition: usize,
         /// The first segment that may come.
         until: SegmentNumber,
+        /// Whether it still has what precedes `until` now, and what comes next, but not for long.
+        soon: bool,
     },
     /// How encoding keeps up with the clock: when a rung begins or ceases to rest, and now and again.
     Load(Load),

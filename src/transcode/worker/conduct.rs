@@ -210,7 +210,15 @@ impl Conduct<'_> {
     }
 
     fn drain(&mut self) -> Result<(), Error> {
+        // First all that is due, so that it is known how much that is.
+        let mut due = Vec::new();
         while let Some(output) = self.conductor.poll_output()? {
+            if let (Output::Slot(slot), Some(pictures)) = (&output, &self.pictures) {
+                pictures.expect(slot.index);
+            }
+            due.push(output);
+        }
+        for output in due {
             match output {
                 Output::Slot(slot) => {
                     if let Some(pictures) = &mut self.pictures {

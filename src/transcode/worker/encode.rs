@@ -73,7 +73,7 @@ impl VideoEncoder {
             }
             sources.push((divisor, source));
         }
-        let mut rungs = Rungs::new(outputs);
+        let mut rungs = Rungs::new(video.rate, outputs);
         let colour = colour_caps(info);
         for (index, rung) in video.rungs.iter().enumerate() {
             let clock = VideoClock::new(video.rate, rung.divisor, origin).ok_or(Error::Order)?;
@@ -83,7 +83,7 @@ impl VideoEncoder {
             let scale = scale_launch(rung.dimensions, video.canvas, &colour);
             let text = format!("{scale}{} ! appsink name=out{index}", rung.encoder);
             let bin = gst::parse::bin_from_description(&text, true)?;
-            rungs.add(&pipeline, (video, rung), &bin, clock)?;
+            rungs.add(&pipeline, (video, rung, plan.grid), &bin, clock)?;
         }
         let failed = outputs.clone();
         watch(&pipeline, move |error| {
@@ -99,12 +99,17 @@ impl VideoEncoder {
         })
     }
 
+    /// Takes note that slot `index` is due, which is about to be pushed.
+    pub(super) fn expect(&self, index: i64) {
+        self.rungs.expect(index);
+    }
+
     /// Encodes one slot. Waits while there is no room for it.
     pub(super) fn push(&mut self, slot: &Slot<gst::Buffer>) -> Result<(), Error> {
         if slot.cut {
             self.rungs.begin_segment(self.segment_of(slot.index))?;
         }
-        let emitted_us = self.rungs.emit(slot.index);
+        self.rungs.give(slot.index);
         for (divisor, source) in &self.sources {
             if slot.index % i64::from(*divisor) != 0 {
                 continue;
@@ -116,8 +121,6 @@ impl VideoEncoder {
                 buffer.set_pts(begin);
                 buffer.set_dts(gst::ClockTime::NONE);
                 buffer.set_duration(end.saturating_sub(begin));
-                // Where it waits, this says since when.
-                buffer.set_offset(emitted_us);
                 buffer.unset_flags(gst::BufferFlags::all());
                 if slot.cut {
                     buffer.set_flags(gst::BufferFlags::MARKER);

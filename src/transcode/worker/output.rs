@@ -52,6 +52,8 @@ pub(super) enum Item {
         rendition: usize,
         /// The first segment that may come.
         until: SegmentNumber,
+        /// Whether it still has what precedes `until` now, and what comes next, but not for long.
+        soon: bool,
     },
     /// How conducting goes.
     Conducted(Conducted),
@@ -116,7 +118,15 @@ pub(super) fn run(plan: &Plan, items: Receiver<Item>, socket: UnixStream) -> Res
             Item::Conducted(conducted) if writer.opened => {
                 writer.send(Message::Conducted(conducted))?;
             }
-            Item::Rest { rendition, until } => writer.send(Message::Rest { rendition, until })?,
+            Item::Rest {
+                rendition,
+                until,
+                soon,
+            } => writer.send(Message::Rest {
+                rendition,
+                until,
+                soon,
+            })?,
             Item::Load(load) if writer.opened => writer.send(Message::Load(load))?,
             Item::Conducted(_) | Item::Load(_) => {}
             Item::Ended => running -= 1,

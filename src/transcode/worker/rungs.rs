@@ -5,13 +5,12 @@
 //! lane's tee ──▶ gate     (taken down)                    a rung that rests
 //! ```
 //!
-//! Enters: when each slot was given to the encoders; what comes to the gates and out of the encoders
+//! Enters: which slot is due, and which was given to the encoders; what comes to the gates and out of the encoders
 //! Leaves: [`Item`]s: access units, that a rung rests, its end
 //! Never:  decides: that is `overload`
 //! Time:   slots of the plan's rate; microseconds of a monotonic clock
 //! Spec:   docs/resilience.md
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,13 +24,12 @@ use super::clock::VideoClock;
 use super::encode::deliver;
 use super::output::Item;
 use crate::id::SegmentNumber;
+use crate::time::{FrameRate, Grid};
 use crate::transcode::ladder::{PlannedVideo, VideoPlan};
 use crate::transcode::overload::{Decision, Gate, Load, Overload, Pass};
 
 /// While a gate closes, this many pictures of a second pass: one at least for each part.
 const CLOSING_RATE: i64 = 4;
-/// The most slots whose time of giving is remembered: more wait for no encoder.
-const MAX_GIVEN: usize = 4_096;
 
 /// All rungs of pictures.
 pub(super) struct Rungs {
@@ -39,8 +37,6 @@ pub(super) struct Rungs {
     outputs: SyncSender<Item>,
     overload: Overload,
     watch: Watch,
-    /// Slots that some gate has not seen yet, and when they were given.
-    given: VecDeque<(i64, i64)>,
     /// The segment under way.
     segment: Option<SegmentNumber>,
     /// The slot after the last that was given.
@@ -52,12 +48,22 @@ pub(super) struct Rungs {
 #[derive(Clone)]
 struct Watch {
     begun: Instant,
+    rate: FrameRate,
+    /// The newest slot that is due.
+    due: Arc<AtomicI64>,
     may_leave: Arc<AtomicBool>,
 }
 
 impl Watch {
     fn now_us(&self) -> i64 {
         i64::try_from(self.begun.elapsed().as_micros()).unwrap_or(i64::MAX)
+    }
+
+    /// How far `slot` is behind the newest that is due.
+    fn late_us(&self, slot: i64) -> i64 {
+        let slots = self.due.load(Ordering::Relaxed).saturating_sub(slot).max(0);
+        let num = i64::from(self.rate.num());
+        slots.saturating_mul(1_000_000 * i64::from(self.rate.den())) / num
     }
 }
 
@@ -66,6 +72,8 @@ struct Rung {
     /// The lane's side of the gate.
     pad: gst::Pad,
     divisor: i64,
+    /// For how many of its slots it is said that it will rest before it does.
+    notice: i64,
     shared: Arc<Shared>,
     /// Whether the encoder is there.
     is_up: bool,
@@ -115,16 +123,17 @@ impl Door {
 }
 
 impl Rungs {
-    pub(super) fn new(outputs: &SyncSender<Item>) -> Self {
+    pub(super) fn new(rate: FrameRate, outputs: &SyncSender<Item>) -> Self {
         Self {
             rungs: Vec::new(),
             outputs: outputs.clone(),
             overload: Overload::new(0),
             watch: Watch {
                 begun: Instant::now(),
+                rate,
+                due: Arc::new(AtomicI64::new(i64::MIN)),
                 may_leave: Arc::new(AtomicBool::new(false)),
             },
-            given: VecDeque::new(),
             segment: None,
             next: 0,
             late_us: 0,
@@ -135,7 +144,7 @@ impl Rungs {
     pub(super) fn add(
         &mut self,
         pipeline: &gst::Pipeline,
-        (video, rung): (&VideoPlan, &PlannedVideo),
+        (video, rung, grid): (&VideoPlan, &PlannedVideo, Grid),
         bin: &gst::Bin,
         clock: VideoClock,
     ) -> Result<(), Error> {
@@ -154,7 +163,7 @@ impl Rungs {
                 is_finishing: false,
                 has_ended: false,
             }),
-            seen: AtomicI64::new(i64::MIN),
+            seen: AtomicI64::new(i64::MAX),
         });
         let divisor = i64::from(rung.divisor);
         guard(&pad, bin, (clock, divisor), &shared, &self.watch);
@@ -173,6 +182,7 @@ impl Rungs {
             bin: bin.clone(),
             pad,
             divisor,
+            notice: rate * i64::from(grid.segment_ms()) / 1_000,
             shared,
             is_up: false,
             returns: false,
@@ -186,15 +196,14 @@ impl Rungs {
         Ok(())
     }
 
-    /// Takes note that `slot` is given to the encoders; answers when that is.
-    pub(super) fn emit(&mut self, slot: i64) -> u64 {
-        let now_us = self.watch.now_us();
-        if self.given.len() >= MAX_GIVEN {
-            self.given.pop_front();
-        }
-        self.given.push_back((slot, now_us));
+    /// Takes note that `slot` is due.
+    pub(super) fn expect(&self, slot: i64) {
+        self.watch.due.store(slot, Ordering::Relaxed);
+    }
+
+    /// Takes note that `slot` is given to the encoders.
+    pub(super) const fn give(&mut self, slot: i64) {
         self.next = slot + 1;
-        u64::try_from(now_us).unwrap_or(0)
     }
 
     /// Takes note that the next slot begins segment `number`.
@@ -202,25 +211,29 @@ impl Rungs {
         self.segment = Some(number);
         for (rendition, rung) in self.rungs.iter().enumerate() {
             if !rung.is_up {
-                self.tell_rest(rendition)?;
+                self.tell_rest(rendition, false)?;
             }
         }
         Ok(())
     }
 
-    /// Says that `rendition` has nothing of the segment under way.
-    fn tell_rest(&self, rendition: usize) -> Result<(), Error> {
+    /// Says that `rendition` has nothing of the segment under way, or soon will not have.
+    fn tell_rest(&self, rendition: usize, soon: bool) -> Result<(), Error> {
         let Some(until) = self.segment.map(SegmentNumber::next) else {
             return Ok(());
         };
-        let told = self.outputs.send(Item::Rest { rendition, until });
+        let told = self.outputs.send(Item::Rest {
+            rendition,
+            until,
+            soon,
+        });
         told.map_err(|_| Error::Stopped)
     }
 
     /// Looks how late the encoders are and acts on it; whether a rung begins or ceases to rest.
     pub(super) fn look(&mut self) -> Result<bool, Error> {
         let now_us = self.watch.now_us();
-        self.late_us = self.late_us(now_us);
+        self.late_us = self.late_us();
         self.tend()?;
         // A rung that has not said what it is yet cannot be left out.
         if !self
@@ -230,7 +243,9 @@ impl Rungs {
         {
             return Ok(false);
         }
-        let decision = self.overload.look(now_us, self.late_us);
+        let mut rungs = self.rungs.iter();
+        let is_closing = rungs.any(|rung| rung.shared.door().gate.is_closing());
+        let decision = self.overload.look(now_us, self.late_us, is_closing);
         let may_leave = self.overload.may_leave();
         self.watch.may_leave.store(may_leave, Ordering::Relaxed);
         let (index, returns) = match decision {
@@ -241,32 +256,28 @@ impl Rungs {
         if let Some(rung) = self.rungs.get_mut(index) {
             rung.returns = returns;
             if !returns {
-                rung.shared.door().gate.close();
+                rung.shared
+                    .door()
+                    .gate
+                    .close(rung.slot_of(self.next) + rung.notice);
             }
+        }
+        if !returns {
+            self.tell_rest(index, true)?;
         }
         self.tend()?;
         Ok(true)
     }
 
-    /// How long the slot has waited that has waited for longest before an open gate.
-    fn late_us(&mut self, now_us: i64) -> i64 {
-        let mut least = i64::MAX;
-        let mut late_us = 0;
-        for rung in &self.rungs {
-            if !rung.shared.door().gate.is_open() {
-                continue;
-            }
+    /// How far the slowest open gate is behind the newest slot that is due.
+    fn late_us(&self) -> i64 {
+        let late_us = |rung: &Rung| {
+            let is_open = rung.shared.door().gate.is_open();
             let seen = rung.shared.seen.load(Ordering::Relaxed);
-            least = least.min(seen);
-            let waits = |(slot, _): &&(i64, i64)| *slot > seen && slot % rung.divisor == 0;
-            if let Some((_, at_us)) = self.given.iter().find(waits) {
-                late_us = late_us.max(now_us.saturating_sub(*at_us));
-            }
-        }
-        while self.given.front().is_some_and(|(slot, _)| *slot <= least) {
-            self.given.pop_front();
-        }
-        late_us
+            let late = self.watch.late_us(seen.saturating_add(rung.divisor));
+            if is_open { late } else { 0 }
+        };
+        self.rungs.iter().map(late_us).max().unwrap_or(0)
     }
 
     /// Takes down encoders that have finished and puts up those that are to return.
@@ -279,7 +290,7 @@ impl Rungs {
             let is_shut = rung.shared.door().gate.is_shut();
             if rung.is_up && is_shut && !rung.returns {
                 rung.take_down()?;
-                self.tell_rest(index)?;
+                self.tell_rest(index, false)?;
             } else if rung.returns && is_shut {
                 rung.put_up(next)?;
             }
@@ -313,6 +324,11 @@ impl Rungs {
 }
 
 impl Rung {
+    /// The first of its slots from slot `slot` of the plan's rate on.
+    fn slot_of(&self, slot: i64) -> i64 {
+        slot.div_euclid(self.divisor) + i64::from(slot.rem_euclid(self.divisor) != 0)
+    }
+
     fn link(&self) -> Result<(), Error> {
         let sink = self.bin.static_pad("sink").ok_or_else(|| missing("sink"))?;
         let linked = self.pad.link(&sink);
@@ -344,7 +360,7 @@ impl Rung {
             .map_err(|_| missing("state"))?;
         self.is_up = true;
         self.returns = false;
-        let from = next.div_euclid(self.divisor) + i64::from(next % self.divisor != 0);
+        let from = self.slot_of(next);
         self.shared.door().gate.open(from);
         Ok(())
     }
@@ -366,12 +382,10 @@ fn guard(
                 return gst::PadProbeReturn::Ok;
             };
             let slot = clock.slot_of(pts);
-            shared
-                .seen
-                .store(slot.saturating_mul(divisor), Ordering::Relaxed);
-            let since_us = i64::try_from(buffer.offset()).unwrap_or(i64::MAX);
-            let waited_us = watch.now_us().saturating_sub(since_us);
-            let waited_us = watch.may_leave.load(Ordering::Relaxed).then_some(waited_us);
+            let in_rate = slot.saturating_mul(divisor);
+            shared.seen.store(in_rate, Ordering::Relaxed);
+            let may_leave = watch.may_leave.load(Ordering::Relaxed);
+            let waited_us = may_leave.then(|| watch.late_us(in_rate));
             let is_cut = buffer.flags().contains(gst::BufferFlags::MARKER);
             let pass = shared.door().gate.admit(slot, is_cut, waited_us);
             match pass {
