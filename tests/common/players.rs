@@ -80,6 +80,24 @@ pub(crate) async fn play(
     run(&args).await
 }
 
+/// Plays `stream` with `engine`, whose best rung `top` comes and goes meanwhile; `options` as in `rest.mjs`.
+///
+/// # Panics
+///
+/// When the script cannot be run, or says nothing in time.
+pub(crate) async fn play_through_rest(
+    base_url: &str,
+    (stream, top): (&str, &str),
+    engine: Engine,
+    options: &[&str],
+) -> Verdict {
+    let (engine, limit) = (engine.to_string(), SCRIPT_LIMIT_S.to_string());
+    let mut args = vec!["rest.mjs", base_url, "--stream", stream, "--top", top];
+    args.extend(["--engine", &engine, "--limit", &limit]);
+    args.extend(options);
+    run(&args).await
+}
+
 /// Opens the page at `/` and waits until `stream` plays there in both engines; `options` as in
 /// `page.mjs`. Pictures of it go to `shots`, when given.
 ///
