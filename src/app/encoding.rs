@@ -30,7 +30,7 @@ pub(super) struct Encoding {
 }
 
 /// What the API says of it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct EncodingStatus {
     /// How late the slowest encoder is, in milliseconds.
     pub(super) late_ms: u32,
