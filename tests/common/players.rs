@@ -80,24 +80,6 @@ pub(crate) async fn play(
     run(&args).await
 }
 
-/// Plays `stream` with `engine`, whose best rung `top` comes and goes meanwhile; `options` as in `rest.mjs`.
-///
-/// # Panics
-///
-/// When the script cannot be run, or says nothing in time.
-pub(crate) async fn play_through_rest(
-    base_url: &str,
-    (stream, top): (&str, &str),
-    engine: Engine,
-    options: &[&str],
-) -> Verdict {
-    let (engine, limit) = (engine.to_string(), SCRIPT_LIMIT_S.to_string());
-    let mut args = vec!["rest.mjs", base_url, "--stream", stream, "--top", top];
-    args.extend(["--engine", &engine, "--limit", &limit]);
-    args.extend(options);
-    run(&args).await
-}
-
 /// Opens the page at `/` and waits until `stream` plays there in both engines; `options` as in
 /// `page.mjs`. Pictures of it go to `shots`, when given.
 ///
@@ -142,7 +124,12 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/players")
 }
 
-async fn run(args: &[&str]) -> Verdict {
+/// Runs the script that `args` begin with.
+///
+/// # Panics
+///
+/// When it cannot be run, or says nothing in time.
+pub(crate) async fn run(args: &[&str]) -> Verdict {
     run_for(args, SCRIPT_LIMIT_S, |_| ()).await
 }
 
