@@ -24,6 +24,7 @@ mod encoding;
 mod examine;
 mod gate;
 mod health;
+mod inputs;
 mod inspection;
 mod intake;
 mod latency;
