@@ -14,6 +14,7 @@
 pub mod conductor;
 pub mod ipc;
 pub mod ladder;
+pub mod overload;
 pub mod supervisor;
 pub mod template;
 #[cfg(feature = "gst")]
