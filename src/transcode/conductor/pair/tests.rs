@@ -310,6 +310,33 @@ fn sound_that_always_comes_late_is_heard_in_its_place() {
 }
 
 #[test]
+fn sound_that_becomes_late_is_heard_with_its_pictures_and_so_it_is_when_it_is_in_time_again() {
+    for fps in [25, 30, 60] {
+        let mut simulation = Simulation::new(fps, 8_000);
+        simulation.run(Fault::Stall(0), 8_000);
+        let slots = |seconds: i64| seconds * i64::from(fps);
+        for (seconds, moves) in [(2, 1), (0, 1), (1, 2)] {
+            simulation.sound_takes = usize::try_from(slots(seconds)).expect("small");
+            for _ in 0..slots(8) {
+                simulation.step(None);
+                simulation.calm_since_us = simulation.now_us;
+            }
+            // By now it is heard again, all of it.
+            let (compared, filled) = (simulation.compared, simulation.conductor.silence());
+            for _ in 0..slots(8) {
+                simulation.step(None);
+                simulation.calm_since_us = simulation.now_us;
+            }
+            assert_eq!(simulation.conductor.silence(), filled, "{seconds}");
+            assert!(simulation.compared > compared + 3_500, "{seconds}");
+            assert_eq!(simulation.conductor.conducted().moves, moves, "{seconds}");
+            let off_us = simulation.conductor.shift_us - seconds * SECOND;
+            assert!(off_us.abs() < 100_000, "{seconds}: {off_us}");
+        }
+    }
+}
+
+#[test]
 fn new_worker_goes_on_at_once_with_what_an_earlier_one_was_given() {
     let mut simulation = Simulation::new(30, 8_000);
     simulation.follow_clock();
