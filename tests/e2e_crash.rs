@@ -200,9 +200,9 @@ fn a_killed_worker_is_not_noticed() {
             assert!(Command::new("kill").args(kill).status().unwrap().success());
             seen.push(worker);
             let begun = Instant::now();
-            // Far enough apart for each new worker to prove itself.
-            wait_for_segments(&server, 6);
-            println!("six segments after {:?}", begun.elapsed());
+            // Far enough apart for each new worker to prove itself, by ten seconds of work.
+            wait_for_segments(&server, 7);
+            println!("seven segments after {:?}", begun.elapsed());
         }
         assert_media_is_one_run(&server);
         assert_decodes(&server);
