@@ -24,7 +24,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use common::{Server, eventually, ffmpeg_publish, headwater, run, run_ok, small_ladder, tool};
+use common::{
+    Server, eventually, ffmpeg_publish, headwater, run, run_ok, small_ladder, tool, worker_of,
+};
 use media::Segment;
 use watch::Watch;
 
@@ -32,27 +34,6 @@ use watch::Watch;
 const NAMES: [&str; 3] = ["v360", "v180", "a96"];
 /// What no step here needs on an idle machine, four times over.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// The pid of the worker that `server` runs for `stream`, if it runs one now.
-fn worker_of(server: u32, stream: &str) -> Option<u32> {
-    let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children"));
-    let mut children = children.unwrap_or_default();
-    for task in std::fs::read_dir(format!("/proc/{server}/task"))
-        .ok()?
-        .flatten()
-    {
-        let more = std::fs::read_to_string(task.path().join("children"));
-        children.push_str(&more.unwrap_or_default());
-    }
-    let is_it = |pid: &u32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.ends_with(format!("\0worker\0{stream}\0").as_bytes())
-    };
-    let mut pids = children
-        .split_whitespace()
-        .filter_map(|pid| pid.parse().ok());
-    pids.find(is_it)
-}
 
 /// Sends `signal` to the worker of `stream`, once there is one; gives its pid.
 fn strike(server: &mut Server, stream: &str, signal: &str) -> u32 {

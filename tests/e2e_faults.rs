@@ -35,11 +35,11 @@ use watch::Watch;
 
 /// What a stream needs to start, and to change its state, on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
-/// How long it is calm before and after each fault: five flashes.
-const CALM: Duration = Duration::from_secs(7);
+/// How long it is calm before and after each fault: four flashes or five.
+const CALM: Duration = Duration::from_secs(6);
 /// What the acceptance of lips asks for.
 const LIPS_US: i64 = 40_000;
-/// Of the five flashes of a calm stretch, those that must be there with their beeps.
+/// Of the flashes of a calm stretch, those that must be there with their beeps.
 const FLASHES: usize = 3;
 const VIDEO: &str = "v180";
 const AUDIO: &str = "a96";
@@ -300,6 +300,7 @@ fn no_fault_of_a_source_is_noticed_by_players_and_lips_stay_in_sync() {
         ("network", network),
         ("drift", drift),
     ];
+    // For whoever works on one of them.
     let only = std::env::var("HEADWATER_TEST_FAULT").unwrap_or_default();
     let chosen: Vec<_> = all.iter().filter(|(key, _)| key.contains(&only)).collect();
     let failed = Mutex::new(Vec::new());
@@ -328,9 +329,6 @@ fn no_fault_of_a_source_is_noticed_by_players_and_lips_stay_in_sync() {
         }
     });
     let failed = failed.into_inner().unwrap();
-    if std::env::var_os("HEADWATER_TEST_LOG").is_some() {
-        println!("{}", server.log());
-    }
     assert!(!server.log().contains("panicked"), "{}", server.log());
     assert!(
         failed.is_empty(),

@@ -294,6 +294,27 @@ impl Server {
     }
 }
 
+/// The pid of the worker that `server` runs for `stream`, if it runs one now.
+pub(crate) fn worker_of(server: u32, stream: &str) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children"));
+    let mut children = children.unwrap_or_default();
+    for task in std::fs::read_dir(format!("/proc/{server}/task"))
+        .ok()?
+        .flatten()
+    {
+        let more = std::fs::read_to_string(task.path().join("children"));
+        children.push_str(&more.unwrap_or_default());
+    }
+    let is_it = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.ends_with(format!("\0worker\0{stream}\0").as_bytes())
+    };
+    let mut pids = children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok());
+    pids.find(is_it)
+}
+
 /// The `host:port` after `scheme` in `line`.
 fn authority(line: &str, scheme: &str) -> Option<String> {
     let (_, rest) = line.split_once(scheme)?;

@@ -1,6 +1,7 @@
 // Runs in the test page: every player behind one shape, and a record of what is on the screen.
 //
-//   testPlayer.start({ kind, url })   kind: hls, dash or shaka; the library is there already
+//   testPlayer.start({ kind, url, patient })   kind: hls, dash or shaka; the library is there already;
+//                                     patient: asks for as long as a server takes to start again
 //   testPlayer.record                 samples each quarter second, how far it played without a jump
 //                                     (`moved`), and everything that went wrong
 //   testPlayer.player                 renditions(), force(key), audio(), latency(), shownAt(), reload()
@@ -24,11 +25,27 @@ window.testPlayer = (() => {
   const fatal = (what) => record.fatal.push(String(what));
   const play = () => video.play().catch((error) => error.name === 'AbortError' || fatal(error));
 
-  function hls(url) {
+  /**
+   * By itself hls.js gives up at once when nobody answers at an address, or 404 does. A stream whose server
+   * comes back is worth asking for again; a segment that is not there is not.
+   */
+  function patience() {
+    const policy = (shouldRetry) => {
+      const retry = { maxNumRetry: 30, retryDelayMs: 1_000, maxRetryDelayMs: 1_000, shouldRetry };
+      return { default: { maxTimeToFirstByteMs: 10_000, maxLoadTimeMs: 20_000, timeoutRetry: retry, errorRetry: retry } };
+    };
+    const always = ({ maxNumRetry }, count) => count < maxNumRetry;
+    const unlessMissing = (config, count, _, answer) => always(config, count) && answer?.code !== 404;
+    return { manifestLoadPolicy: policy(always), playlistLoadPolicy: policy(always), fragLoadPolicy: policy(unlessMissing) };
+  }
+
+  function hls(url, patient) {
     const { Events } = window.Hls;
     let hls;
     const open = () => {
-      hls = new window.Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.05 });
+      hls = new window.Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.05, ...(patient ? patience() : {}) });
+      // As the page at `/` has it: from farther behind it goes to the live edge.
+      if (patient) hls.config.liveMaxLatencyDurationCount = 6;
       hls.on(Events.ERROR, (_, d) => {
         const what = `${d.details}${d.error ? `: ${d.error.message}` : ''}${d.response ? ` (${d.response.code})` : ''}`;
         (d.fatal ? fatal : minor)(what);
@@ -52,13 +69,14 @@ window.testPlayer = (() => {
     };
   }
 
-  function dash(url) {
+  function dash(url, patient) {
     const { dashjs } = window;
     const player = dashjs.MediaPlayer().create();
     player.updateSettings({
       debug: { logLevel: dashjs.Debug.LOG_LEVEL_NONE },
       streaming: { utcSynchronization: { defaultTimingSource: { scheme: '', value: '' } }, liveCatchup: { enabled: true } },
     });
+    if (patient) player.updateSettings({ streaming: { retryAttempts: { MPD: 30, InitializationSegment: 30 }, retryIntervals: { MPD: 1_000, InitializationSegment: 1_000 } } });
     player.on(dashjs.MediaPlayer.events.ERROR, (e) => {
       const code = e.error?.code;
       // A fragment or a time source that failed once is tried again; the rest ends playback.
@@ -166,8 +184,8 @@ window.testPlayer = (() => {
     });
   }
 
-  function start({ kind, url }) {
-    const player = { hls, dash, shaka }[kind](url);
+  function start({ kind, url, patient }) {
+    const player = { hls, dash, shaka }[kind](url, patient);
     const last = () => record.samples[record.samples.length - 1]?.media ?? null;
     video.addEventListener('waiting', () => { record.waiting += 1; });
     video.addEventListener('seeking', () => record.seeks.push({ from: last(), to: video.currentTime, sample: record.samples.length }));
