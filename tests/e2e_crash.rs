@@ -11,7 +11,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test may fail loudly"
+    clippy::print_stdout,
+    reason = "a test may fail loudly, and say what it does"
 )]
 
 mod common;
