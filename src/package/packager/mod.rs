@@ -390,7 +390,8 @@ impl Packager {
         let part = Part {
             start: first.dts,
             duration: track.pending_length,
-            independent: track.pending.iter().any(|sample| sample.keyframe),
+            // A key frame in its middle, where another worker took over, is no place to begin at.
+            independent: first.keyframe,
             payload,
         };
         self.outputs.push_back(Output::Part {
