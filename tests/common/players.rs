@@ -122,7 +122,7 @@ pub(crate) async fn live_through(
     run_for(&args, LIFE_LIMIT_S, over).await
 }
 
-/// Plays `stream` with hls.js and dash.js through `faults`, for each of which `befall` is called by its name; the
+/// Plays `stream`, which flashes and beeps, with hls.js and dash.js through `faults`, for each of which `befall` is called by its name; the
 /// players are judged after each.
 ///
 /// # Panics
@@ -136,7 +136,7 @@ pub(crate) async fn play_through(
 ) -> Verdict {
     let limit = LIFE_LIMIT_S.to_string();
     let mut args = vec!["faults.mjs", base_url, "--stream", stream];
-    args.extend(["--limit", &limit, "--faults", faults]);
+    args.extend(["--limit", &limit, "--lips", "--faults", faults]);
     run_for(&args, LIFE_LIMIT_S, befall).await
 }
 

@@ -9,7 +9,9 @@
 //
 // Checks, after each fault: no player gave up, none was loaded again, and each plays on, at most
 // --max-latency behind live. How long it stood still is told and not judged: the picture may stand, and
-// a machine may be busy.
+// a machine may be busy. If what is played is the film of flashes and beeps, how far the two are apart is
+// told at the start and at the end; what a browser can measure of that is some tens of milliseconds, so that
+// only a quarter of a second is judged.
 
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
@@ -25,7 +27,11 @@ const OPTIONS = {
   start: { type: 'string', default: '60' },
   'max-latency': { type: 'string', default: '13' },
   limit: { type: 'string', default: '400' },
+  // What is played flashes and beeps.
+  lips: { type: 'boolean', default: false },
 };
+const LIPS = 4;
+const MAX_LIPS_MS = 250;
 const { values: args, positionals } = parseArgs({ allowPositionals: true, options: OPTIONS });
 const engines = args.engines.split(',');
 const faults = args.faults.split(',').filter((name) => name !== '');
@@ -66,6 +72,25 @@ async function isBack({ page, engine, found }, after) {
   found[after] = { after_s: round((Date.now() - before) / 1000), behind_s: round(last?.behind), height: last?.height, minor };
 }
 
+/** How much later beeps are heard than flashes are seen: the median of the next few, in milliseconds. */
+async function lips({ page, engine, found }, when) {
+  await page.evaluate((count) => {
+    const { record } = window.testPlayer;
+    [record.flashes, record.beeps, record.wanted] = [[], [], count];
+  }, LIPS);
+  await page.waitForFunction(() => {
+    const { flashes, beeps, wanted } = window.testPlayer.record;
+    return flashes.length >= wanted && beeps.length >= wanted;
+  }, null, { timeout: Number(args.start) * 1000, polling: 100 }).catch(() => fail(`${engine}: nothing flashes and beeps ${when}`));
+  const { flashes, beeps } = await page.evaluate(() => window.testPlayer.record);
+  // What belongs to the first of them may have come before.
+  const apart = flashes.map((flash) => beeps.map((beep) => beep - flash).sort((a, b) => Math.abs(a) - Math.abs(b))[0]);
+  const all = apart.filter((s) => s !== undefined).sort((a, b) => a - b);
+  const ms = Math.round(all[all.length >> 1] * 1000);
+  found.lips_ms = { ...found.lips_ms, [when]: ms };
+  if (!(Math.abs(ms) < MAX_LIPS_MS)) fail(`${engine}: sound is ${ms} ms after its picture ${when}`);
+}
+
 async function check(context) {
   const tabs = [];
   for (const engine of engines) {
@@ -75,12 +100,16 @@ async function check(context) {
     verdict.players[engine] = found;
     tabs.push({ page, engine, found, seen });
     await isBack(tabs.at(-1), 'start');
+    if (args.lips) await page.evaluate(() => window.testPlayer.listen());
   }
+  const listen = (when) => args.lips && Promise.all(tabs.map((tab) => lips(tab, when)));
+  await listen('at the start');
   for (const fault of faults) {
     if (verdict.failures.length) return;
     await befall(fault);
     await Promise.all(tabs.map((tab) => isBack(tab, fault)));
   }
+  await listen('at the end');
   for (const { engine, seen } of tabs) if (seen.page_errors.length) fail(`${engine}: ${seen.page_errors[0]}`);
 }
 

@@ -4,6 +4,7 @@
 //                                     patient: asks for as long as a server takes to start again
 //   testPlayer.record                 samples each quarter second, how far it played without a jump
 //                                     (`moved`), and everything that went wrong
+//   testPlayer.listen()               notes flashes and beeps as well
 //   testPlayer.player                 renditions(), force(key), audio(), latency(), shownAt(), reload()
 //
 // `shownAt` is the moment, in milliseconds since the epoch, at which the server received the picture
@@ -18,7 +19,7 @@ window.testPlayer = (() => {
   canvas.width = 64;
   canvas.height = 36;
   const pen = canvas.getContext('2d', { willReadFrequently: true });
-  const record = { samples: [], moved: 0, fatal: [], minor: {}, waiting: 0, seeks: [], ended: 0, sizes: [] };
+  const record = { samples: [], moved: 0, fatal: [], minor: {}, waiting: 0, seeks: [], ended: 0, sizes: [], flashes: [], beeps: [] };
   const minor = (what) => {
     record.minor[what] = (record.minor[what] ?? 0) + 1;
   };
@@ -184,6 +185,41 @@ window.testPlayer = (() => {
     });
   }
 
+  /**
+   * From now on notes when a flash is on the screen and when a beep is heard, both in media time: that of a
+   * frame is known exactly, that of sound from the two clocks, to some tens of milliseconds.
+   */
+  function listen() {
+    const QUIET_S = 0.2;
+    video.muted = false;
+    const audio = new AudioContext();
+    const tap = audio.createScriptProcessor(512, 2, 1);
+    const apart = [];
+    let quiet = 0;
+    tap.onaudioprocess = ({ inputBuffer, playbackTime }) => {
+      apart.push(video.currentTime - audio.currentTime);
+      if (apart.length > 200) apart.shift();
+      const clock = [...apart].sort((a, b) => a - b)[apart.length >> 1];
+      inputBuffer.getChannelData(0).forEach((level, n) => {
+        quiet += 1 / audio.sampleRate;
+        if (Math.abs(level) < 0.12) return;
+        if (quiet > QUIET_S) record.beeps.push(playbackTime + n / audio.sampleRate + clock);
+        quiet = 0;
+      });
+    };
+    audio.createMediaElementSource(video).connect(tap).connect(audio.destination);
+    let bright = 0;
+    const frame = (_, { mediaTime }) => {
+      pen.drawImage(video, 0, 0, canvas.width, canvas.height);
+      if (pen.getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data[0] > 128) {
+        if (mediaTime - bright > QUIET_S) record.flashes.push(mediaTime);
+        bright = mediaTime;
+      }
+      video.requestVideoFrameCallback(frame);
+    };
+    video.requestVideoFrameCallback(frame);
+  }
+
   function start({ kind, url, patient }) {
     const player = { hls, dash, shaka }[kind](url, patient);
     const last = () => record.samples[record.samples.length - 1]?.media ?? null;
@@ -196,6 +232,6 @@ window.testPlayer = (() => {
     api.player = player;
   }
 
-  const api = { start, record, video, player: null };
+  const api = { start, listen, record, video, player: null };
   return api;
 })();
