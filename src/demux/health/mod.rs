@@ -79,6 +79,7 @@ pub struct Checkup {
     pictures: Pictures,
     arrivals: Arrivals,
     top_rung_bps: Option<u64>,
+    leaves_out_pictures: bool,
     drift_ppm: Option<i64>,
     open: Vec<Open>,
     looked_us: Option<i64>,
@@ -112,6 +113,11 @@ impl Checkup {
     /// Says what the best rendition of pictures is given, in bits per second.
     pub const fn set_top_rung(&mut self, bps: Option<u64>) {
         self.top_rung_bps = bps;
+    }
+
+    /// Says whether the broadcast has no pictures, whatever comes.
+    pub const fn set_without_pictures(&mut self, is_without: bool) {
+        self.leaves_out_pictures = is_without;
     }
 
     /// Says how slow the source's clock runs, in parts per million.
@@ -225,6 +231,12 @@ impl Checkup {
         match kind {
             Kind::NoSound => self.missing(MediaKind::Audio, now_us),
             Kind::NoPicture => self.missing(MediaKind::Video, now_us),
+            Kind::PicturesLeftOut => {
+                let is_found = self.leaves_out_pictures && self.arrivals.has(MediaKind::Video);
+                let found = "pictures after the broadcast had begun";
+                let expected = "pictures from its first second on";
+                is_found.then(|| (found.to_owned(), expected.to_owned()))
+            }
             Kind::SoundLate => self.arrivals.lag(1),
             Kind::PictureLate => self.arrivals.lag(-1),
             Kind::UplinkStalls => self.arrivals.stalls(now_us),

@@ -234,13 +234,18 @@ impl<F: Clone> Conductor<F> {
 
     /// Tells that the source has gone. What comes next is another one's, placed anew.
     pub fn detach(&mut self) {
-        self.has_sound = false;
-        self.audio.expect_sound(false);
+        // By the clock silence comes when it is due, and another source may have sound until then.
+        self.has_sound &= self.now_us.is_some();
+        self.audio.expect_sound(self.has_sound);
+        self.audio.detach();
         self.shift_us = 0;
         for track in [&mut self.pictures, &mut self.sound] {
             let along_us = track.along_us;
             track.move_back(along_us);
             (track.misplaced, track.moved_at_us) = (None, None);
+        }
+        if let Some(video) = &mut self.video {
+            video.detach();
         }
     }
 
