@@ -58,7 +58,7 @@ pub struct Part {
     pub start: Ticks,
     /// Length of its samples together.
     pub duration: Span,
-    /// Whether it holds a key frame: INDEPENDENT of EXT-X-PART.
+    /// Whether it begins with a key frame: INDEPENDENT of EXT-X-PART.
     pub independent: bool,
     /// Its bytes.
     pub payload: Payload,
