@@ -36,11 +36,12 @@ pub(super) async fn read(
 async fn try_read(store: &Store, keys: &BTreeSet<ObjectKey>) -> Result<Option<Past>, ReadFailed> {
     let mut listings = Vec::new();
     for key in keys {
-        if let Item::Media(_) = key.item
+        if let Item::Media(name) = &key.item
             && let Some(text) = store.get(key).await?
         {
             let text = text.to_bytes();
-            listings.extend(hls::parse(&String::from_utf8_lossy(&text)));
+            let listing = hls::parse(&String::from_utf8_lossy(&text));
+            listings.extend(listing.map(|listing| (name.clone(), listing)));
         }
     }
     let Some(mut past) = Past::of(listings) else {
