@@ -75,6 +75,8 @@ fn ours(clip: &Clip) {
                 Output::Sample { rendition, .. } => frames[rendition] += 1,
                 Output::Opened(_)
                 | Output::Conducted(_)
+                | Output::Load(_)
+                | Output::Rest { .. }
                 | Output::Restarted { .. }
                 | Output::Finished
                 | Output::Failed(_) => {}

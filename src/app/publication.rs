@@ -103,6 +103,17 @@ impl Publication {
                 Some(transcode::Output::Conducted(conducted)) => {
                     self.stream.conduct(conducted, wall_now());
                 }
+                Some(transcode::Output::Rest {
+                    rendition,
+                    until,
+                    soon,
+                }) => {
+                    let rested = open.as_mut().map(|open| open.rest(rendition, until, soon));
+                    if let Some(Err(error)) = rested {
+                        break Err(error.into());
+                    }
+                }
+                Some(transcode::Output::Load(load)) => self.stream.load(load),
                 Some(transcode::Output::Restarted { cause, skipped }) => {
                     self.stream.worker_restarts.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(stream = %self.stream.name(), %cause, skipped, "the worker was restarted");
@@ -143,6 +154,7 @@ impl Publication {
             .map(|r| RenditionStatus::of(r, 0, 0))
             .collect();
         self.stream.set_renditions(status);
+        self.stream.encoding.begin();
         let names: Vec<_> = renditions.iter().map(|r| r.name.to_string()).collect();
         tracing::info!(stream = %self.stream.name(), renditions = names.join(" "), "ladder open");
         let out = Out {
@@ -185,6 +197,21 @@ impl Open {
             };
             self.out.measure(rendition, dts, passage);
         }
+        Ok(())
+    }
+
+    fn rest(
+        &mut self,
+        rendition: usize,
+        until: SegmentNumber,
+        soon: bool,
+    ) -> Result<(), package::Error> {
+        if soon {
+            self.packager.rest_soon(rendition, until);
+        } else {
+            self.packager.rest(rendition, until)?;
+        }
+        self.drain();
         Ok(())
     }
 

@@ -49,6 +49,22 @@ impl Reply {
         })
     }
 
+    /// The texts of the list `name` in the first object that has it.
+    pub(super) fn texts(&self, name: &str) -> Option<Vec<&str>> {
+        let list = self.values.iter().find_map(|value| match value {
+            Amf0Value::Object(properties) => properties.get(name),
+            _ => None,
+        });
+        let Some(Amf0Value::StrictArray(list)) = list else {
+            return None;
+        };
+        let texts = list.iter().filter_map(|value| match value {
+            Amf0Value::Utf8String(text) => Some(&**text),
+            _ => None,
+        });
+        Some(texts.collect())
+    }
+
     /// Whether it says no, and how.
     pub(super) fn refusal(&self) -> Option<Error> {
         let says_no = self.name == "_error" || self.text("level") == Some("error");
@@ -224,6 +240,24 @@ mod tests {
                 while let Ok(Some(_)) = reader.next() {}
             }
         }
+    }
+
+    #[test]
+    fn a_list_is_read_from_the_object_that_has_it() {
+        let text = |text: &str| Amf0Value::Utf8String(text.to_owned());
+        let object = |name: &str, value| Amf0Value::Object([(name.to_owned(), value)].into());
+        let list = Amf0Value::StrictArray(vec![text("avc1"), Amf0Value::Null, text("hvc1")]);
+        let values = vec![
+            text("_result"),
+            Amf0Value::Number(1.0),
+            object("fmsVer", text("x")),
+            object("fourCcList", list),
+        ];
+        let body = rml_amf0::serialize(&values).expect("small");
+        let reply = command(&body).expect("a command");
+        assert_eq!(reply.texts("fourCcList"), Some(vec!["avc1", "hvc1"]));
+        assert_eq!(reply.texts("fmsVer"), None);
+        assert_eq!(reply.texts("capsEx"), None);
     }
 
     #[test]

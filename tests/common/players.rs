@@ -124,7 +124,12 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/players")
 }
 
-async fn run(args: &[&str]) -> Verdict {
+/// Runs the script that `args` begin with.
+///
+/// # Panics
+///
+/// When it cannot be run, or says nothing in time.
+pub(crate) async fn run(args: &[&str]) -> Verdict {
     run_for(args, SCRIPT_LIMIT_S, |_| ()).await
 }
 

@@ -314,7 +314,10 @@ impl<'a> Mpd<'a> {
         stretch: Option<&Stretch<'_>>,
     ) -> fmt::Result {
         for (index, set) in switching_sets(period).iter().enumerate() {
-            let there = |index: &usize| stretch.is_none_or(|stretch| stretch.has(*index));
+            // There is no way to name a gap.
+            let rests = |index: usize| self.line.dynamic && self.snapshot.is_resting(index);
+            let there =
+                |index: &usize| !rests(*index) && stretch.is_none_or(|stretch| stretch.has(*index));
             let set: Vec<_> = set.iter().copied().filter(there).collect();
             if !set.is_empty() {
                 self.write_set(out, (index + 1, &set), period, stretch)?;
@@ -413,11 +416,8 @@ impl<'a> Mpd<'a> {
         )?;
         if let Some(size) = rendition.codec.dimensions() {
             write!(out, " width=\"{}\" height=\"{}\"", size.width, size.height)?;
-            let sar = match &rendition.codec {
-                CodecConfig::H264(c) => (c.pixel_aspect.width.get(), c.pixel_aspect.height.get()),
-                _ => (1, 1),
-            };
-            write!(out, " sar=\"{}:{}\"", sar.0, sar.1)?;
+            let sar = rendition.codec.pixel_aspect();
+            write!(out, " sar=\"{}:{}\"", sar.width, sar.height)?;
         }
         if let Some(rate) = rendition.frame_rate {
             write!(out, " frameRate=\"{}\"", Rate(rate))?;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::codec::video::{Colour, Dimensions, PixelAspect};
-use crate::codec::{aac, av1, h264, opus, vp9};
+use crate::codec::{aac, av1, h264, hevc, opus, vp9};
 use crate::media::CodecConfig;
 use crate::time::{FrameRate, Grid, Span, Ticks, Timescale};
 use crate::transcode::conductor::Shown;
@@ -39,6 +39,40 @@ fn rate() -> impl Strategy<Value = FrameRate> {
 }
 
 fn codec() -> impl Strategy<Value = CodecConfig> {
+    prop_oneof![4 => codec_but_hevc(), 1 => hevc()]
+}
+
+fn hevc() -> impl Strategy<Value = CodecConfig> {
+    let numbers = (any::<[u8; 10]>(), any::<[u32; 3]>(), any::<bool>(), bytes());
+    (numbers, prop::option::of(rate())).prop_map(|((small, wide, flag, hvcc), declared_rate)| {
+        let [a, b, c, d, constraints @ ..] = small;
+        let [compatibility, width, height] = wide;
+        CodecConfig::Hevc(hevc::Config {
+            hvcc,
+            profile_space: a,
+            high_tier: flag,
+            profile: b,
+            compatibility,
+            constraints,
+            level: c,
+            bit_depth: d,
+            dimensions: Dimensions { width, height },
+            pixel_aspect: PixelAspect {
+                width: NonZeroU32::MIN,
+                height: NonZeroU32::MIN.saturating_add(width),
+            },
+            colour: Colour {
+                primaries: d,
+                transfer: c,
+                matrix: b,
+                full_range: !flag,
+            },
+            declared_rate,
+        })
+    })
+}
+
+fn codec_but_hevc() -> impl Strategy<Value = CodecConfig> {
     let numbers = (
         any::<[u8; 4]>(),
         any::<[u32; 2]>(),
@@ -191,6 +225,18 @@ fn message() -> impl Strategy<Value = Message> {
         any::<i64>().prop_map(|us| Message::Clock(WallTime::from_micros(us))),
         Just(Message::Detach),
         conducted().prop_map(Message::Conducted),
+        (0..MAX_RENDITIONS, any::<u64>(), any::<bool>()).prop_map(|(rendition, until, soon)| {
+            Message::Rest {
+                rendition,
+                until: SegmentNumber::new(until),
+                soon,
+            }
+        }),
+        any::<(u32, u32, u64)>().prop_map(|(resting, late_ms, left_frames)| Message::Load(Load {
+            resting,
+            late_ms,
+            left_frames
+        })),
         Just(Message::Alive),
     ]
 }
@@ -230,6 +276,6 @@ fn an_endless_body_is_refused_before_it_is_read() {
     let mut bytes = BytesMut::from(&[3, 0xff, 0xff, 0xff, 0xff][..]);
     let found = Message::parse(&mut bytes);
     assert_eq!(found, Err(Error::TooLong { bytes: 0xffff_ffff }));
-    let mut bytes = BytesMut::from(&[11, 0, 0, 0, 0][..]);
-    assert_eq!(Message::parse(&mut bytes), Err(Error::Kind { kind: 11 }));
+    let mut bytes = BytesMut::from(&[13, 0, 0, 0, 0][..]);
+    assert_eq!(Message::parse(&mut bytes), Err(Error::Kind { kind: 13 }));
 }

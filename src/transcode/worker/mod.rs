@@ -12,6 +12,7 @@
 //!         worker's renditions go on
 //! Spec:   docs/architecture.md
 
+mod access;
 mod clock;
 mod conduct;
 mod confine;
@@ -19,7 +20,9 @@ mod decode;
 mod encode;
 mod output;
 mod probe;
+mod rungs;
 mod slate;
+mod sound;
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -72,11 +75,13 @@ pub enum Error {
     /// The source's time cannot be followed.
     #[error("{0}")]
     Conductor(#[from] crate::transcode::conductor::Error),
-    /// A codec that no decoder is known for.
-    #[error("no decoder for {codec}")]
+    /// A codec of the source that GStreamer has no decoder for.
+    #[error("GStreamer has no decoder of {name} here: install {package}, or send another codec")]
     Unsupported {
         /// Its name.
-        codec: String,
+        name: &'static str,
+        /// What brings one, in Debian's names.
+        package: &'static str,
     },
     /// An encoder's output has no usable configuration.
     #[error("rendition {rendition}: {text}")]
