@@ -71,6 +71,7 @@ need_test_tools() {
     need_command ceph-mon ceph-mon
     need_command ceph-osd ceph-osd
     need_command ceph ceph-common
+    need_command nginx nginx-light
 }
 
 # The toolchain that rust-toolchain.toml pins; only rustup reads that file.

@@ -105,8 +105,8 @@ impl Origin for Published {
         Bytes::new()
     }
 
-    fn ready(&self) -> Result<(), String> {
-        Ok(())
+    fn ready(&self) -> Result<String, String> {
+        Ok("ready".to_owned())
     }
 
     fn now(&self) -> WallTime {

@@ -79,11 +79,11 @@ impl Origin for Scripted {
         Bytes::from_static(b"# EOF\n")
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<String, String> {
         if self.unready {
             return Err("the store cannot be written".to_owned());
         }
-        Ok(())
+        Ok("ready".to_owned())
     }
 
     fn now(&self) -> WallTime {

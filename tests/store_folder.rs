@@ -23,8 +23,8 @@ fn put(path: &str, body: &str) -> Put {
     Put {
         key: key(path),
         body: Payload::new(body.as_bytes().chunks(3).map(Bytes::copy_from_slice)),
-        content_type: "video/mp4",
-        cache_control: "public, max-age=31536000, immutable",
+        content_type: "video/mp4".into(),
+        cache_control: "public, max-age=31536000, immutable".into(),
     }
 }
 
@@ -51,9 +51,17 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     assert!(waited.is_ok(), "{what}");
 }
 
+/// The number of the last stored segment.
+async fn highest(store: &Store) -> Option<SegmentNumber> {
+    let inventory = store.broadcast(stream()).inventory(PATIENCE).await;
+    assert!(inventory.is_known());
+    inventory.highest_segment()
+}
+
 /// One whole small broadcast whose only segment is `number`.
 async fn write_broadcast(store: &Store, number: u64) -> BroadcastWriter {
-    let writer = store.broadcast(stream()).await;
+    let mut writer = store.broadcast(stream());
+    writer.begin();
     let playlist = format!("#EXT-X-MAP:URI=\"init-{number}.mp4\"\n#EXTINF:2,\n{number}.m4s\n");
     writer.put(put(&format!("v720/init-{number}.mp4"), "init"));
     writer.put(put(&format!("v720/{number}.m4s"), "0123456789"));
@@ -119,7 +127,7 @@ async fn a_broadcast_lies_on_disk_under_its_addresses_and_reads_back() {
 async fn after_a_restart_the_numbers_go_on_and_what_was_left_goes() {
     let folder = TempDir::new().expect("a folder");
     let store = open(folder.path()).await;
-    assert_eq!(store.highest_segment(&stream()).await.expect("asked"), None);
+    assert_eq!(highest(&store).await, None);
     finish(write_broadcast(&store, 7).await).await;
     drop(store);
     let rendition = folder.path().join("live/demo/v720");
@@ -128,8 +136,7 @@ async fn after_a_restart_the_numbers_go_on_and_what_was_left_goes() {
     std::fs::write(rendition.join("notes.txt"), "not ours").expect("written");
 
     let store = open(folder.path()).await;
-    let highest = store.highest_segment(&stream()).await.expect("asked");
-    assert_eq!(highest, Some(SegmentNumber::new(7)));
+    assert_eq!(highest(&store).await, Some(SegmentNumber::new(7)));
     let writer = write_broadcast(&store, 9).await;
     until("the old broadcast is gone", || {
         files(&rendition)

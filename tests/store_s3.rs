@@ -17,121 +17,33 @@
 
 mod common;
 
-use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+#[path = "store_s3/faults.rs"]
+mod faults;
+#[path = "store_s3/gateway.rs"]
+mod gateway;
+#[path = "store_s3/kills.rs"]
+mod kills;
+#[path = "store_s3/proxy.rs"]
+mod proxy;
+#[path = "store_s3/watch.rs"]
+mod watch;
 
-use common::{Server, command, eventually, ffmpeg_publish, headwater, run, run_ok, small_ladder};
+use std::process::Command;
 
-/// The service may need this long to begin on a busy machine; alone it is some fifteen seconds.
-const LIMIT: Duration = Duration::from_secs(120);
-/// The checksum of an empty body, which a signed request has to name.
-const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-
-/// A running gateway. It ends with this process at the latest: it watches its standard input.
-struct Gateway {
-    child: Child,
-    folder: tempfile::TempDir,
-    port: u16,
-}
-
-impl Gateway {
-    /// The one that all tests of this file share.
-    fn shared() -> &'static Self {
-        static SHARED: OnceLock<Gateway> = OnceLock::new();
-        SHARED.get_or_init(Self::start)
-    }
-
-    fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let (port, monitor) = (free_port(), free_port());
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/rgw.sh");
-        let mut child = Command::new(script)
-            .arg(folder.path())
-            .args([port.to_string(), monitor.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let said = lines.next().and_then(Result::ok);
-        let log = || std::fs::read_to_string(folder.path().join("setup.log")).unwrap_or_default();
-        assert_eq!(said.as_deref(), Some("ready"), "{}", log());
-        Self {
-            child,
-            folder,
-            port,
-        }
-    }
-
-    fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
-    }
-
-    /// A new bucket.
-    fn bucket(&self) -> String {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("shows-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        self.curl(&["-X", "PUT"], &name);
-        name
-    }
-
-    /// What curl gets for `path`, signed.
-    fn curl(&self, args: &[&str], path: &str) -> String {
-        let mut curl = command("curl");
-        curl.args(["-sS", "--fail-with-body", "--user", "AK:SK"])
-            .args(["--aws-sigv4", "aws:amz:us-east-1:s3"])
-            .args(["-H", &format!("x-amz-content-sha256: {EMPTY_SHA256}")])
-            .args(args)
-            .arg(format!("{}/{path}", self.endpoint()));
-        run_ok(curl, LIMIT)
-    }
-
-    /// The names of all objects in `bucket`.
-    fn list(&self, bucket: &str) -> BTreeSet<String> {
-        let text = self.curl(&[], &format!("{bucket}?list-type=2"));
-        let document = roxmltree::Document::parse(&text).unwrap();
-        let is_key = |node: &roxmltree::Node<'_, '_>| {
-            node.has_tag_name(("http://s3.amazonaws.com/doc/2006-03-01/", "Key"))
-        };
-        let keys = document.descendants().filter(is_key);
-        keys.filter_map(|node| node.text().map(str::to_owned))
-            .collect()
-    }
-
-    /// Has the gateway's process stand still, or go on.
-    fn signal(&self, name: &str) {
-        let pid = std::fs::read_to_string(self.folder.path().join("client.rgw.pid")).unwrap();
-        let mut kill = command("kill");
-        kill.args([name, pid.trim()]);
-        run_ok(kill, LIMIT);
-    }
-}
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        if let Some(mut input) = self.child.stdin.take() {
-            let _ = input.flush();
-        }
-        let _ = self.child.wait();
-    }
-}
-
-/// A port that was free a moment ago; Ceph cannot choose one itself.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
+use common::{Server, eventually, ffmpeg_publish, headwater, run, small_ladder};
+use gateway::{Gateway, LIMIT, free_port};
 
 /// `headwater serve` on `url`, with the secret that goes with the access key.
-fn serve(folder: &std::path::Path, endpoint: &str, (url, secret): (&str, &str)) -> Command {
+pub(crate) fn serve(
+    folder: &std::path::Path,
+    endpoint: &str,
+    (url, secret): (&str, &str),
+) -> Command {
     let config = folder.join("config.toml");
-    let text =
-        format!("[store]\nendpoint = \"{endpoint}\"\nregion = \"us-east-1\"\ntimeout = \"2s\"\n");
+    let text = format!(
+        "[store]\nendpoint = \"{endpoint}\"\nregion = \"us-east-1\"\ntimeout = \"2s\"\nspool = \"{}\"\n",
+        folder.join("spool").display()
+    );
     std::fs::write(&config, text).unwrap();
     let mut command = headwater(&["serve", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
     command

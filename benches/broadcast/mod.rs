@@ -74,8 +74,8 @@ impl Origin for Published {
         Bytes::new()
     }
 
-    fn ready(&self) -> Result<(), String> {
-        Ok(())
+    fn ready(&self) -> Result<String, String> {
+        Ok(String::new())
     }
 
     fn now(&self) -> WallTime {

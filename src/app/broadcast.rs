@@ -36,6 +36,10 @@ use crate::transcode::{self, Transcoder};
 /// soon a new worker learns it.
 const CLOCK_PERIOD: Duration = Duration::from_millis(250);
 
+/// How long a broadcast waits to hear what is stored of its stream: a store that works answers in a few round
+/// trips, and of one that does not nothing is known.
+const INVENTORY_LIMIT: Duration = Duration::from_secs(3);
+
 /// How long a stream that has ended stays in memory for those who still watch its end; then the store
 /// answers.
 const LINGER: Duration = Duration::from_secs(60);
@@ -147,8 +151,14 @@ impl Cast {
     /// Moves the media of the publishers through the stages, to the end.
     async fn carry(&mut self, held: Held) -> Result<EndReason, Error> {
         let grid = Grid::new(self.context.config.package.segment_ms);
-        let past = past::read(&self.context.store, self.stream.name()).await;
-        let first = earliest_segment(&self.context, &self.stream, past.is_some()).await;
+        let store = &self.context.store;
+        let writer = store.broadcast(self.stream.name().clone());
+        let inventory = writer.inventory(INVENTORY_LIMIT).await;
+        let past = past::read(store, self.stream.name(), &inventory).await;
+        // A run of which nothing can be known may have broken off a moment ago.
+        let broke_off = past.is_some() || !inventory.is_known();
+        let stored = inventory.highest_segment();
+        let first = earliest_segment(&self.context, &self.stream, (stored, broke_off));
         let clock = clock_from(first, grid);
         let options = transcode::Options {
             stream: self.stream.name().clone(),
@@ -160,8 +170,12 @@ impl Cast {
             absence: self.context.absence.clone(),
         };
         let (transcoder, outputs) = Transcoder::start(options);
-        let publication =
-            Publication::new(Arc::clone(&self.context), Arc::clone(&self.stream), past);
+        let publication = Publication::new(
+            Arc::clone(&self.context),
+            Arc::clone(&self.stream),
+            past,
+            writer,
+        );
         let mut publishing = tokio::spawn(publication.run(outputs));
         let fed = tokio::select! {
             fed = self.relay.run(&transcoder, clock) => fed.map_err(Error::from),
@@ -219,13 +233,13 @@ async fn finished(publishing: JoinHandle<Result<(), publication::Error>>) -> Res
     }
 }
 
-/// The first segment that no earlier broadcast of this stream has used; `broke_off` is whether the last one never
-/// came to its end.
-async fn earliest_segment(context: &Context, stream: &Stream, broke_off: bool) -> SegmentNumber {
-    let stored = context.store.highest_segment(stream.name()).await.unwrap_or_else(|error| {
-        tracing::warn!(stream = %stream.name(), %error, "what is stored already could not be listed");
-        None
-    });
+/// The first segment that no earlier broadcast of this stream has used; `stored` is the last that is stored,
+/// `broke_off` whether the last broadcast never came to its end.
+fn earliest_segment(
+    context: &Context,
+    stream: &Stream,
+    (stored, broke_off): (Option<SegmentNumber>, bool),
+) -> SegmentNumber {
     // Parts are not stored: of a run that broke off, the segment after the last may have been begun, and what
     // it published in all was before this process began.
     let begun = broke_off.then(|| {

@@ -298,8 +298,13 @@ fn add_store(registry: &mut Registry, health: &store::Health) {
     );
     counter(
         "store_lost",
-        "Media given up: no stored playlist names it",
+        "Media given up: it is a gap in the stored playlists",
         health.lost,
+    );
+    counter(
+        "store_outdated",
+        "Media that fell due for removal before it was stored",
+        health.outdated,
     );
     let mut gauge = |name: &str, help: &str, value: u64| {
         let gauge = Gauge::<i64>::default();
@@ -313,8 +318,23 @@ fn add_store(registry: &mut Registry, health: &store::Health) {
     );
     gauge(
         "store_waiting_bytes",
-        "Bytes waiting to be stored",
+        "Bytes waiting to be stored, in memory",
         health.waiting_bytes,
+    );
+    gauge(
+        "store_spooled_bytes",
+        "Bytes waiting to be stored, in the spool",
+        health.spooled_bytes,
+    );
+    gauge(
+        "store_failing",
+        "Streams whose last write failed",
+        health.failing.len() as u64,
+    );
+    gauge(
+        "store_spool_failing",
+        "1 while the spool cannot be written to",
+        u64::from(health.spool_failure.is_some()),
     );
 }
 

@@ -313,7 +313,7 @@ impl Origin for StoreOrigin {
         metrics::render_origin(&self.shelf, &self.requests).unwrap_or_default()
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<String, String> {
         let now = Instant::now();
         let read = self.shelf.snapshot();
         let mut failed = read
@@ -321,7 +321,7 @@ impl Origin for StoreOrigin {
             .filter(|(_, reading)| reading.result.is_err() && reading.is_fresh(now));
         match failed.next() {
             Some((key, _)) => Err(format!("the store cannot be read: {key}; the log says why")),
-            None => Ok(()),
+            None => Ok("ready".to_owned()),
         }
     }
 

@@ -1,29 +1,41 @@
 //! Reads from the store what a run that broke off left published of a stream.
 //!
-//! Enters: the store
+//! Enters: the store, and what it holds
 //! Leaves: a [`Past`] for the packager that goes on
 //! Never:  fails: what cannot be read is as if it were not there
 //! Time:   none
 //! Spec:   docs/resilience.md
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use crate::id::StreamName;
 use crate::media::{Item, ObjectKey};
 use crate::package::Past;
 use crate::package::hls;
-use crate::store::{ReadFailed, Store};
+use crate::store::{Inventory, ReadFailed, Store};
 
-/// What is left of `stream`; `None` if its last run came to its end, or nothing can be read.
-pub(super) async fn read(store: &Store, stream: &StreamName) -> Option<Past> {
-    try_read(store, stream).await.unwrap_or_else(|error| {
-        tracing::warn!(%stream, %error, "what the last run listed is not listed any more");
-        None
-    })
+/// How long a broadcast waits for it: its first part is worth more than the end of the run before.
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// What is left of `stream`, of which `inventory` is stored; `None` if its last run came to its end, or nothing can be read.
+pub(super) async fn read(
+    store: &Store,
+    stream: &StreamName,
+    inventory: &Inventory,
+) -> Option<Past> {
+    let error = match tokio::time::timeout(LIMIT, try_read(store, inventory.keys())).await {
+        Ok(Ok(past)) => return past,
+        Ok(Err(error)) => error.to_string(),
+        Err(late) => late.to_string(),
+    };
+    tracing::warn!(%stream, %error, "what the last run listed is not listed any more");
+    None
 }
 
-async fn try_read(store: &Store, stream: &StreamName) -> Result<Option<Past>, ReadFailed> {
-    let keys = store.keys(stream).await?;
+async fn try_read(store: &Store, keys: &BTreeSet<ObjectKey>) -> Result<Option<Past>, ReadFailed> {
     let mut listings = Vec::new();
-    for key in &keys {
+    for key in keys {
         if let Item::Media(name) = &key.item
             && let Some(text) = store.get(key).await?
         {
@@ -35,7 +47,7 @@ async fn try_read(store: &Store, stream: &StreamName) -> Result<Option<Past>, Re
     let Some(mut past) = Past::of(listings) else {
         return Ok(None);
     };
-    for key in &keys {
+    for key in keys {
         let Item::Init(name, period) = &key.item else {
             continue;
         };

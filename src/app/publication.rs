@@ -57,19 +57,23 @@ pub(super) struct Publication {
     context: Arc<Context>,
     stream: Arc<Stream>,
     past: Option<Past>,
+    /// Where it is stored, until it opens.
+    writer: Option<BroadcastWriter>,
 }
 
 impl Publication {
-    /// What is to be published of `stream`, after what `past` left; nothing is yet.
+    /// What is to be published of `stream`, after what `past` left, and stored by `writer`; nothing is yet.
     pub(super) const fn new(
         context: Arc<Context>,
         stream: Arc<Stream>,
         past: Option<Past>,
+        writer: BroadcastWriter,
     ) -> Self {
         Self {
             context,
             stream,
             past,
+            writer: Some(writer),
         }
     }
 
@@ -77,7 +81,7 @@ impl Publication {
     ///
     /// # Errors
     /// Why it ended before its source. What was made until then is closed properly all the same.
-    pub(super) async fn run(self, mut outputs: Outputs) -> Result<(), Error> {
+    pub(super) async fn run(mut self, mut outputs: Outputs) -> Result<(), Error> {
         let mut opened = Vec::new();
         let mut open: Option<Open> = None;
         let result = loop {
@@ -86,10 +90,11 @@ impl Publication {
                 Some(transcode::Output::Sample { rendition, sample }) => {
                     let open = match &mut open {
                         Some(open) => open,
-                        None => open.insert(
-                            self.open(std::mem::take(&mut opened), rendition, &sample)
-                                .await?,
-                        ),
+                        None => open.insert(self.open(
+                            std::mem::take(&mut opened),
+                            rendition,
+                            &sample,
+                        )?),
                     };
                     if let Err(error) = open.push(rendition, sample) {
                         break Err(error.into());
@@ -124,8 +129,8 @@ impl Publication {
     }
 
     /// Opens the packager and the store with the first sample, whose segment names the period.
-    async fn open(
-        &self,
+    fn open(
+        &mut self,
         renditions: Vec<Rendition>,
         index: usize,
         first: &Sample,
@@ -138,7 +143,11 @@ impl Publication {
         });
         let past = self.past.as_ref();
         let packager = Packager::after(config, number, renditions.clone(), past)?;
-        // What the last broadcast left in memory is in the store by now.
+        let name = self.stream.name();
+        let new = || self.context.store.broadcast(name.clone());
+        let mut writer = self.writer.take().unwrap_or_else(new);
+        writer.begin();
+        // What the last broadcast left in memory is in the store by now, or waits for it.
         self.stream.clear();
         let status = renditions
             .iter()
@@ -151,11 +160,7 @@ impl Publication {
         let out = Out {
             stream: Arc::clone(&self.stream),
             renditions,
-            writer: self
-                .context
-                .store
-                .broadcast(self.stream.name().clone())
-                .await,
+            writer,
             segment: Duration::from_millis(config.segment_ms.get().into()),
             texts: Vec::new(),
             stored: Vec::new(),
@@ -232,7 +237,7 @@ impl Open {
         let left = out.writer.finish(STORE_LIMIT).await;
         if left.objects > 0 {
             tracing::warn!(stream = %out.stream.name(), objects = left.objects, bytes = left.bytes,
-                "the store is behind; the rest of the broadcast is stored in the background");
+                spooled = left.spooled, "the store is behind; the rest of the broadcast is stored in the background");
         }
     }
 }
@@ -398,8 +403,8 @@ impl Out {
 
     fn store(&self, item: Item, body: Payload, lifetime: cache::Lifetime) {
         self.writer.put(Put {
-            content_type: document::content_type(&item),
-            cache_control: lifetime.cache_control(),
+            content_type: document::content_type(&item).into(),
+            cache_control: lifetime.cache_control().into(),
             key: self.key(item),
             body,
         });

@@ -201,16 +201,18 @@ impl Origin for Registry {
         metrics::render(&self.all(), &health, &self.requests).unwrap_or_default()
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<String, String> {
         let health = self.store.health();
         let health = health.borrow();
-        match health.failing.first_key_value() {
-            Some((stream, failure)) => Err(format!(
-                "the store fails for stream \"{stream}\": {}",
-                failure.reason
-            )),
-            None => Ok(()),
+        if health.is_losing() {
+            return Err(health.to_string());
         }
+        // Viewers are served from memory: a balancer that took this server out would make an outage of the store
+        // theirs.
+        Ok(match health.is_well() {
+            true => "ready".to_owned(),
+            false => format!("ready; degraded: {}", *health),
+        })
     }
 
     fn now(&self) -> WallTime {

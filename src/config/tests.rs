@@ -408,6 +408,13 @@ prop_compose! {
         config.store.addressing = addressing;
         config.store.timeout = media.min(Duration::from_secs(60));
         config.store.max_waiting_bytes = waiting;
+        config.store.spool = match ports.1 % 3 {
+            0 => store::SpoolPlace::Auto,
+            1 => store::SpoolPlace::Off,
+            _ => store::SpoolPlace::Folder(folder.replace("://", "").into()),
+        };
+        config.store.spool_max_bytes = waiting.max(64 << 20);
+        config.store.spool_age = media.max(Duration::from_secs(60));
         config.store.leftover_grace = idle;
         config.serve.max_connections = connections;
         (config.serve.opening_timeout, config.serve.idle_timeout) = (handshake, media);

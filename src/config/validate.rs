@@ -70,6 +70,14 @@ const MAX_STORE_TIMEOUT: Duration = Duration::from_secs(60);
 const MIN_WAITING_BYTES: u64 = 16 << 20;
 /// The most: it is memory, for each broadcast.
 const MAX_WAITING_BYTES: u64 = 4 << 30;
+/// The least that the spool may hold: a minute of a ladder.
+const MIN_SPOOL_BYTES: u64 = 64 << 20;
+/// The most: more than a disk has.
+const MAX_SPOOL_BYTES: u64 = 16 << 40;
+/// The shortest time that media may wait for the store: that of a restart.
+const MIN_SPOOL_AGE: Duration = Duration::from_secs(60);
+/// The longest.
+const MAX_SPOOL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// What `serve.memory` may be: some segments, to more than any machine has.
 const MIN_MEMORY_BYTES: u64 = 16 << 20;
 const MAX_MEMORY_BYTES: u64 = 1 << 40;
@@ -263,6 +271,19 @@ impl Reader<'_> {
             "store.max_waiting",
             config.max_waiting_bytes,
             MIN_WAITING_BYTES..=MAX_WAITING_BYTES,
+        );
+        config.spool = self.parsed("store.spool", config.spool, |text| {
+            text.parse().map_err(|complaint| quoted(text, &complaint))
+        });
+        config.spool_max_bytes = self.size(
+            "store.spool_max",
+            config.spool_max_bytes,
+            MIN_SPOOL_BYTES..=MAX_SPOOL_BYTES,
+        );
+        config.spool_age = self.duration(
+            "store.spool_age",
+            config.spool_age,
+            MIN_SPOOL_AGE..=MAX_SPOOL_AGE,
         );
         config.leftover_grace = self.duration(
             "store.leftover_grace",

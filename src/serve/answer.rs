@@ -200,7 +200,7 @@ impl<O: Origin> Answerer<O> {
             Route::Server => Answer::ok(Lifetime::Never, JSON, self.origin.server()),
             Route::Health => Answer::ok(Lifetime::Never, TEXT, Bytes::from_static(b"ok\n")),
             Route::Ready => match self.origin.ready() {
-                Ok(()) => Answer::ok(Lifetime::Never, TEXT, Bytes::from_static(b"ready\n")),
+                Ok(state) => Answer::ok(Lifetime::Never, TEXT, format!("{state}\n").into()),
                 Err(reason) => Answer::failure(StatusCode::SERVICE_UNAVAILABLE, &reason)
                     .retry_after(STORE_RETRY),
             },

@@ -126,12 +126,12 @@ pub trait Origin: Send + Sync + 'static {
     /// All metrics, as OpenMetrics text.
     fn metrics(&self) -> Bytes;
 
-    /// Whether requests can be served well.
+    /// Whether everything is as it should be, or what is not and does not matter yet; one line for an operator.
     ///
     /// # Errors
     ///
-    /// The reason, in one line for an operator.
-    fn ready(&self) -> Result<(), String>;
+    /// What is being lost, and why, in one line.
+    fn ready(&self) -> Result<String, String>;
 
     /// The time of day in UTC.
     fn now(&self) -> WallTime;

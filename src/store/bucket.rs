@@ -5,21 +5,24 @@
 //! Never:  retries, order
 //! Spec:   none
 
+use std::collections::BTreeSet;
 use std::error::Error as StdError;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutMode,
-    PutOptions, PutPayload,
+    Attribute, Attributes, Error, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
+    PutMode, PutOptions, PutPayload,
 };
 
 use super::probe::Conditional;
 use super::queue::Put;
-use crate::id::StreamName;
+use crate::id::{RenditionName, SegmentNumber, StreamName};
 use crate::media::{ObjectKey, Payload};
 
 /// The largest object that is read back. A segment has a few megabytes; what is larger was not
@@ -30,6 +33,9 @@ const MAX_OBJECT_BYTES: u64 = 64 * 1024 * 1024;
 /// folder is an archive that is not ours to tidy.
 pub(crate) const MAX_LISTED: usize = 250_000;
 
+/// How long a write may go on in a service after its client has gone: they end their own work within a minute.
+const MAX_LATENESS: Duration = Duration::from_secs(120);
+
 /// A store of objects, of whichever kind.
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
@@ -37,23 +43,36 @@ pub(crate) struct Bucket {
     /// Whether it keeps Content-Type and Cache-Control. Folders do not, and refuse them.
     keeps_attributes: bool,
     conditional: Conditional,
+    /// Whether a network lies between.
+    is_remote: bool,
 }
 
 impl Bucket {
-    /// A bucket without conditional writes.
+    /// A bucket of this machine, without conditional writes.
     pub(crate) fn new(store: Arc<dyn ObjectStore>, keeps_attributes: bool) -> Self {
         Self {
             store,
             keeps_attributes,
             conditional: Conditional::Ignored,
+            is_remote: false,
         }
     }
 
-    /// The same bucket, of which this is known.
-    pub(crate) fn with_conditional(self, conditional: Conditional) -> Self {
+    /// The same bucket across a network, of which this is known.
+    pub(crate) fn remote(self, conditional: Conditional) -> Self {
         Self {
             conditional,
+            is_remote: true,
             ..self
+        }
+    }
+
+    /// How long a write that was given up may still be carried out.
+    pub(crate) const fn lateness(&self) -> Duration {
+        if self.is_remote {
+            MAX_LATENESS
+        } else {
+            Duration::ZERO
         }
     }
 
@@ -66,8 +85,11 @@ impl Bucket {
     pub(crate) async fn put(&self, put: &Put, mode: PutMode) -> Result<Option<String>, Error> {
         let mut attributes = Attributes::new();
         if self.keeps_attributes {
-            attributes.insert(Attribute::ContentType, put.content_type.into());
-            attributes.insert(Attribute::CacheControl, put.cache_control.into());
+            attributes.insert(Attribute::ContentType, put.content_type.to_string().into());
+            attributes.insert(
+                Attribute::CacheControl,
+                put.cache_control.to_string().into(),
+            );
         }
         let options = PutOptions {
             attributes,
@@ -121,33 +143,74 @@ impl Bucket {
         }
     }
 
-    /// Calls `each` with every object of `stream`, in no order; what has no name of ours is skipped.
-    pub(crate) async fn list(
+    /// The objects of `stream` that belong to no rendition, and the renditions that have a folder.
+    pub(crate) async fn children(
         &self,
         stream: &StreamName,
-        mut each: impl FnMut(ObjectKey),
-    ) -> Result<(), Error> {
+    ) -> Result<(BTreeSet<ObjectKey>, Vec<RenditionName>), Error> {
         let folder = Path::from(ObjectKey::folder(stream));
-        let mut listing = self.store.list(Some(&folder)).take(MAX_LISTED);
-        while let Some(object) = listing.next().await {
-            match object {
-                Ok(object) => {
-                    if let Ok(key) = object.location.as_ref().parse() {
-                        each(key);
-                    }
-                }
-                // Removed while it was listed.
-                Err(Error::NotFound { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+        let listed = match self.store.list_with_delimiter(Some(&folder)).await {
+            Err(Error::NotFound { .. }) => return Ok(Default::default()),
+            listed => listed?,
+        };
+        let objects = listed.objects.into_iter();
+        let keys = objects.filter_map(|object| object.location.as_ref().parse().ok());
+        let folders = listed.common_prefixes.into_iter();
+        let names = folders.filter_map(|folder| folder.filename()?.parse().ok());
+        Ok((keys.collect(), names.collect()))
     }
+
+    /// The objects of a rendition: all but segments before `first`, or all.
+    pub(crate) async fn list_rendition(
+        &self,
+        stream: &StreamName,
+        rendition: &RenditionName,
+        first: Option<SegmentNumber>,
+    ) -> Result<BTreeSet<ObjectKey>, Error> {
+        let folder = Path::from(ObjectKey::folder(stream)).join(rendition.to_string());
+        let listing = match first {
+            // The name of the segment without its end comes right before it.
+            Some(first) => {
+                let before = folder.clone().join(first.to_string());
+                self.store.list_with_offset(Some(&folder), &before)
+            }
+            None => self.store.list(Some(&folder)),
+        };
+        keys_of(listing).await
+    }
+
+    /// Every object of `stream`; what has no name of ours is skipped.
+    pub(crate) async fn list(&self, stream: &StreamName) -> Result<BTreeSet<ObjectKey>, Error> {
+        let folder = Path::from(ObjectKey::folder(stream));
+        keys_of(self.store.list(Some(&folder))).await
+    }
+}
+
+async fn keys_of(
+    listing: BoxStream<'static, Result<ObjectMeta, Error>>,
+) -> Result<BTreeSet<ObjectKey>, Error> {
+    let mut keys = BTreeSet::new();
+    let mut listing = listing.take(MAX_LISTED);
+    while let Some(object) = listing.next().await {
+        match object {
+            Ok(object) => keys.extend(object.location.as_ref().parse::<ObjectKey>().ok()),
+            // Removed while it was listed.
+            Err(Error::NotFound { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(keys)
 }
 
 fn path_of(key: &ObjectKey) -> Path {
     Path::from(key.to_string())
 }
+
+/// What a service that compares clocks says when they differ too much, and what to do about it.
+pub(crate) const SKEWED: (&str, &str) = (
+    "RequestTimeTooSkewed",
+    "this machine's clock and the store's differ by more than the store allows (RequestTimeTooSkewed)",
+);
 
 /// What the system said, without the layers it was wrapped in.
 pub(crate) fn reason(error: &(dyn StdError + 'static)) -> String {
@@ -155,5 +218,9 @@ pub(crate) fn reason(error: &(dyn StdError + 'static)) -> String {
     while let Some(source) = innermost.source() {
         innermost = source;
     }
-    innermost.to_string()
+    let said = innermost.to_string();
+    if said.contains(SKEWED.0) {
+        return SKEWED.1.to_owned();
+    }
+    said
 }

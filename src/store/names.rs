@@ -1,9 +1,9 @@
-//! Reads from a manifest which objects it names.
+//! Reads from a manifest which objects it names, and has it not name some.
 //!
 //! Enters: the text of a playlist, ours or one found in the store
-//! Leaves: the keys a player would fetch because of it
+//! Leaves: the keys a player would fetch because of it; the same playlist with gaps
 //! Never:  judges the playlist
-//! Spec:   [HLS] §4.1, §4.4.4, §4.4.6
+//! Spec:   [HLS] §4.1, §4.4.4, §4.4.4.7, §4.4.6
 
 #![deny(
     clippy::disallowed_methods,
@@ -13,7 +13,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::media::{Item, ObjectKey};
+use bytes::Bytes;
+
+use crate::id::SegmentNumber;
+use crate::media::{Item, ObjectKey, Payload};
+
+/// What marks the segment after it as one that is not there.
+const GAP: &str = "#EXT-X-GAP";
 
 /// Tags whose attribute URI is fetched. A preload hint is not among them: it names what is not there
 /// yet, and says so.
@@ -33,7 +39,7 @@ pub(crate) fn named_by(key: &ObjectKey, text: &[u8]) -> BTreeSet<ObjectKey> {
     let mut names = BTreeSet::new();
     let mut gap = false;
     for line in String::from_utf8_lossy(text).lines().map(str::trim) {
-        if line == "#EXT-X-GAP" {
+        if line == GAP {
             gap = true;
         } else if FETCHED.iter().any(|tag| line.starts_with(tag)) {
             let is_gap_part = line.contains("GAP=YES");
@@ -48,6 +54,52 @@ pub(crate) fn named_by(key: &ObjectKey, text: &[u8]) -> BTreeSet<ObjectKey> {
         }
     }
     names
+}
+
+/// The media playlist `key` with the text `text`, with a gap in the place of each segment among `missing`.
+pub(crate) fn with_gaps(key: &ObjectKey, text: &Payload, missing: &BTreeSet<ObjectKey>) -> Payload {
+    let text = text.to_bytes();
+    let text = String::from_utf8_lossy(&text);
+    let mut out = String::with_capacity(text.len() + 16 * missing.len());
+    let mut has_gap = false;
+    for line in text.lines() {
+        let reference = line.trim();
+        has_gap |= reference == GAP;
+        if !reference.is_empty() && !reference.starts_with('#') {
+            let is_missing = key.resolve(reference).is_some_and(|k| missing.contains(&k));
+            if is_missing && !has_gap {
+                out.push_str(GAP);
+                out.push('\n');
+            }
+            has_gap = false;
+        }
+        out.push_str(line);
+        out.push('\n');
+    }
+    Bytes::from(out).into()
+}
+
+/// The lowest number of a segment among `names`.
+pub(crate) fn first_number(names: &BTreeSet<ObjectKey>) -> Option<SegmentNumber> {
+    numbers(names).min()
+}
+
+/// The highest number of a segment among `names`.
+pub(crate) fn last_number(names: &BTreeSet<ObjectKey>) -> Option<SegmentNumber> {
+    numbers(names).max()
+}
+
+fn numbers(names: &BTreeSet<ObjectKey>) -> impl Iterator<Item = SegmentNumber> {
+    names.iter().filter_map(|key| match key.item {
+        Item::Segment(_, number) | Item::Part(_, number, _) => Some(number),
+        _ => None,
+    })
+}
+
+/// Whether the playlist with the text `text` will not grow any more.
+pub(crate) fn has_ended(text: &[u8]) -> bool {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    lines.any(|line| line.trim_ascii() == b"#EXT-X-ENDLIST")
 }
 
 fn uri_attribute(line: &str) -> Option<&str> {
@@ -79,6 +131,21 @@ mod tests {
                 "live/demo/v720/10.0.m4s",
             ]
         );
+    }
+
+    #[test]
+    fn a_gap_is_made_of_a_missing_segment_once_and_names_it_no_more() {
+        let key: ObjectKey = "live/demo/v720/index.m3u8".parse().expect("a key");
+        let missing = ["7.m4s", "8.m4s"].map(|name| key.resolve(name).expect("a key"));
+        let text = "#EXTM3U\n#EXTINF:2,\n7.m4s\n#EXT-X-GAP\n#EXTINF:2,\n8.m4s\n#EXTINF:2,\n9.m4s\n";
+        let text = Payload::from(Bytes::from_static(text.as_bytes()));
+        let gapped = with_gaps(&key, &text, &BTreeSet::from(missing)).to_bytes();
+        assert_eq!(
+            gapped,
+            "#EXTM3U\n#EXTINF:2,\n#EXT-X-GAP\n7.m4s\n#EXT-X-GAP\n#EXTINF:2,\n8.m4s\n#EXTINF:2,\n9.m4s\n"
+        );
+        let named: Vec<_> = named_by(&key, &gapped).into_iter().collect();
+        assert_eq!(named, [key.resolve("9.m4s").expect("a key")]);
     }
 
     #[test]

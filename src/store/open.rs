@@ -6,100 +6,30 @@
 //! Time:   none
 //! Spec:   none
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::prefix::PrefixStore;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 
-use super::bucket::{Bucket, reason};
+use super::bucket::{Bucket, SKEWED, reason};
+use super::config::{Config, SpoolPlace};
 use super::health::Health;
 use super::location::Location;
-use super::names::named_by;
 use super::probe::{self, Conditional};
-use super::queue::Queue;
+use super::queue::{Limits, Queue};
 use super::remote;
-use super::writer::{BroadcastWriter, Running};
-use crate::id::{SegmentNumber, StreamName};
-use crate::media::{Item, ObjectKey, Payload};
-
-/// How media is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Where: a folder, a `file://` URL of one, `s3://`, `gs://` or `az://` with a bucket and a prefix, or
-    /// `memory://`.
-    pub url: String,
-    /// The address of the service that speaks S3, `https://host:port`; empty for Amazon's own.
-    pub endpoint: String,
-    /// The region of an S3 bucket; empty for that of the environment or the profile.
-    pub region: String,
-    /// Where an S3 address names the bucket.
-    pub addressing: Addressing,
-    /// How long one request to a store across the network may take. What has failed is tried again.
-    pub timeout: Duration,
-    /// Whether an object counts as stored only when the disk has it, not when the system's memory
-    /// has it. Without it a power loss may leave a playlist whose segments are empty files; with it
-    /// a segment of 500 kB costs about half a millisecond more, behind the live path.
-    pub fsync: bool,
-    /// The most bytes that one broadcast may have waiting to be written: at 10 Mbit/s in all,
-    /// about a minute.
-    pub max_waiting_bytes: u64,
-    /// How long what an earlier broadcast of the same name left behind is kept after no stored
-    /// playlist names it any more, so that players in the middle of it are not cut off.
-    pub leftover_grace: Duration,
-}
-
-/// Where an S3 address names the bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Addressing {
-    /// In the path where there is an endpoint, in the host name otherwise.
-    Auto,
-    /// In the path: what services of one's own understand.
-    Path,
-    /// In the host name.
-    Host,
-}
-
-impl Addressing {
-    /// All, with the names they have in a configuration.
-    pub const ALL: [(&'static str, Self); 3] = [
-        ("auto", Self::Auto),
-        ("path", Self::Path),
-        ("host", Self::Host),
-    ];
-}
-
-impl Config {
-    /// What is wrong with a store's URL, as the rest of a sentence that begins with it.
-    ///
-    /// # Errors
-    ///
-    /// Just that.
-    pub fn check_url(url: &str) -> Result<(), String> {
-        url.parse::<Location>().map(drop)
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            url: "./data".to_owned(),
-            endpoint: String::new(),
-            region: String::new(),
-            addressing: Addressing::Auto,
-            timeout: Duration::from_secs(5),
-            fsync: true,
-            max_waiting_bytes: 64 * 1024 * 1024,
-            leftover_grace: Duration::from_secs(60),
-        }
-    }
-}
+use super::shared::Shared;
+use super::spool::Spool;
+use super::spooler;
+use super::writer::{BroadcastWriter, Reports, Worker};
+use crate::id::StreamName;
+use crate::media::{ObjectKey, Payload};
 
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +55,9 @@ pub enum Error {
         /// What to look at.
         advice: &'static str,
     },
+    /// The spool cannot be used.
+    #[error("store.spool: {0}")]
+    Spool(String),
     /// The folder cannot be used.
     #[error("store.url: cannot {attempted} the folder {}: {reason}", folder.display())]
     Folder {
@@ -151,8 +84,9 @@ pub struct Store {
     bucket: Bucket,
     config: Config,
     root: Option<PathBuf>,
-    health: Arc<watch::Sender<Health>>,
-    writers: Arc<Mutex<HashMap<StreamName, Running>>>,
+    spool: Option<Arc<Spool>>,
+    health: Reports,
+    writers: Arc<Mutex<HashMap<StreamName, Arc<Shared>>>>,
 }
 
 impl Store {
@@ -166,7 +100,8 @@ impl Store {
             found: config.url.clone(),
             complaint,
         })?;
-        match location {
+        let is_remote = matches!(location, Location::Bucket { .. });
+        let store = match location {
             Location::Folder(folder) => Self::open_folder(config, folder).await,
             Location::Memory => {
                 let bucket = Bucket::new(Arc::new(InMemory::new()), true);
@@ -182,7 +117,38 @@ impl Store {
                 let store = Arc::new(PrefixStore::new(store, prefix));
                 Self::open_bucket(config, store).await
             }
+        };
+        match store?.spool_folder(is_remote) {
+            (store, Some(folder)) => store.with_spool(folder).await,
+            (store, None) => Ok(store),
         }
+    }
+
+    /// Where the spool is to be.
+    fn spool_folder(self, is_remote: bool) -> (Self, Option<PathBuf>) {
+        let folder = match &self.config.spool {
+            SpoolPlace::Auto => is_remote.then(|| PathBuf::from("./spool")),
+            SpoolPlace::Off => None,
+            SpoolPlace::Folder(folder) => Some(folder.clone()),
+        };
+        (self, folder)
+    }
+
+    /// The same store with a spool in `folder`. What an earlier process left there begins to be stored.
+    pub(crate) async fn with_spool(mut self, folder: PathBuf) -> Result<Self, Error> {
+        let address = format!("{} {}", self.config.url, self.config.endpoint);
+        let limits = (self.config.spool_max_bytes, self.config.fsync);
+        let opened =
+            tokio::task::spawn_blocking(move || Spool::open(&folder, address.trim_end(), limits));
+        let opened = opened
+            .await
+            .map_err(|error| Error::Spool(error.to_string()))?;
+        let (spool, left) = opened.map_err(|error| Error::Spool(error.to_string()))?;
+        self.spool = Some(spool);
+        for stream in left {
+            self.writer_of(stream, |_| ());
+        }
+        Ok(self)
     }
 
     /// Opens a store that is only read: nothing is created, written or tried out, so that the right to read
@@ -260,7 +226,7 @@ impl Store {
                 request that timed out, an outdated playlist may stand for the length of a segment");
         }
         tracing::info!(url = %config.url, ?conditional, "store open");
-        let bucket = Bucket::new(store, true).with_conditional(conditional);
+        let bucket = Bucket::new(store, true).remote(conditional);
         Ok(Self::with_bucket(bucket, config, None))
     }
 
@@ -269,9 +235,16 @@ impl Store {
             bucket,
             config,
             root,
+            spool: None,
             health: Arc::new(watch::Sender::new(Health::default())),
             writers: Arc::default(),
         }
+    }
+
+    /// Its spool.
+    #[cfg(test)]
+    pub(crate) const fn spool(&self) -> Option<&Arc<Spool>> {
+        self.spool.as_ref()
     }
 
     /// How the store is doing, now and at every change.
@@ -280,40 +253,48 @@ impl Store {
         self.health.subscribe()
     }
 
-    /// Begins to write a broadcast of `stream`. An earlier writer of the same stream is stopped first,
-    /// so that nothing old lands after something new. What an earlier broadcast left is looked
-    /// through and removed once nothing stored names it; if it cannot be looked through, it stays.
-    pub async fn broadcast(&self, stream: StreamName) -> BroadcastWriter {
-        // The lock is not held while anything waits for a disk: one that hangs holds up its own stream.
-        let earlier = {
-            let mut writers = self.writers.lock().await;
-            writers.retain(|_, running| !running.is_finished());
-            writers.remove(&stream)
-        };
-        if let Some(earlier) = earlier {
-            earlier.stop().await;
+    /// A writer for a broadcast of `stream`; what an earlier one could not store yet goes before it. Returns at once,
+    /// whatever the store does.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn broadcast(&self, stream: StreamName) -> BroadcastWriter {
+        let (shared, run) = self.writer_of(stream, |shared| shared.attach().unwrap_or_default());
+        BroadcastWriter::new(shared, run, self.config.leftover_grace)
+    }
+
+    /// The writer of `stream`, which runs, and what `attach` makes of it before it may end.
+    fn writer_of<T>(&self, stream: StreamName, attach: impl Fn(&Shared) -> T) -> (Arc<Shared>, T) {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        writers.retain(|_, shared| !shared.lock().has_ended);
+        if let Some(shared) = writers.get(&stream)
+            && !shared.is_stopped()
+        {
+            let attached = attach(shared);
+            return (Arc::clone(shared), attached);
         }
-        self.sweep(&stream).await;
-        let (found, named) = match self.look_through(&stream).await {
-            Ok(inventory) => inventory,
-            Err(error) => {
-                tracing::warn!(%stream, %error, "what an earlier broadcast stored stays");
-                Default::default()
-            }
+        let limits = Limits {
+            memory_bytes: self.config.max_waiting_bytes,
+            spool_age: self.spool.is_some().then_some(self.config.spool_age),
+            lateness: self.bucket.lateness(),
         };
-        let leftover_at = tokio::time::Instant::now().into_std() + self.config.leftover_grace;
-        let queue = Queue::new(self.config.max_waiting_bytes, found, named, leftover_at);
-        let (writer, running) = BroadcastWriter::start(
-            stream.clone(),
-            queue,
+        let shared = Shared::new(stream.clone(), Queue::new(limits), Arc::clone(&self.health));
+        let shared = Arc::new(shared);
+        let attached = attach(&shared);
+        let worker = Worker::new(
+            Arc::clone(&shared),
             self.bucket.clone(),
-            Arc::clone(&self.health),
+            self.spool.clone(),
+            self.root.clone(),
         );
-        let replaced = self.writers.lock().await.insert(stream, running);
-        if let Some(replaced) = replaced {
-            replaced.stop().await;
+        tokio::spawn(worker.run());
+        if let Some(spool) = self.spool.clone() {
+            tokio::spawn(spooler::run(Arc::clone(&shared), spool));
         }
-        writer
+        writers.insert(stream, Arc::clone(&shared));
+        (shared, attached)
     }
 
     /// The object `key`; `None` where there is none.
@@ -338,43 +319,16 @@ impl Store {
         self.read(key, Some(range)).await
     }
 
-    /// The highest number of a stored segment or part of `stream`; a broadcast that takes the name
-    /// again begins after it. `None` where nothing is stored.
-    ///
-    /// # Errors
-    ///
-    /// [`ReadFailed`] when the store could not say.
-    pub async fn highest_segment(
-        &self,
-        stream: &StreamName,
-    ) -> Result<Option<SegmentNumber>, ReadFailed> {
-        let number = |key: &ObjectKey| match key.item {
-            Item::Segment(_, number) | Item::Part(_, number, _) => Some(number),
-            _ => None,
-        };
-        Ok(self.keys(stream).await?.iter().filter_map(number).max())
-    }
-
-    /// What is stored of `stream`, in no order.
-    ///
-    /// # Errors
-    ///
-    /// [`ReadFailed`] when the store could not say.
-    pub async fn keys(&self, stream: &StreamName) -> Result<Vec<ObjectKey>, ReadFailed> {
-        let mut keys = Vec::new();
-        let listed = self.bucket.list(stream, |key| keys.push(key));
-        listed.await.map_err(|error| ReadFailed {
-            what: ObjectKey::folder(stream),
-            reason: reason(&error),
-        })?;
-        Ok(keys)
-    }
-
     async fn read(
         &self,
         key: &ObjectKey,
         range: Option<Range<u64>>,
     ) -> Result<Option<Payload>, ReadFailed> {
+        if let Some(waiting) = self.waiting(key).await {
+            return Ok(Some(
+                range.map_or_else(|| waiting.clone(), |range| waiting.slice(range)),
+            ));
+        }
         let read = self.bucket.get(key, range).await;
         read.map_err(|error| ReadFailed {
             what: key.to_string(),
@@ -382,52 +336,25 @@ impl Store {
         })
     }
 
-    /// What the folder of `stream` holds, and what each playlist in it names.
-    async fn look_through(&self, stream: &StreamName) -> Result<Inventory, ReadFailed> {
-        let found: BTreeSet<_> = self.keys(stream).await?.into_iter().collect();
-        let mut named = BTreeMap::new();
-        for key in found.iter().filter(|key| key.item.is_manifest()) {
-            if let Some(text) = self.get(key).await? {
-                named.insert(key.clone(), named_by(key, &text.to_bytes()));
-            }
-        }
-        Ok((found, named))
-    }
-
-    /// Removes the half-written files that a crash left in the folder of `stream`: a `#` and a
-    /// number follow their name, and no listing shows them.
-    async fn sweep(&self, stream: &StreamName) {
-        let Some(root) = &self.root else { return };
-        let folder = root.join(ObjectKey::folder(stream));
-        let mut folders = vec![folder];
-        while let Some(folder) = folders.pop() {
-            let Ok(mut entries) = tokio::fs::read_dir(&folder).await else {
-                continue;
-            };
-            while let Ok(Some(entry)) = entries.next_entry().await {
-                let name = entry.file_name();
-                let staged = name.to_str().and_then(|name| name.rsplit_once('#'));
-                let is_staged = staged
-                    .is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
-                let is_folder = entry.file_type().await.is_ok_and(|kind| kind.is_dir());
-                if is_folder {
-                    folders.push(entry.path());
-                } else if is_staged && let Err(error) = tokio::fs::remove_file(entry.path()).await {
-                    tracing::warn!(%stream, %error, "a half-written file stays");
-                }
-            }
-        }
+    /// The newest version of `key` that waits to be stored.
+    async fn waiting(&self, key: &ObjectKey) -> Option<Payload> {
+        let shared = {
+            let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(writers.get(&key.stream)?)
+        };
+        let write = shared.lock().queue.get(key)?;
+        let Some(id) = write.from else {
+            return Some(write.put.body);
+        };
+        let spool = Arc::clone(self.spool.as_ref()?);
+        Some(spool.read_later(&key.stream, id).await?.body)
     }
 }
 
-/// The objects of one folder, and what its playlists name.
-type Inventory = (
-    BTreeSet<ObjectKey>,
-    BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
-);
-
 fn bucket_failed(config: &Config, (attempted, error): probe::Failed) -> Error {
+    let reason = reason(&error);
     let advice = match &error {
+        _ if reason == SKEWED.1 => "set this machine's clock, for instance with NTP",
         object_store::Error::Unauthenticated { .. }
         | object_store::Error::PermissionDenied { .. } => {
             "check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and what \
@@ -441,7 +368,7 @@ fn bucket_failed(config: &Config, (attempted, error): probe::Failed) -> Error {
     Error::Bucket {
         url: config.url.clone(),
         attempted,
-        reason: reason(&error),
+        reason,
         advice,
     }
 }

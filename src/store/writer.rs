@@ -1,4 +1,4 @@
-//! Writes one broadcast behind the live path.
+//! Writes one stream behind the live path.
 //!
 //! Enters: objects as they are made, what has left the window
 //! Leaves: the same in the store, in the order that the queue decides
@@ -7,30 +7,42 @@
 //! Time:   tokio's clock
 //! Spec:   none
 //!
-//! An attempt has no time limit here. A store across the network has one of its own (`remote`), and what such an
-//! attempt still does later `guard` keeps from harm. A folder has none: a hung disk fills the queue, whose
-//! policy then decides.
+//! A stream has one writer, however many broadcasts follow one another: what one of them could not store yet goes
+//! before what the next one makes. An attempt has no time limit here. A store across the network has one of its own
+//! (`remote`), and what such an attempt still does later `guard` keeps from harm. A folder has none: a
+//! hung disk fills the queue, whose policy then decides.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use object_store::Error;
+use tokio::sync::watch;
 
 use super::bucket::{Bucket, reason};
 use super::guard::Guard;
-use super::health::{Failure, Health};
-use super::queue::{Counts, Put, Queue, Step};
-use crate::id::StreamName;
+use super::health::Failure;
+use super::inventory::{self, Inventory};
+use super::queue::Put;
+use super::queue::{Step, Write};
+use super::shared::{Mode, Shared, now};
+use super::spool::Spool;
+use super::sweep::sweep;
 use crate::media::ObjectKey;
 
-/// Hands the objects of one broadcast to the store. Dropped without [`Self::finish`], it stops after
+/// The pause after the folder of a stream could not be looked through.
+const INVENTORY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Hands the objects of one broadcast to the store. Dropped without [`Self::finish`] after it has begun, it stops after
 /// the operation under way, as a crash would.
 #[derive(Debug)]
 pub struct BroadcastWriter {
     shared: Arc<Shared>,
+    /// Which of the broadcasts of its stream this is.
+    run: u64,
+    leftover_grace: Duration,
+    has_begun: bool,
     finished: bool,
 }
 
@@ -39,198 +51,209 @@ pub struct BroadcastWriter {
 pub struct Left {
     /// Objects.
     pub objects: usize,
-    /// Bytes.
+    /// Bytes, in memory and in the spool.
     pub bytes: u64,
-}
-
-/// A writer at work, as the store remembers it.
-#[derive(Debug)]
-pub(crate) struct Running {
-    shared: Arc<Shared>,
-    task: JoinHandle<()>,
-}
-
-/// How a writer is to go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mode {
-    /// More may come.
-    Open,
-    /// Nothing more comes: write and delete what is left, then end.
-    Closing,
-    /// End after the operation under way.
-    Stopped,
-}
-
-#[derive(Debug)]
-struct Shared {
-    stream: StreamName,
-    state: Mutex<State>,
-    wake: Notify,
-    flushed: watch::Sender<bool>,
-}
-
-#[derive(Debug)]
-struct State {
-    queue: Queue,
-    mode: Mode,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_mode(&self, mode: Mode) {
-        self.lock().mode = mode;
-        self.wake.notify_one();
-    }
-}
-
-impl Running {
-    /// Ends the writer once the operation under way is over.
-    pub(crate) async fn stop(self) {
-        self.shared.set_mode(Mode::Stopped);
-        if let Err(error) = self.task.await {
-            tracing::error!(stream = %self.shared.stream, %error, "a store writer failed");
-        }
-    }
-
-    pub(crate) fn is_finished(&self) -> bool {
-        self.task.is_finished()
-    }
+    /// Those of them in the spool, which outlive the process.
+    pub spooled: u64,
 }
 
 impl BroadcastWriter {
-    pub(crate) fn start(
-        stream: StreamName,
-        queue: Queue,
-        bucket: Bucket,
-        health: Arc<watch::Sender<Health>>,
-    ) -> (Self, Running) {
-        let shared = Arc::new(Shared {
-            stream,
-            state: Mutex::new(State {
-                queue,
-                mode: Mode::Open,
-            }),
-            wake: Notify::new(),
-            flushed: watch::Sender::new(false),
-        });
-        let worker = Worker {
-            shared: Arc::clone(&shared),
-            guard: Guard::new(bucket.clone()),
-            bucket,
-            reported: Reported::default(),
-            health,
-        };
-        let running = Running {
-            shared: Arc::clone(&shared),
-            task: tokio::spawn(worker.run()),
-        };
-        let writer = Self {
+    pub(crate) const fn new(shared: Arc<Shared>, run: u64, leftover_grace: Duration) -> Self {
+        Self {
             shared,
+            run,
+            leftover_grace,
+            has_begun: false,
             finished: false,
-        };
-        (writer, running)
+        }
+    }
+
+    /// What is stored of the stream; what can be said `within` this time.
+    pub async fn inventory(&self, within: Duration) -> Inventory {
+        let mut learned = self.shared.learned.subscribe();
+        let known = tokio::time::timeout(within, learned.wait_for(|learned| *learned)).await;
+        let is_known = matches!(known, Ok(Ok(_)));
+        Inventory::new(self.shared.lock().queue.keys(), is_known)
+    }
+
+    /// Begins the broadcast: what an earlier one left is removed once nothing stored names it, unless it is kept.
+    pub fn begin(&mut self) {
+        self.has_begun = true;
+        if let Some(mut state) = self.shared.lock_for(self.run) {
+            state.queue.begin(now(), self.leftover_grace);
+        }
+        self.shared.wake.notify_one();
     }
 
     /// Hands over an object. Objects are written in the order of these calls; a version of a manifest
     /// may be left out when a newer one follows. Returns at once; what a full queue loses is counted
-    /// in [`Health::lost`].
+    /// in [`Health::lost`](super::Health::lost). Once another broadcast of the stream has a writer, this one does
+    /// nothing.
     pub fn put(&self, put: Put) {
-        self.shared.lock().queue.push(put);
+        if let Some(mut state) = self.shared.lock_for(self.run) {
+            state.queue.push(put, now());
+        }
         self.shared.wake.notify_one();
+        self.shared.spool_wake.notify_one();
     }
 
     /// Has an object removed `after` this long, or later if a stored playlist still names it then.
     /// [HLS] §6.2.2 asks for at least the segment's duration plus that of the longest playlist that
     /// listed it.
     pub fn delete_after(&self, key: ObjectKey, after: Duration) {
-        self.shared.lock().queue.retire(key, now() + after);
+        if let Some(mut state) = self.shared.lock_for(self.run) {
+            state.queue.retire(key, now() + after);
+        }
         self.shared.wake.notify_one();
     }
 
     /// Keeps an object that an earlier broadcast left, until [`Self::delete_after`].
     pub fn keep(&self, key: &ObjectKey) {
-        self.shared.lock().queue.keep(key);
+        if let Some(mut state) = self.shared.lock_for(self.run) {
+            state.queue.keep(key);
+        }
     }
 
     /// Waits until everything is written, at most for `within`, and says what is left. Retries and
-    /// due removals go on in the background while the runtime lives.
+    /// due removals go on in the background while the runtime lives; what is in the spool by then is stored by the
+    /// next process if this one ends.
     pub async fn finish(mut self, within: Duration) -> Left {
         self.finished = true;
         let mut flushed = self.shared.flushed.subscribe();
-        self.shared.set_mode(Mode::Closing);
+        self.shared.set_mode(self.run, Mode::Closing);
         let waited = tokio::time::timeout(within, flushed.wait_for(|flushed| *flushed)).await;
         if waited.is_err() {
             tracing::warn!(stream = %self.shared.stream, "the store did not take everything in time");
         }
         let state = self.shared.lock();
+        let spooled = state.queue.spooled_bytes();
         Left {
             objects: state.queue.len(),
-            bytes: state.queue.bytes(),
+            bytes: state.queue.memory_bytes() + spooled,
+            spooled,
         }
     }
 }
 
 impl Drop for BroadcastWriter {
     fn drop(&mut self) {
-        if !self.finished {
-            self.shared.set_mode(Mode::Stopped);
-        }
+        let mode = match (self.finished, self.has_begun) {
+            (true, _) => return,
+            (false, true) => Mode::Stopped,
+            // What earlier broadcasts left goes on.
+            (false, false) => Mode::Closing,
+        };
+        self.shared.set_mode(self.run, mode);
     }
 }
 
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
-}
-
-/// The task behind one [`BroadcastWriter`].
-struct Worker {
+/// The task that writes to the store.
+pub(crate) struct Worker {
     shared: Arc<Shared>,
     bucket: Bucket,
     guard: Guard,
-    reported: Reported,
-    health: Arc<watch::Sender<Health>>,
-}
-
-/// This writer's share of the store's [`Health`] as last reported.
-#[derive(Clone, Copy, Debug, Default)]
-struct Reported {
-    counts: Counts,
-    objects: u64,
-    bytes: u64,
+    spool: Option<Arc<Spool>>,
+    /// The folder, where the store is one.
+    root: Option<std::path::PathBuf>,
+    /// Since when the store fails, and what had been given up by then.
+    outage: Option<(Instant, u64)>,
+    /// Whether the last deletion failed.
+    cannot_delete: bool,
 }
 
 impl Worker {
-    async fn run(mut self) {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        bucket: Bucket,
+        spool: Option<Arc<Spool>>,
+        root: Option<std::path::PathBuf>,
+    ) -> Self {
+        Self {
+            shared,
+            guard: Guard::new(bucket.clone()),
+            bucket,
+            spool,
+            root,
+            outage: None,
+            cannot_delete: false,
+        }
+    }
+
+    pub(crate) async fn run(mut self) {
+        self.restore().await;
+        if self.learn().await {
+            if let Some(root) = &self.root {
+                sweep(root, &self.shared.stream).await;
+            }
+            self.shared.learned.send_replace(true);
+            while self.step().await {}
+        }
+        self.shared.leave();
+    }
+
+    /// Takes up what an earlier process left in the spool.
+    async fn restore(&self) {
+        let Some(spool) = self.spool.clone() else {
+            return;
+        };
+        let stream = self.shared.stream.clone();
+        let left = tokio::task::spawn_blocking(move || spool.load(&stream)).await;
+        let left = left.unwrap_or_default();
+        if !left.is_empty() {
+            let bytes: u64 = left.iter().map(|restored| restored.len).sum();
+            tracing::info!(stream = %self.shared.stream, objects = left.len(), bytes,
+                "an earlier process left these in the spool; they are stored first");
+        }
+        self.shared.lock().queue.restore(left);
+        self.shared.report();
+    }
+
+    /// Looks at what is stored; tries until the store says. False if the writer is stopped before.
+    async fn learn(&mut self) -> bool {
         loop {
-            let (step, mode, flushed) = {
-                let mut state = self.shared.lock();
-                if state.mode == Mode::Stopped {
-                    break;
+            match inventory::take(&self.bucket, &self.shared.stream).await {
+                Ok((found, named)) => {
+                    self.shared.lock().queue.learn(found, named, now());
+                    self.succeeded();
+                    return true;
                 }
-                let step = state.queue.next(now());
-                (step, state.mode, state.queue.is_flushed())
-            };
-            match step {
-                Step::Write(batch) => self.write(&batch).await,
-                Step::Delete(key) => self.delete(&key).await,
-                Step::Wait(until) => {
-                    self.report(None);
-                    if mode == Mode::Closing {
-                        self.shared
-                            .flushed
-                            .send_if_modified(|value| std::mem::replace(value, flushed) != flushed);
-                        if until.is_none() {
-                            break;
-                        }
-                    }
+                Err(error) => self.failed(&error),
+            }
+            tokio::time::sleep(INVENTORY_PAUSE).await;
+            if self.shared.end_if_stopped() {
+                return false;
+            }
+        }
+    }
+
+    /// One step; false if it was the last.
+    async fn step(&mut self) -> bool {
+        let (step, mode, goes_on) = {
+            let mut state = self.shared.lock();
+            let step = state.queue.next(now());
+            let is_over = state.mode == Mode::Stopped
+                || (state.mode == Mode::Closing && matches!(step, Step::Wait(None)));
+            state.has_ended |= is_over;
+            if state.queue.take_tidying(now()) {
+                tokio::spawn(tidy(Arc::clone(&self.shared), self.bucket.clone()));
+            }
+            (step, state.mode, !is_over)
+        };
+        match step {
+            _ if mode == Mode::Stopped => {}
+            Step::Write(batch) => self.write(batch).await,
+            Step::Delete(key) => self.delete(&key).await,
+            Step::Wait(until) => {
+                self.shared.report();
+                if mode == Mode::Closing {
+                    self.shared.tell_flushed();
+                }
+                if goes_on {
                     self.wait(until).await;
                 }
             }
         }
-        self.leave();
+        goes_on
     }
 
     async fn wait(&self, until: Option<Instant>) {
@@ -243,92 +266,111 @@ impl Worker {
         }
     }
 
-    async fn write(&mut self, batch: &[Put]) {
-        let writes = batch.iter().map(|put| self.guard.put(put));
-        let written = join_all(writes).await;
+    async fn write(&mut self, batch: Vec<Write>) {
+        let puts = join_all(batch.into_iter().map(|write| self.load(write))).await;
+        let puts: Vec<_> = puts.into_iter().flatten().collect();
+        let written = join_all(puts.iter().map(|put| self.guard.put(put))).await;
         let mut failed = BTreeMap::new();
-        for (put, result) in batch.iter().zip(written) {
+        for (put, result) in puts.iter().zip(written) {
             if let Err(error) = result {
-                failed.insert(put.key.clone(), reason(&error));
+                failed.insert(put.key.clone(), error);
             }
         }
-        let attempts = {
-            let mut state = self.shared.lock();
-            state.queue.settle(&failed.keys().cloned().collect(), now());
-            state.queue.attempts()
-        };
-        let failure = failed.into_iter().next();
-        if let Some((key, reason)) = failure.as_ref().filter(|_| attempts <= 1) {
-            tracing::warn!(%key, %reason, "cannot be stored; trying on");
+        let keys: BTreeSet<_> = failed.keys().cloned().collect();
+        self.shared.lock().queue.settle(&keys, now());
+        self.shared.spool_wake.notify_one();
+        match failed.into_values().next() {
+            Some(error) => self.failed(&error),
+            // Of a batch of which nothing could be read, nothing was written.
+            None if puts.is_empty() => self.shared.report(),
+            None => self.succeeded(),
         }
-        self.report(Some(failure.map(|(_, reason)| reason)));
+    }
+
+    /// The object with its body; `None` if the spool does not have it whole any more.
+    async fn load(&self, write: Write) -> Option<Put> {
+        let Some(id) = write.from else {
+            return Some(write.put);
+        };
+        let key = write.put.key;
+        let read = match &self.spool {
+            Some(spool) => Arc::clone(spool).read_later(&self.shared.stream, id).await,
+            None => None,
+        };
+        // A file that says it is another object's is no better than a torn one.
+        let put = read.filter(|put| put.key == key);
+        if put.is_none() {
+            tracing::warn!(%key, "the spool's file of this object is not whole; it is given up");
+            self.shared.lock().queue.unreadable(&key);
+        }
+        put
     }
 
     async fn delete(&mut self, key: &ObjectKey) {
-        let deleted = self.bucket.delete(key).await;
-        {
-            let mut state = self.shared.lock();
-            match deleted {
-                Ok(()) => state.queue.deleted(key),
-                Err(error) => {
-                    tracing::warn!(%key, reason = %reason(&error), "cannot be deleted");
-                    state.queue.delete_failed(key, now());
+        match self.bucket.delete(key).await {
+            Ok(()) => {
+                self.shared.lock().queue.deleted(key);
+                self.cannot_delete = false;
+                self.succeeded();
+            }
+            Err(error) => {
+                self.shared.lock().queue.delete_failed(key, now());
+                self.shared.report();
+                // What is deleted late harms nobody: one line is enough until it works again.
+                if !std::mem::replace(&mut self.cannot_delete, true) {
+                    tracing::warn!(%key, reason = %reason(&error), "cannot be deleted; trying on");
                 }
             }
         }
-        self.report(None);
     }
 
-    /// Adds what changed to the store's health. `written` is the outcome of a write, if there was one.
-    fn report(&mut self, written: Option<Option<String>>) {
-        let (reported, attempts) = {
+    /// The store did what it was asked to.
+    fn succeeded(&mut self) {
+        if let Some((since, lost)) = self.outage.take() {
+            let lost = self.shared.lock().queue.counts().lost - lost;
+            let away = Duration::from_secs(now().saturating_duration_since(since).as_secs());
+            tracing::info!(stream = %self.shared.stream, ?away, lost, "the store is back");
+        }
+        self.shared.tell_failure(None);
+    }
+
+    /// It did not: one line for an outage, however long.
+    fn failed(&mut self, error: &Error) {
+        let (attempts, lost) = {
             let state = self.shared.lock();
-            let reported = Reported {
-                counts: state.queue.counts(),
-                objects: state.queue.len() as u64,
-                bytes: state.queue.bytes(),
-            };
-            (reported, state.queue.attempts())
+            (state.queue.attempts(), state.queue.counts().lost)
         };
-        let before = std::mem::replace(&mut self.reported, reported);
-        self.health.send_modify(|health| {
-            add_change(health, &before, &reported);
-            match written {
-                Some(Some(reason)) => {
-                    let failure = Failure {
-                        attempts: attempts.max(1),
-                        reason,
-                    };
-                    health.failing.insert(self.shared.stream.clone(), failure);
-                }
-                Some(None) => {
-                    health.failing.remove(&self.shared.stream);
-                }
-                None => {}
-            }
-        });
-    }
-
-    /// Takes this writer's waiting objects and failure out of the store's health.
-    fn leave(&mut self) {
-        self.report(None);
-        let left = Reported {
-            counts: self.reported.counts,
-            ..Reported::default()
-        };
-        self.health.send_modify(|health| {
-            add_change(health, &self.reported, &left);
-            health.failing.remove(&self.shared.stream);
-        });
+        let reason = reason(error);
+        if self.outage.is_none() {
+            tracing::warn!(stream = %self.shared.stream, %reason, "the store fails; what it cannot take waits");
+        }
+        let (_, before) = *self.outage.get_or_insert_with(|| (now(), lost));
+        self.shared.tell_failure(Some(Failure {
+            attempts: attempts.max(1),
+            reason,
+            lost: lost - before,
+        }));
     }
 }
 
-fn add_change(health: &mut Health, before: &Reported, after: &Reported) {
-    health.stored += after.counts.stored - before.counts.stored;
-    health.deleted += after.counts.deleted - before.counts.deleted;
-    health.failures += after.counts.failures - before.counts.failures;
-    health.lost += after.counts.lost - before.counts.lost;
-    health.superseded += after.counts.superseded - before.counts.superseded;
-    health.waiting_objects = health.waiting_objects + after.objects - before.objects;
-    health.waiting_bytes = health.waiting_bytes + after.bytes - before.bytes;
+/// Looks through all of a stream's folder for what no broadcast needs any more, beside the writing.
+async fn tidy(shared: Arc<Shared>, bucket: Bucket) {
+    let looked = async {
+        let found = bucket.list(&shared.stream).await?;
+        // After the listing: what is named now was not all named before.
+        let named = inventory::take(&bucket, &shared.stream).await?.1;
+        Ok::<_, Error>((found, named))
+    };
+    match looked.await {
+        Ok((found, named)) => shared.lock().queue.tidy(&found, named, now()),
+        Err(error) => {
+            let stream = &shared.stream;
+            tracing::debug!(%stream, reason = %reason(&error), "what earlier broadcasts stored stays for now");
+            shared.lock().queue.tidy_later(now());
+        }
+    }
+    shared.wake.notify_one();
 }
+
+/// Health as all writers of a store report it.
+pub(crate) type Reports = Arc<watch::Sender<super::Health>>;

@@ -106,6 +106,12 @@ impl Process {
         self.child.try_wait().unwrap().is_none()
     }
 
+    /// Kills it, as `kill -9` does, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// The process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
@@ -297,6 +303,11 @@ impl Server {
         process.interrupt();
         let code = process.wait(Duration::from_secs(30));
         (code, store)
+    }
+
+    /// Lets the server be killed, and gives its store.
+    pub(crate) fn into_store(self) -> tempfile::TempDir {
+        self.store
     }
 
     /// The server's process.
