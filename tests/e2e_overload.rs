@@ -16,7 +16,6 @@
 )]
 
 mod common;
-#[expect(dead_code, reason = "the other tests of players use the rest")]
 #[path = "common/players.rs"]
 mod players;
 
