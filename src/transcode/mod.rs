@@ -12,6 +12,7 @@
 //! Spec:   docs/architecture.md
 
 pub mod conductor;
+pub mod copy;
 pub mod ipc;
 pub mod ladder;
 pub mod supervisor;
