@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::num::NonZeroU32;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::id::SegmentNumber;
@@ -21,6 +22,8 @@ impl Timescale {
     pub const VIDEO_90K: Self = Self(NonZeroU32::new(90_000).expect("90000 is not zero"));
     /// Milliseconds, the scale of RTMP timestamps.
     pub const MILLIS: Self = Self(NonZeroU32::new(1_000).expect("1000 is not zero"));
+    /// Microseconds, the scale of [`WallTime`] and of the lengths in a playlist.
+    pub const MICROS: Self = Self(NonZeroU32::new(1_000_000).expect("10^6 is not zero"));
     /// Nanoseconds, the scale of GStreamer and of [`Duration`].
     pub const NANOS: Self = Self(NonZeroU32::new(1_000_000_000).expect("10^9 is not zero"));
 
@@ -238,8 +241,7 @@ impl MediaTime {
     /// The instant on the wall clock, rounded down to the microsecond.
     #[must_use]
     pub fn to_wall(self) -> WallTime {
-        const MICROS: Timescale = Timescale(NonZeroU32::new(1_000_000).expect("not zero"));
-        WallTime::from_micros(self.rescale_floor(MICROS).0)
+        WallTime::from_micros(self.rescale_floor(Timescale::MICROS).0)
     }
 
     fn numerator(self, scale: Timescale) -> i128 {
@@ -309,6 +311,70 @@ impl fmt::Display for WallTime {
             "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
         )
     }
+}
+
+/// The text is no instant of UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an instant reads 2026-11-20T13:17:02.000Z")]
+pub struct WallTimeError;
+
+impl FromStr for WallTime {
+    type Err = WallTimeError;
+
+    /// Reads what [`WallTime`] prints: RFC 3339 with milliseconds, in UTC.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (date, time) = text
+            .strip_suffix('Z')
+            .and_then(|text| text.split_once('T'))
+            .ok_or(WallTimeError)?;
+        let (time, milli) = time.split_once('.').ok_or(WallTimeError)?;
+        let [year, month, day] = numbers(date, '-')?;
+        let [hour, minute, second] = numbers(time, ':')?;
+        let milli = number(milli)?;
+        let valid = (0..=9_999).contains(&year)
+            && (1..=12).contains(&month)
+            && (1..=31).contains(&day)
+            && hour < 24
+            && minute < 60
+            && second < 61
+            && milli < 1_000;
+        if !valid {
+            return Err(WallTimeError);
+        }
+        let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3_600 + minute * 60;
+        Ok(Self::from_micros(
+            ((seconds + second) * 1_000 + milli) * 1_000,
+        ))
+    }
+}
+
+/// Three numbers with `separator` between them.
+fn numbers(text: &str, separator: char) -> Result<[i64; 3], WallTimeError> {
+    let mut pieces = text.split(separator);
+    let mut next = || pieces.next().ok_or(WallTimeError).and_then(number);
+    let found = [next()?, next()?, next()?];
+    pieces.next().map_or(Ok(found), |_| Err(WallTimeError))
+}
+
+/// A number of at most four digits and nothing else.
+fn number(text: &str) -> Result<i64, WallTimeError> {
+    let digits = (1..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    if digits {
+        text.parse().map_err(|_| WallTimeError)
+    } else {
+        Err(WallTimeError)
+    }
+}
+
+/// The day, counted from 1970-01-01, of a proleptic Gregorian date: the inverse of [`civil_from_days`].
+const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year_from_march = if month <= 2 { year - 1 } else { year };
+    let month_from_march = (month + 9) % 12;
+    let era = year_from_march.div_euclid(400);
+    let year_of_era = year_from_march.rem_euclid(400);
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
 }
 
 /// The proleptic Gregorian date of a day counted from 1970-01-01. Counts in eras of 400 years that
@@ -453,7 +519,20 @@ mod tests {
             (1_795_132_799_999, "2026-11-19T23:59:59.999Z"),
             (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
         ] {
-            assert_eq!(WallTime::from_micros(millis * 1_000).to_string(), text);
+            let time = WallTime::from_micros(millis * 1_000);
+            assert_eq!(time.to_string(), text);
+            assert_eq!(text.parse(), Ok(time));
+        }
+        for text in [
+            "",
+            "2026-11-19",
+            "2026-11-19T23:59:59Z",
+            "2026-13-19T23:59:59.000Z",
+            "2026-11-19T23:59:59.000+01:00",
+            "2026-11-19-1T23:59:59.000Z",
+            "99999-11-19T23:59:59.000Z",
+        ] {
+            assert_eq!(text.parse::<WallTime>(), Err(WallTimeError), "{text}");
         }
     }
 

@@ -128,7 +128,7 @@ fn render(label: &str, snapshot: &Snapshot, files: &mut BTreeMap<String, String>
     add("index.m3u8".to_owned(), hls::multivariant::render(snapshot));
     add("manifest.mpd".to_owned(), dash::mpd::render(snapshot));
     add("ending.mpd".to_owned(), dash::mpd::render_ending(snapshot));
-    for (index, rendition) in snapshot.presentation().renditions.iter().enumerate() {
+    for (index, rendition) in snapshot.period().renditions.iter().enumerate() {
         let name = &rendition.name;
         add(format!("{name}.m3u8"), hls::media::render(snapshot, index));
         if snapshot.presentation().config.low_latency.is_on() {

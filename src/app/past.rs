@@ -24,11 +24,12 @@ async fn try_read(store: &Store, stream: &StreamName) -> Result<Option<Past>, Re
     let keys = store.keys(stream).await?;
     let mut listings = Vec::new();
     for key in &keys {
-        if let Item::Media(_) = key.item
+        if let Item::Media(name) = &key.item
             && let Some(text) = store.get(key).await?
         {
             let text = text.to_bytes();
-            listings.extend(hls::parse(&String::from_utf8_lossy(&text)));
+            let listing = hls::parse(&String::from_utf8_lossy(&text));
+            listings.extend(listing.map(|listing| (name.clone(), listing)));
         }
     }
     let Some(mut past) = Past::of(listings) else {

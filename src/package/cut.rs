@@ -106,6 +106,37 @@ impl FrameLength {
     }
 }
 
+/// What decides where the segments of a broadcast begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cuts {
+    /// The grid: a segment's number is its time divided by its length.
+    Grid,
+    /// The key frames of the source, as [`Packager::cut`](super::Packager::cut) tells: segments are of
+    /// unequal length, and their numbers count up by one.
+    Source {
+        /// The longest that a segment of this broadcast will ever be, in milliseconds: TARGETDURATION
+        /// follows from it and cannot change.
+        longest_ms: u32,
+    },
+}
+
+impl Cuts {
+    /// Whether segments begin where the grid says.
+    #[must_use]
+    pub const fn are_on_grid(self) -> bool {
+        matches!(self, Self::Grid)
+    }
+
+    /// The longest that a segment is meant to be, of a grid of `segment_ms`, in milliseconds.
+    #[must_use]
+    pub const fn longest_ms(self, segment_ms: u32) -> u32 {
+        match self {
+            Self::Grid => segment_ms,
+            Self::Source { longest_ms } => longest_ms,
+        }
+    }
+}
+
 /// PART-TARGET: one value for all playlists of a broadcast, fixed for its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartTarget {
@@ -135,6 +166,13 @@ impl PartTarget {
             .filter(|micros| frames.iter().all(|frame| frame.suits(*micros)))
             .min_by_key(cost)
             .map(|micros| Self { micros })
+    }
+
+    /// What fragments last where nobody is told of parts, so that nothing is promised of them.
+    pub(super) const fn unannounced(part_ms: u32) -> Self {
+        Self {
+            micros: part_ms as u64 * 1_000,
+        }
     }
 
     /// The target in microseconds.
@@ -167,6 +205,11 @@ impl Cutter {
             part_target: target.in_ticks(frame.scale),
             frame,
         }
+    }
+
+    /// The timescale of its rendition.
+    pub(super) const fn scale(&self) -> Timescale {
+        self.scale
     }
 
     /// The segment that a sample at `dts` belongs to.

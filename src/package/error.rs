@@ -93,6 +93,60 @@ pub enum Error {
         /// The rendition.
         name: RenditionName,
     },
+    /// The broadcast is cut by the grid: nobody may say where.
+    #[error(
+        "segments are cut by the grid; only a broadcast made with Cuts::Source is told where to cut"
+    )]
+    NotSourceCut,
+    /// A sample came before the first cut of its rendition in the period.
+    #[error("rendition {name} got a sample before it was told which segment begins")]
+    NotCut {
+        /// The rendition.
+        name: RenditionName,
+    },
+    /// A segment or period is to begin whose number is used up.
+    #[error("rendition {name} is in segment {at}: what begins has a later number, found {found}")]
+    NumberUsed {
+        /// The rendition.
+        name: RenditionName,
+        /// The segment that it is in.
+        at: u64,
+        /// The number found.
+        found: u64,
+    },
+    /// A segment or period is to begin so much later that more than [`super::MAX_GAPS`] are missing.
+    #[error(
+        "rendition {name} has segment {next} next: at most {} may be missing, found {found}",
+        super::MAX_GAPS
+    )]
+    TooManyGaps {
+        /// The rendition.
+        name: RenditionName,
+        /// The number after its last segment.
+        next: u64,
+        /// The number found.
+        found: u64,
+    },
+    /// What begins another period does not have the names of before, in their order.
+    #[error("a period has the renditions of the one before it ({expected}), found {found}")]
+    OtherRenditions {
+        /// The names of before.
+        expected: String,
+        /// The names found.
+        found: String,
+    },
+    /// A segment would last longer than TARGETDURATION allows.
+    #[error(
+        "segment {segment} of rendition {name} would last longer than the {longest_ms} ms announced"
+    )]
+    SegmentTooLong {
+        /// The rendition.
+        name: RenditionName,
+        /// The segment.
+        segment: u64,
+        /// The longest that a segment may last.
+        longest_ms: u32,
+    },
     /// One rendition runs more than [`super::MAX_LEAD_SEGMENTS`] ahead of another.
     #[error(
         "rendition {name} is {} segments ahead of {behind}",
@@ -129,10 +183,16 @@ impl Error {
             }
             Self::RenditionCount { .. }
             | Self::DuplicateName { .. }
-            | Self::UnknownRendition { .. } => Fault::Misuse,
+            | Self::UnknownRendition { .. }
+            | Self::NotSourceCut
+            | Self::NotCut { .. }
+            | Self::NumberUsed { .. }
+            | Self::TooManyGaps { .. }
+            | Self::OtherRenditions { .. } => Fault::Misuse,
             Self::FirstSegment { .. }
             | Self::NotContiguous { .. }
             | Self::NoKeyframe { .. }
+            | Self::SegmentTooLong { .. }
             | Self::Timing { .. } => Fault::Encoder,
             Self::PartTooLarge { .. } | Self::Stalled { .. } => Fault::Limit,
         }

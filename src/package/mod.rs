@@ -1,7 +1,7 @@
 //! Turns samples of every rendition into CMAF parts and segments, and describes them in HLS and DASH.
 //!
 //! Enters: [`Sample`](crate::media::Sample)s of every [`Rendition`](crate::media::Rendition), each
-//! rendition in decode order, contiguous, with the grid's key frames already in place
+//! rendition in decode order, contiguous, with the grid's key frames already in place or told where to cut
 //! Leaves: [`Output`]s to store, and a [`Snapshot`] from which every manifest is rendered
 //! Never:  I/O, clocks, copies of media; one broadcast never sees another
 //! Time:   [`Ticks`](crate::time::Ticks) in each rendition's timescale, from the Unix epoch
@@ -19,6 +19,7 @@ mod cut;
 mod error;
 mod packager;
 mod past;
+mod period;
 mod rates;
 mod window;
 
@@ -29,9 +30,10 @@ pub use config::{
     Config, ConfigError, LowLatency, MAX_SEGMENT_MS, MAX_WINDOW_SEGMENTS, MIN_PART_MS,
     MIN_SEGMENT_MS, MIN_WINDOW_SEGMENTS,
 };
-pub use cut::PartTarget;
+pub use cut::{Cuts, PartTarget};
 pub use error::{Error, Fault};
-pub use packager::{MAX_LEAD_SEGMENTS, MAX_PART_BYTES, MAX_RENDITIONS, Output, Packager};
+pub use packager::{MAX_GAPS, MAX_LEAD_SEGMENTS, MAX_PART_BYTES, MAX_RENDITIONS, Output, Packager};
 pub use past::Past;
+pub use period::Period;
 pub use rates::Rates;
 pub use window::{Part, Presentation, Segment, Snapshot};

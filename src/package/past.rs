@@ -3,7 +3,8 @@
 //! Enters: the playlists that it left, which segments are stored, its init segments
 //! Leaves: [`Past`], and the segments to be listed before the first new one
 //! Never:  reads a store; media
-//! Time:   the grid's: a segment's place follows from its number
+//! Time:   the grid's: a segment's place follows from its number; of what its source cuts, what the playlists
+//! of before say
 //! Spec:   [HLS] §6.2.1, §4.4.4.3, §4.4.4.7
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,11 +17,14 @@ use super::hls::Listing;
 use super::window::Segment;
 use crate::id::{PeriodId, RenditionName, SegmentNumber};
 use crate::media::{Payload, Rendition};
+use crate::time::{Span, Ticks, Timescale};
 
 /// The published rest of an earlier run that did not end, but broke off.
 #[derive(Clone, Debug)]
 pub struct Past {
+    /// The one that says most of what has left the list, and all of them.
     listing: Listing,
+    listings: BTreeMap<RenditionName, Listing>,
     period: PeriodId,
     renditions: BTreeMap<RenditionName, Left>,
 }
@@ -36,15 +40,17 @@ impl Past {
     /// The rest of the run that left `listings`, one of each rendition. `None` if there are none, or it was
     /// brought to its end: then nothing goes on.
     #[must_use]
-    pub fn of(listings: Vec<Listing>) -> Option<Self> {
-        if listings.iter().any(|listing| listing.ended) {
+    pub fn of(listings: Vec<(RenditionName, Listing)>) -> Option<Self> {
+        if listings.iter().any(|(_, listing)| listing.ended) {
             return None;
         }
         // Playlists are stored one after another; the newest of them says what has left the list.
-        let listing = listings.into_iter().max_by_key(|listing| listing.first)?;
+        let newest = listings.iter().max_by_key(|(_, listing)| listing.first)?;
+        let listing = newest.1.clone();
         Some(Self {
             period: listing.last_period()?,
             listing,
+            listings: listings.into_iter().collect(),
             renditions: BTreeMap::new(),
         })
     }
@@ -127,6 +133,53 @@ impl Past {
             .collect()
     }
 
+    /// The segments `numbers` of `rendition` with the lengths and dates that they were listed with, gaps where
+    /// none is stored, or it was stored and never listed.
+    pub(super) fn segments_as_listed(
+        &self,
+        rendition: &Rendition,
+        cutter: &Cutter,
+        numbers: Range<u64>,
+    ) -> Vec<Segment> {
+        let listing = self.listings.get(&rendition.name).unwrap_or(&self.listing);
+        let time_of = |number| {
+            listing
+                .time_of(number)
+                .or_else(|| self.listing.time_of(number))
+        };
+        let scale = Timescale::MICROS;
+        let mut before: Option<(Ticks, Span)> = None;
+        let mut segments = self.segments(rendition, cutter, numbers);
+        for segment in &mut segments {
+            let listed = time_of(segment.number);
+            let (start, duration) = match (listed, before) {
+                (Some((date, length)), _) => (date.to_ticks(scale), length),
+                (None, Some((start, length))) => {
+                    (start.checked_add(length).unwrap_or(start), length)
+                }
+                // Before what is known the grid says as much as anything.
+                (None, None) => {
+                    let start = segment.begins().rescale_nearest(scale);
+                    let end = segment.ends().rescale_nearest(scale);
+                    (start, end.since(start).unwrap_or_default())
+                }
+            };
+            segment.gap |= listed.is_none();
+            (segment.scale, segment.start, segment.duration) = (scale, start, duration);
+            before = Some((start, duration));
+        }
+        segments
+    }
+
+    /// EXT-X-TARGETDURATION of the earlier run.
+    pub(super) fn target_duration_s(&self) -> Option<u32> {
+        let targets = self
+            .listings
+            .values()
+            .map(|listing| listing.target_duration_s);
+        targets.flatten().max()
+    }
+
     /// EXT-X-DISCONTINUITY-SEQUENCE of a list that begins with `first`.
     pub(super) fn discontinuity_sequence(&self, first: u64) -> u64 {
         let listing = self.listing.clone().from(SegmentNumber::new(first));
@@ -144,6 +197,7 @@ pub(super) fn absent(
     let (start, end) = (cutter.start_of(number), cutter.start_of(number.next()));
     Segment {
         number,
+        scale: cutter.scale(),
         start,
         duration: end.since(start).unwrap_or_default(),
         independent: true,

@@ -11,23 +11,24 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::config::Config;
-use super::cut::PartTarget;
+use super::cut::{Cuts, PartTarget};
+use super::period::Period;
 use super::rates::{Meter, Rates};
 use crate::id::{PartIndex, PeriodId, SegmentNumber};
 use crate::media::{Payload, Rendition};
-use crate::time::{Grid, MediaTime, Span, Ticks, WallTime};
+use crate::time::{Grid, MediaTime, Span, Ticks, Timescale, WallTime};
+
+/// The least by which what the MPD says of its last change moves on: as finely as it is printed.
+const PUBLISH_STEP_US: i64 = 1_000;
 
 /// What never changes in the life of a window.
 #[derive(Clone, Debug)]
 pub struct Presentation {
-    /// How it is cut and how much is listed.
+    /// How it is cut and how much is listed. Low latency is off where no part length suits what the source
+    /// decides, though the configuration asked for it.
     pub config: Config,
-    /// Number of the first segment, and name of the init segments.
-    pub period: PeriodId,
-    /// What is published, in the order in which manifests list it.
-    pub renditions: Vec<Rendition>,
-    /// The init segment of each rendition.
-    pub init_segments: Vec<Payload>,
+    /// What decides where segments begin.
+    pub cuts: Cuts,
     /// PART-TARGET of all playlists.
     pub part_target: PartTarget,
     /// EXT-X-TARGETDURATION of all playlists, in seconds.
@@ -58,8 +59,10 @@ pub struct Part {
 /// One segment of one rendition, whole or in the making.
 #[derive(Clone, Debug)]
 pub struct Segment {
-    /// Its number on the grid.
+    /// Its number.
     pub number: SegmentNumber,
+    /// The timescale of its times: that of its rendition in its period.
+    pub scale: Timescale,
     /// Decode time of its first sample; PROGRAM-DATE-TIME.
     pub start: Ticks,
     /// Length of its samples together; EXTINF.
@@ -79,10 +82,28 @@ pub struct Segment {
     pub gap: bool,
 }
 
+impl Segment {
+    /// The instant at which it begins.
+    #[must_use]
+    pub const fn begins(&self) -> MediaTime {
+        self.start.at(self.scale)
+    }
+
+    /// The instant at which it ends.
+    #[must_use]
+    pub fn ends(&self) -> MediaTime {
+        let end = self.start.checked_add(self.duration);
+        end.unwrap_or(self.start).at(self.scale)
+    }
+}
+
 /// What is published of a broadcast at one moment. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     presentation: Arc<Presentation>,
+    /// Periods of this run of which segments are kept, but the current one; oldest first.
+    earlier: Arc<[Arc<Period>]>,
+    current: Arc<Period>,
     tracks: Vec<TrackView>,
     listed: Range<u64>,
     closing: bool,
@@ -106,6 +127,19 @@ impl Snapshot {
     #[must_use]
     pub fn presentation(&self) -> &Presentation {
         &self.presentation
+    }
+
+    /// The period that goes on: what is published now.
+    #[must_use]
+    pub fn period(&self) -> &Period {
+        &self.current
+    }
+
+    /// Every period of which this run has published segments that are kept, oldest first; the last is
+    /// [`Self::period`].
+    pub fn periods(&self) -> impl Iterator<Item = &Period> {
+        let earlier = self.earlier.iter();
+        earlier.chain([&self.current]).map(AsRef::as_ref)
     }
 
     /// Whether the broadcast is over: nothing will be added.
@@ -135,7 +169,7 @@ impl Snapshot {
     /// The index of the rendition called `name`.
     #[must_use]
     pub fn rendition(&self, name: &str) -> Option<usize> {
-        let renditions = &self.presentation.renditions;
+        let renditions = &self.current.renditions;
         renditions.iter().position(|r| r.name.as_str() == name)
     }
 
@@ -173,9 +207,8 @@ impl Snapshot {
     /// The init segment of a rendition in `period`.
     #[must_use]
     pub fn init_segment(&self, rendition: usize, period: PeriodId) -> Option<&Payload> {
-        let here = period == self.presentation.period;
-        let init = self.presentation.init_segments.get(rendition);
-        init.filter(|_| here)
+        let period = self.periods().find(|found| found.id == period)?;
+        period.init_segments.get(rendition)
     }
 
     /// A whole segment, listed or kept.
@@ -234,10 +267,7 @@ impl Snapshot {
     /// The instant at which the listed media of a rendition ends.
     pub(super) fn listed_end(&self, rendition: usize) -> Option<MediaTime> {
         let last = self.listed_segments(rendition).last()?;
-        let scale = self.presentation.renditions.get(rendition)?.timescale;
-        last.start
-            .checked_add(last.duration)
-            .map(|end| end.at(scale))
+        Some(last.ends())
     }
 }
 
@@ -245,7 +275,11 @@ impl Snapshot {
 #[derive(Debug)]
 pub(super) struct Window {
     presentation: Arc<Presentation>,
+    earlier: VecDeque<Arc<Period>>,
+    current: Arc<Period>,
     tracks: Vec<Track>,
+    /// The first segment of this run.
+    first: u64,
     listed: Range<u64>,
     closing: bool,
     discontinuity_sequence: u64,
@@ -256,25 +290,45 @@ pub(super) struct Window {
 #[derive(Debug)]
 struct Track {
     segments: VecDeque<Arc<Segment>>,
-    /// The same, as snapshots hold it; made anew only when it changed.
-    shared: Arc<[Arc<Segment>]>,
+    /// The same, as snapshots hold it; nothing once it has changed.
+    shared: Option<Arc<[Arc<Segment>]>>,
     open: Option<Arc<Segment>>,
     meter: Meter,
 }
 
+impl Track {
+    fn segment(&self, number: u64) -> Option<&Segment> {
+        let first = self.segments.front()?.number.get();
+        let index = usize::try_from(number.checked_sub(first)?).ok()?;
+        self.segments.get(index).map(AsRef::as_ref)
+    }
+
+    fn view(&self) -> TrackView {
+        let shared = self.shared.clone();
+        TrackView {
+            segments: shared.unwrap_or_else(|| self.segments.iter().cloned().collect()),
+            open: self.open.clone(),
+            rates: self.meter.announced(),
+        }
+    }
+}
+
 impl Window {
-    /// A window that will begin with segment `first`.
-    pub(super) fn new(presentation: Presentation, first: SegmentNumber) -> Self {
-        let first = first.get();
+    /// A window that will begin with the first segment of `period`.
+    pub(super) fn new(presentation: Presentation, period: Period) -> Self {
+        let first = period.first.get();
         let track = |rendition: &Rendition| Track {
             segments: VecDeque::new(),
-            shared: Arc::new([]),
+            shared: None,
             open: None,
             meter: Meter::new(rendition.target_bps),
         };
         Self {
-            tracks: presentation.renditions.iter().map(track).collect(),
+            tracks: period.renditions.iter().map(track).collect(),
             presentation: Arc::new(presentation),
+            earlier: VecDeque::new(),
+            current: Arc::new(period),
+            first,
             listed: first..first,
             closing: false,
             discontinuity_sequence: 0,
@@ -290,13 +344,46 @@ impl Window {
             let oldest = segments.first().map(|segment| segment.number.get());
             self.listed.start = oldest.unwrap_or(self.listed.start).min(self.listed.end);
             track.segments = segments.into_iter().map(Arc::new).collect();
-            track.shared = track.segments.iter().cloned().collect();
+            track.shared = None;
         }
         self.discontinuity_sequence = discontinuity_sequence;
     }
 
+    /// Begins another period. Every rendition has its segments up to the first of it.
+    pub(super) fn begin_period(&mut self, period: Period) {
+        let period = Arc::new(period);
+        let before = std::mem::replace(&mut self.current, period);
+        self.earlier.push_back(before);
+    }
+
     pub(super) fn presentation(&self) -> &Presentation {
         &self.presentation
+    }
+
+    /// The current period.
+    pub(super) fn period(&self) -> &Period {
+        &self.current
+    }
+
+    /// The period of this run that segment `number` lies in.
+    pub(super) fn period_of(&self, number: SegmentNumber) -> &Period {
+        let mut earlier = self.earlier.iter().rev();
+        if number >= self.current.first {
+            return &self.current;
+        }
+        let found = earlier.find(|period| number >= period.first);
+        found.unwrap_or(&self.current)
+    }
+
+    /// The number of the segment of a rendition that follows the last whole one.
+    pub(super) fn next_number(&self, rendition: usize) -> u64 {
+        let last = self.last(rendition);
+        last.map_or(self.first, |last| last.get() + 1)
+    }
+
+    /// The segment `number` of a rendition, if it is whole and kept.
+    pub(super) fn segment(&self, rendition: usize, number: u64) -> Option<&Segment> {
+        self.tracks.get(rendition)?.segment(number)
     }
 
     /// The last whole segment of a rendition.
@@ -317,7 +404,7 @@ impl Window {
             last.is_none_or(|segment| segment.number.get() < number)
         };
         let index = self.tracks.iter().position(lacks)?;
-        self.presentation.renditions.get(index)
+        self.current.renditions.get(index)
     }
 
     /// Publishes what there is of a segment in the making.
@@ -332,21 +419,23 @@ impl Window {
         let Some(track) = self.tracks.get_mut(rendition) else {
             return false;
         };
-        let Some(described) = self.presentation.renditions.get(rendition) else {
-            return false;
-        };
-        let scale = described.timescale;
-        let end = segment.start.checked_add(segment.duration);
-        let end = end.unwrap_or(segment.start).at(scale).to_wall();
+        let (scale, end) = (segment.scale, segment.ends().to_wall());
         let bytes = segment.payload.len();
         let peak_changed = !segment.gap && track.meter.measure(bytes, segment.duration, scale);
         track.open = None;
         track.segments.push_back(Arc::new(segment));
-        track.shared = track.segments.iter().cloned().collect();
-        if peak_changed || self.mpd_changed_at.as_micros() == 0 {
-            self.mpd_changed_at = self.mpd_changed_at.max(end);
+        track.shared = None;
+        let moved = self.advance();
+        if self.presentation.cuts.are_on_grid() {
+            if peak_changed || self.mpd_changed_at.as_micros() == 0 {
+                self.mpd_changed_at = self.mpd_changed_at.max(end);
+            }
+        } else if moved || peak_changed {
+            // Every segment is in the MPD, so that it says something new each time.
+            let later = self.mpd_changed_at.as_micros() + PUBLISH_STEP_US;
+            self.mpd_changed_at = end.max(WallTime::from_micros(later));
         }
-        self.advance()
+        moved
     }
 
     /// Marks that only what has begun will be completed.
@@ -390,15 +479,36 @@ impl Window {
             .filter(has_left)
             .filter(|segment| segment.discontinuity);
         self.discontinuity_sequence += left.count() as u64;
+        let begun = self.listed.end..end;
         self.listed = start..end;
+        self.locate_periods(begun);
         true
+    }
+
+    /// Notes where the periods begin of which the first segments, among `begun`, have just been listed.
+    fn locate_periods(&mut self, begun: Range<u64>) {
+        let tracks = &self.tracks;
+        for period in self.earlier.iter_mut().chain([&mut self.current]) {
+            let first = period.first.get();
+            if begun.contains(&first) {
+                let firsts = tracks.iter().filter_map(|track| track.segment(first));
+                let earliest = firsts.min_by(|a, b| {
+                    let order = a.begins().cmp_instant(b.begins());
+                    a.gap.cmp(&b.gap).then(order)
+                });
+                Arc::make_mut(period).start = earliest.map(Segment::begins);
+            }
+        }
     }
 
     /// Takes out the oldest segment that is neither listed nor to be kept: which, of which rendition. A gap
     /// is taken out without a word.
     pub(super) fn evict(&mut self) -> Option<(usize, SegmentNumber)> {
         loop {
-            let (rendition, evicted) = self.take_oldest()?;
+            let Some((rendition, evicted)) = self.take_oldest() else {
+                self.forget_periods();
+                return None;
+            };
             if !evicted.gap {
                 return Some((rendition, evicted.number));
             }
@@ -413,19 +523,42 @@ impl Window {
         let index = self.tracks.iter().position(is_due)?;
         let track = self.tracks.get_mut(index)?;
         let evicted = track.segments.pop_front()?;
-        track.shared = track.segments.iter().cloned().collect();
+        track.shared = None;
         Some((index, evicted))
     }
 
+    /// Drops the periods of which nothing is kept.
+    fn forget_periods(&mut self) {
+        let fronts = self.tracks.iter().map(|track| track.segments.front());
+        let oldest = fronts.map(|front| front.map_or(u64::MAX, |s| s.number.get()));
+        let oldest = oldest.min().unwrap_or(0);
+        let oldest = oldest.min(self.listed.start);
+        while !self.earlier.is_empty() {
+            let next = self.earlier.get(1).unwrap_or(&self.current);
+            if next.first.get() > oldest {
+                return;
+            }
+            self.earlier.pop_front();
+        }
+    }
+
+    /// What is published now. What did not change since the last time is shared with it.
+    pub(super) fn share(&mut self) -> Snapshot {
+        for track in &mut self.tracks {
+            let segments = &track.segments;
+            track
+                .shared
+                .get_or_insert_with(|| segments.iter().cloned().collect());
+        }
+        self.snapshot()
+    }
+
     pub(super) fn snapshot(&self) -> Snapshot {
-        let view = |track: &Track| TrackView {
-            segments: Arc::clone(&track.shared),
-            open: track.open.clone(),
-            rates: track.meter.announced(),
-        };
         Snapshot {
             presentation: Arc::clone(&self.presentation),
-            tracks: self.tracks.iter().map(view).collect(),
+            earlier: self.earlier.iter().cloned().collect(),
+            current: Arc::clone(&self.current),
+            tracks: self.tracks.iter().map(Track::view).collect(),
             listed: self.listed.clone(),
             closing: self.closing,
             discontinuity_sequence: self.discontinuity_sequence,

@@ -112,7 +112,7 @@ impl Line {
     /// those before, the init segments are not described.
     fn recorded(snapshot: &Snapshot) -> Self {
         let listed = snapshot.listed();
-        let period = snapshot.presentation().period.get();
+        let period = snapshot.period().id.get();
         Self {
             first: listed.start.max(period.min(listed.end)),
             dynamic: false,
@@ -143,7 +143,7 @@ impl Mpd<'_> {
         if self.low_latency {
             self.write_service(out)?;
         }
-        let period = self.snapshot.presentation().period;
+        let period = self.snapshot.period().id;
         writeln!(out, "  <Period id=\"{period}\" start=\"PT0S\">")?;
         for (index, set) in self.switching_sets().iter().enumerate() {
             self.write_set(out, index + 1, set)?;
@@ -249,7 +249,7 @@ impl Mpd<'_> {
     fn length(&self) -> Period {
         let step = u64::from(self.snapshot.presentation().config.segment_ms.get());
         let grid_end = self.snapshot.listed().end.saturating_mul(step);
-        let renditions = 0..self.snapshot.presentation().renditions.len();
+        let renditions = 0..self.snapshot.period().renditions.len();
         let ends = renditions.filter_map(|index| self.snapshot.listed_end(index));
         let end = ends
             .map(|end| end.rescale_ceil(Timescale::MILLIS).get())
@@ -262,7 +262,7 @@ impl Mpd<'_> {
 
     /// Renditions that a player may switch between: those of one codec, by index.
     fn switching_sets(&self) -> Vec<Vec<usize>> {
-        let renditions = &self.snapshot.presentation().renditions;
+        let renditions = &self.snapshot.period().renditions;
         let mut sets: Vec<(Discriminant<CodecConfig>, Vec<usize>)> = Vec::new();
         for (index, rendition) in renditions.iter().enumerate() {
             let codec = discriminant(&rendition.codec);
@@ -275,7 +275,7 @@ impl Mpd<'_> {
     }
 
     fn write_set(&self, out: &mut String, id: usize, set: &[usize]) -> fmt::Result {
-        let renditions = &self.snapshot.presentation().renditions;
+        let renditions = &self.snapshot.period().renditions;
         let members: Vec<_> = set.iter().filter_map(|i| renditions.get(*i)).collect();
         let Some(first) = members.first() else {
             return Ok(());
@@ -329,12 +329,12 @@ impl Mpd<'_> {
             presentation.config.segment_ms,
             self.line.first,
             self.first_ms(),
-            presentation.period,
+            self.snapshot.period().id,
         )
     }
 
     fn write_representation(&self, out: &mut String, index: usize) -> fmt::Result {
-        let rendition = self.snapshot.presentation().renditions.get(index);
+        let rendition = self.snapshot.period().renditions.get(index);
         let (Some(rendition), Some(rates)) = (rendition, self.snapshot.rates(index)) else {
             return Ok(());
         };

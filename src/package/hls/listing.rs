@@ -2,12 +2,14 @@
 //!
 //! Enters: the text of a stored playlist, which may have been cut short or be somebody else's
 //! Leaves: a [`Listing`], or nothing if it is not one of ours
-//! Never:  lengths or dates: those follow from the grid
+//! Never:  what of it is still true
+//! Time:   microseconds; dates since the Unix epoch
 //! Spec:   [HLS] §4.4
 
 use std::collections::BTreeMap;
 
 use crate::id::{PeriodId, SegmentNumber};
+use crate::time::{Span, Timescale, WallTime};
 
 /// The most lines that are read: the longest window with all its tags.
 const MAX_LINES: usize = 100_000;
@@ -21,6 +23,10 @@ pub struct Listing {
     pub discontinuity_sequence: u64,
     /// Whether it says that nothing more will come.
     pub ended: bool,
+    /// EXT-X-TARGETDURATION, in seconds.
+    pub target_duration_s: Option<u32>,
+    /// Where segments begin, and their lengths in microseconds, as far as it says both.
+    times: BTreeMap<SegmentNumber, (WallTime, Span)>,
     /// Where a period begins, and whether an EXT-X-DISCONTINUITY precedes it; the first of them at or before
     /// the first listed segment.
     periods: BTreeMap<SegmentNumber, (PeriodId, bool)>,
@@ -39,6 +45,12 @@ impl Listing {
     pub fn last_period(&self) -> Option<PeriodId> {
         let period = self.periods.last_key_value();
         period.map(|(_, (period, _))| *period)
+    }
+
+    /// Where segment `number` begins, and its length in [`Timescale::MICROS`].
+    #[must_use]
+    pub fn time_of(&self, number: SegmentNumber) -> Option<(WallTime, Span)> {
+        self.times.get(&number).copied()
     }
 
     /// Whether an EXT-X-DISCONTINUITY precedes segment `number`.
@@ -81,12 +93,20 @@ pub fn parse(text: &str) -> Option<Listing> {
     let (mut sequence, mut ended) = (0, false);
     let mut periods = BTreeMap::new();
     let (mut map, mut discontinuity) = (None, false);
+    let (mut target_duration_s, mut times) = (None, BTreeMap::new());
+    let (mut date, mut length) = (None, None);
     for line in lines {
         if let Some(value) = line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:") {
             first = Some(SegmentNumber::new(value.parse().ok()?));
             next = first;
         } else if let Some(value) = line.strip_prefix("#EXT-X-DISCONTINUITY-SEQUENCE:") {
             sequence = value.parse().ok()?;
+        } else if let Some(value) = line.strip_prefix("#EXT-X-TARGETDURATION:") {
+            target_duration_s = value.parse().ok();
+        } else if let Some(value) = line.strip_prefix("#EXT-X-PROGRAM-DATE-TIME:") {
+            date = value.parse().ok();
+        } else if let Some(value) = line.strip_prefix("#EXTINF:") {
+            length = micros(value);
         } else if line == "#EXT-X-DISCONTINUITY" {
             discontinuity = true;
         } else if let Some(value) = line.strip_prefix("#EXT-X-MAP:URI=\"init-") {
@@ -100,6 +120,9 @@ pub fn parse(text: &str) -> Option<Listing> {
                 return None;
             }
             next = Some(number.next());
+            if let Some(time) = date.take().zip(length.take()) {
+                times.insert(number, time);
+            }
             let known = periods.last_key_value().map(|(_, (period, _))| *period);
             let period = map?;
             if discontinuity || known != Some(period) {
@@ -113,8 +136,21 @@ pub fn parse(text: &str) -> Option<Listing> {
         first,
         discontinuity_sequence: sequence,
         ended,
+        target_duration_s,
+        times,
         periods,
     })
+}
+
+/// The length that EXTINF tells with six decimals, in [`Timescale::MICROS`].
+fn micros(extinf: &str) -> Option<Span> {
+    let (seconds, fraction) = extinf.split(',').next()?.split_once('.')?;
+    let whole: u64 = seconds.parse().ok()?;
+    let micros: u64 = fraction.parse().ok().filter(|_| fraction.len() == 6)?;
+    let per_second = u64::from(Timescale::MICROS.get());
+    Some(Span::new(
+        whole.checked_mul(per_second)?.checked_add(micros)?,
+    ))
 }
 
 #[cfg(test)]

@@ -7,10 +7,10 @@
 //! Spec:   [HLS] §4.4.3, §4.4.4, §4.4.5, §6.2.5
 
 use std::fmt::{self, Write};
+use std::time::Duration;
 
 use crate::id::PeriodId;
 use crate::package::window::{Segment, Snapshot};
-use crate::time::Timescale;
 
 /// EXT-X-VERSION: 6 for EXT-X-MAP in a playlist of media.
 const VERSION: u32 = 6;
@@ -24,6 +24,9 @@ const PART_HOLD_BACK_TARGETS: u64 = 3;
 const SKIP_TARGETS: u32 = 6;
 /// How far from the end parts are listed, in target durations ([HLS] §6.2.2).
 const PARTS_TARGETS: u32 = 3;
+
+/// More than what is lost when the lengths of a playlist's segments are rounded to nanoseconds and added.
+const ROUNDING: Duration = Duration::from_micros(20);
 
 /// The playlist of `rendition`; `None` if there is no such rendition or nothing to list yet.
 #[must_use]
@@ -53,15 +56,13 @@ pub fn render_delta(snapshot: &Snapshot, rendition: usize) -> Option<String> {
 struct Playlist<'a> {
     snapshot: &'a Snapshot,
     rendition: usize,
-    scale: Timescale,
     segments: Vec<&'a Segment>,
     low_latency: bool,
 }
 
 impl<'a> Playlist<'a> {
     fn of(snapshot: &'a Snapshot, rendition: usize, low_latency: bool) -> Option<Self> {
-        let presentation = snapshot.presentation();
-        let scale = presentation.renditions.get(rendition)?.timescale;
+        snapshot.period().renditions.get(rendition)?;
         let listed = snapshot.listed();
         if listed.is_empty() {
             return None;
@@ -73,7 +74,6 @@ impl<'a> Playlist<'a> {
         Some(Self {
             snapshot,
             rendition,
-            scale,
             segments: snapshot
                 .segments(rendition)
                 .map(AsRef::as_ref)
@@ -98,14 +98,14 @@ impl<'a> Playlist<'a> {
         let mut period = self.first_period();
         for (index, segment) in self.segments.iter().enumerate().skip(skipped) {
             write_period(out, segment, &mut period)?;
-            self.write_date(out, segment)?;
+            write_date(out, segment)?;
             if index >= parts_from {
-                self.write_parts(out, segment)?;
+                write_parts(out, segment)?;
             }
             if segment.gap {
                 out.write_str("#EXT-X-GAP\n")?;
             }
-            let length = segment.duration.seconds(self.scale);
+            let length = segment.duration.seconds(segment.scale);
             writeln!(out, "#EXTINF:{length},\n{}.m4s", segment.number)?;
         }
         if self.snapshot.is_ended() {
@@ -141,44 +141,25 @@ impl<'a> Playlist<'a> {
         if discontinuities > 0 || self.segments.iter().any(|s| s.discontinuity) {
             writeln!(out, "#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}")?;
         }
-        writeln!(out, "#EXT-X-INDEPENDENT-SEGMENTS")?;
+        // A source decides by itself where its key frames are.
+        if presentation.cuts.are_on_grid() {
+            writeln!(out, "#EXT-X-INDEPENDENT-SEGMENTS")?;
+        }
         write_map(out, self.first_period())
     }
 
     /// The period of the first segment that is listed, or will be.
     fn first_period(&self) -> PeriodId {
         let first = self.segments.first().map(|segment| segment.period);
-        first.unwrap_or_else(|| self.snapshot.presentation().period)
-    }
-
-    fn write_date(&self, out: &mut String, segment: &Segment) -> fmt::Result {
-        let date = segment.start.at(self.scale).to_wall();
-        writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{date}")
-    }
-
-    fn write_parts(&self, out: &mut String, segment: &Segment) -> fmt::Result {
-        for (index, part) in segment.parts.iter().enumerate() {
-            let length = part.duration.seconds(self.scale);
-            write!(
-                out,
-                "#EXT-X-PART:DURATION={length},URI=\"{}.{index}.m4s\"",
-                segment.number
-            )?;
-            out.write_str(if part.independent {
-                ",INDEPENDENT=YES\n"
-            } else {
-                "\n"
-            })?;
-        }
-        Ok(())
+        first.unwrap_or_else(|| self.snapshot.period().id)
     }
 
     /// What follows the last whole segment at the live edge.
     fn write_edge(&self, out: &mut String, period: &mut PeriodId) -> fmt::Result {
         if let Some(open) = self.snapshot.open_segment(self.rendition) {
             write_period(out, open, period)?;
-            self.write_date(out, open)?;
-            self.write_parts(out, open)?;
+            write_date(out, open)?;
+            write_parts(out, open)?;
         }
         if let Some((segment, part)) = self.snapshot.hint(self.rendition) {
             writeln!(
@@ -186,7 +167,7 @@ impl<'a> Playlist<'a> {
                 "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{segment}.{part}.m4s\""
             )?;
         }
-        let renditions = &self.snapshot.presentation().renditions;
+        let renditions = &self.snapshot.period().renditions;
         for (index, other) in renditions.iter().enumerate() {
             let last = self.snapshot.last_part(index);
             if let Some((segment, part)) = last.filter(|_| index != self.rendition) {
@@ -220,18 +201,40 @@ impl<'a> Playlist<'a> {
     /// The index of the first segment that ends less than `targets` target durations before the last one does.
     fn first_within(&self, targets: u32) -> usize {
         let seconds = self.snapshot.presentation().target_duration_s * targets;
-        let limit = u64::from(seconds) * u64::from(self.scale.get());
-        let mut from_end = 0_u64;
+        let limit = Duration::from_secs(seconds.into());
+        let mut from_end = Duration::ZERO;
         let mut first = self.segments.len();
         for segment in self.segments.iter().rev() {
-            if from_end >= limit {
+            if from_end + ROUNDING >= limit {
                 break;
             }
-            from_end = from_end.saturating_add(segment.duration.get());
+            from_end += segment.duration.to_duration(segment.scale);
             first -= 1;
         }
         first
     }
+}
+
+fn write_date(out: &mut String, segment: &Segment) -> fmt::Result {
+    let date = segment.begins().to_wall();
+    writeln!(out, "#EXT-X-PROGRAM-DATE-TIME:{date}")
+}
+
+fn write_parts(out: &mut String, segment: &Segment) -> fmt::Result {
+    for (index, part) in segment.parts.iter().enumerate() {
+        let length = part.duration.seconds(segment.scale);
+        write!(
+            out,
+            "#EXT-X-PART:DURATION={length},URI=\"{}.{index}.m4s\"",
+            segment.number
+        )?;
+        out.write_str(if part.independent {
+            ",INDEPENDENT=YES\n"
+        } else {
+            "\n"
+        })?;
+    }
+    Ok(())
 }
 
 /// Begins the period of `segment` if it is another one than `period`, which is the one before.

@@ -27,7 +27,7 @@ pub fn render(snapshot: &Snapshot) -> Option<String> {
     let sounds = of_kind(snapshot, MediaKind::Audio);
     let playlist = MasterPlaylist {
         version: Some(VERSION),
-        independent_segments: true,
+        independent_segments: snapshot.presentation().cuts.are_on_grid(),
         alternatives: if pictures.is_empty() {
             Vec::new()
         } else {
@@ -50,7 +50,7 @@ struct Entry<'a> {
 }
 
 fn of_kind(snapshot: &Snapshot, kind: MediaKind) -> Vec<Entry<'_>> {
-    let renditions = snapshot.presentation().renditions.iter().enumerate();
+    let renditions = snapshot.period().renditions.iter().enumerate();
     let entry = |(index, rendition): (usize, &'_ Rendition)| {
         snapshot
             .rates(index)
@@ -60,7 +60,7 @@ fn of_kind(snapshot: &Snapshot, kind: MediaKind) -> Vec<Entry<'_>> {
         .filter_map(entry)
         .filter(|(_, found, _)| *found == kind)
         .filter_map(|(index, _, rates)| {
-            let rendition = snapshot.presentation().renditions.get(index)?;
+            let rendition = snapshot.period().renditions.get(index)?;
             Some(Entry {
                 rendition,
                 peak_bps: rates.peak_bps,

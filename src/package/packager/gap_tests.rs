@@ -5,6 +5,7 @@ use super::*;
 use crate::package::hls;
 use crate::package::window::Segment;
 use crate::package::window::tests::aac;
+use crate::time::Grid;
 
 /// Which samples an encoder left out: from a slot on, counted from the start of the broadcast, so many.
 #[derive(Clone, Copy, Debug)]
@@ -138,11 +139,8 @@ fn segments_that_are_missing_as_a_whole_are_gaps() {
 fn past(renditions: &[Rendition], stored: &[u64], listed: Range<u64>) -> Past {
     let config = config(2_000, false);
     let packager = Packager::new(&config, PeriodId::new(FIRST), renditions.to_vec());
-    let inits = packager
-        .expect("valid")
-        .presentation()
-        .init_segments
-        .clone();
+    let packager = packager.expect("valid");
+    let inits = packager.snapshot().period().init_segments.clone();
     let mut text = format!(
         "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:{}\n#EXT-X-MAP:URI=\"init-{FIRST}.mp4\"\n",
         listed.start
@@ -150,7 +148,8 @@ fn past(renditions: &[Rendition], stored: &[u64], listed: Range<u64>) -> Past {
     for number in listed {
         text += &format!("#EXTINF:2.000000,\n{number}.m4s\n");
     }
-    let mut past = Past::of(vec![hls::parse(&text).expect("ours")]).expect("not ended");
+    let listing = (renditions[0].name.clone(), hls::parse(&text).expect("ours"));
+    let mut past = Past::of(vec![listing]).expect("not ended");
     for (rendition, init) in renditions.iter().zip(&inits) {
         let numbers = stored.iter().map(|number| SegmentNumber::new(*number));
         past.add(rendition.name.clone(), init.to_bytes(), numbers);
@@ -276,8 +275,14 @@ fn a_run_that_ended_is_not_gone_on_from() {
         "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:{FIRST}\n#EXT-X-MAP:URI=\"init-{FIRST}.mp4\"\n\
          #EXTINF:2.000000,\n{FIRST}.m4s\n"
     );
-    let open = hls::parse(&text).expect("ours");
-    let ended = hls::parse(&format!("{text}#EXT-X-ENDLIST\n")).expect("ours");
+    let read = |name: &str, text: &str| {
+        (
+            name.parse().expect("valid"),
+            hls::parse(text).expect("ours"),
+        )
+    };
+    let open = read("v720", &text);
+    let ended = read("a128", &format!("{text}#EXT-X-ENDLIST\n"));
     assert!(Past::of(vec![open.clone()]).is_some());
     assert!(Past::of(vec![open, ended]).is_none());
 }

@@ -29,7 +29,7 @@ impl Packager {
         let open = track.segment.as_ref().map(|segment| segment.number);
         let open_end = open.map(|open| track.cutter.start_of(open.next()));
         let hole = open_end.map_or(at, |end| end.min(at)).since(ended);
-        let filled = track.prolong(hole.unwrap_or(Span::ZERO));
+        let filled = track.prolong(hole.unwrap_or(Span::ZERO), true);
         let is_filled = ended.checked_add(filled) == Some(at);
         track.next_dts = Some(at);
         if open.is_none_or(|open| open == number) {
@@ -47,7 +47,7 @@ impl Packager {
     /// Adds a gap for every segment between the last whole one of a rendition and `number`, which is open or
     /// about to be.
     fn add_gaps(&mut self, rendition: usize, number: SegmentNumber) {
-        let period = self.window.presentation().period;
+        let period = self.window.period().id;
         let Some(last) = self.window.last(rendition) else {
             return;
         };
@@ -66,9 +66,11 @@ impl Packager {
 }
 
 impl super::Track {
-    /// Shows the last pending sample for up to `hole` longer; by how much it does.
-    fn prolong(&mut self, hole: Span) -> Span {
+    /// Shows the last pending sample for up to `hole` longer, no longer than its part has room if that is
+    /// `bounded`; by how much it does.
+    pub(super) fn prolong(&mut self, hole: Span, bounded: bool) -> Span {
         let room = self.cutter.room(self.pending_length);
+        let room = if bounded { room } else { hole };
         let Some(last) = self.pending.last_mut() else {
             return Span::ZERO;
         };

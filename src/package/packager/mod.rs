@@ -1,7 +1,7 @@
 //! The façade: samples of all renditions in, everything that is published out.
 //!
-//! Enters: samples, each rendition's in decode order, `dts + duration` the next `dts` exactly, pictures
-//! with a key frame at each start of the grid's segments
+//! Enters: samples, each rendition's in decode order, `dts + duration` the next `dts` exactly; pictures
+//! with a key frame at each start of the grid's segments, or word of where the source is to be cut
 //! Leaves: [`Output`]s in the order in which they may be stored: what a manifest names precedes it
 //! Never:  I/O, clocks; joins or copies media
 //! Time:   `Ticks` in each rendition's timescale, from the Unix epoch
@@ -11,17 +11,19 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use self::open::OpenSegment;
+pub use self::output::Output;
+pub use self::source::MAX_GAPS;
+use self::track::Track;
 use super::cmaf::{self, Fragment};
-use super::config::Config;
-use super::cut::{Cutter, FrameLength, PartTarget};
+use super::config::{Config, LowLatency};
+use super::cut::{Cuts, FrameLength, PartTarget};
 use super::error::Error;
 use super::past::{Past, absent};
-
+use super::period::Period;
 use super::window::{Part, Presentation, Snapshot, Window};
-use crate::id::{PartIndex, PeriodId, RenditionName, SegmentNumber};
+use crate::id::{PartIndex, PeriodId, SegmentNumber};
 use crate::media::{MediaKind, Payload, Rendition, Sample};
-use crate::time::{Grid, MediaTime, Span, Ticks, Timescale};
+use crate::time::{Span, Ticks};
 
 /// The most renditions of one broadcast: a ladder has ten rungs at most, in three codecs.
 pub const MAX_RENDITIONS: usize = 32;
@@ -31,58 +33,11 @@ pub const MAX_LEAD_SEGMENTS: u64 = 8;
 /// The most bytes in one part: a second of 500 Mbit/s.
 pub const MAX_PART_BYTES: u64 = 64 << 20;
 
-/// What comes out of a [`Packager`].
-#[derive(Clone, Debug)]
-pub enum Output {
-    /// An init segment, once per rendition, before anything else of it.
-    InitSegment {
-        /// Index of the rendition.
-        rendition: usize,
-        /// The period that it begins.
-        period: PeriodId,
-        /// Its bytes.
-        payload: Payload,
-    },
-    /// A part is whole.
-    Part {
-        /// Index of the rendition.
-        rendition: usize,
-        /// The segment that it is a slice of.
-        segment: SegmentNumber,
-        /// Its place in the segment.
-        part: PartIndex,
-        /// Its bytes.
-        payload: Payload,
-        /// Its length, in the rendition's timescale.
-        duration: Span,
-        /// Whether it holds a key frame.
-        independent: bool,
-    },
-    /// A segment is whole. Its bytes are those of its parts.
-    Segment {
-        /// Index of the rendition.
-        rendition: usize,
-        /// Its number.
-        segment: SegmentNumber,
-        /// Its bytes.
-        payload: Payload,
-        /// Its length, in the rendition's timescale.
-        duration: Span,
-        /// Decode time of its first sample.
-        start: MediaTime,
-    },
-    /// Manifests have changed. All that they name came before.
-    WindowChanged(Arc<Snapshot>),
-    /// No manifest has named the segment for long enough: it may be removed.
-    Evicted {
-        /// Index of the rendition.
-        rendition: usize,
-        /// Its number.
-        segment: SegmentNumber,
-    },
-}
-
-/// Packages one broadcast: one period, all renditions.
+/// Packages one broadcast, all renditions.
+///
+/// Cut by the grid, it is one period, and samples alone say where they belong. Cut by its source
+/// ([`Cuts::Source`]), [`Self::cut`] precedes the first sample of every segment, and [`Self::change`] begins
+/// another period.
 ///
 /// A rendition may leave out a stretch, which nobody can fill any more: of an encoder that died. Segments that
 /// are missing as a whole are listed as gaps.
@@ -139,24 +94,6 @@ pub struct Packager {
     window: Window,
     outputs: VecDeque<Output>,
     parts_per_segment: u64,
-    /// The first segment of every rendition, and whether it is another period than what is listed before.
-    first: SegmentNumber,
-    is_other: bool,
-}
-
-/// What is open of one rendition.
-#[derive(Debug)]
-struct Track {
-    name: RenditionName,
-    kind: MediaKind,
-    cutter: Cutter,
-    longest_sample: Span,
-    scale: Timescale,
-    next_dts: Option<Ticks>,
-    segment: Option<OpenSegment>,
-    pending: Vec<Sample>,
-    pending_length: Span,
-    pending_bytes: u64,
 }
 
 impl Packager {
@@ -175,6 +112,54 @@ impl Packager {
         Self::after(config, first, renditions, None)
     }
 
+    /// [`Self::after`] of a broadcast that `cuts` cut. Where the source cuts, what is after `past` is another
+    /// period, always; and low latency is off, whatever `config` says, if no part length suits every
+    /// rendition, or the rate of a picture's frames is not known: [`Self::presentation`] tells.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::new`].
+    pub fn cut_by(
+        cuts: Cuts,
+        config: &Config,
+        first: SegmentNumber,
+        renditions: Vec<Rendition>,
+        past: Option<&Past>,
+    ) -> Result<Self, Error> {
+        if let Some(problem) = config.problems().first() {
+            return Err(Error::Config(*problem));
+        }
+        check_names(&renditions)?;
+        let mut presentation = present(cuts, config, &renditions)?;
+        let mut period = Period::new(first, renditions)?;
+        let window = u64::from(config.window_segments);
+        let numbers = past.and_then(|past| past.numbers(&period.renditions, first, window));
+        let past = past.zip(numbers);
+        if let Some((past, _)) = &past {
+            if cuts.are_on_grid() && past.is_same(&period.renditions, &period.init_segments) {
+                period.id = past.period();
+            } else {
+                period.discontinuity = true;
+            }
+            if !cuts.are_on_grid() {
+                let before = past.target_duration_s().unwrap_or(0);
+                presentation.target_duration_s = presentation.target_duration_s.max(before);
+            }
+        }
+        let track = |rendition: &Rendition| Track::new(&presentation, rendition, first);
+        let mut packager = Self {
+            tracks: period.renditions.iter().map(track).collect(),
+            outputs: VecDeque::new(),
+            parts_per_segment: parts_per_segment(&presentation),
+            window: Window::new(presentation, period),
+        };
+        packager.put_init_segments();
+        if let Some((past, numbers)) = past {
+            packager.list_past(past, numbers);
+        }
+        Ok(packager)
+    }
+
     /// A packager whose first segment is number `first` on every rendition, and which lists before it what
     /// `past` left of the same broadcast, as far as the window reaches, and as gaps what is missing between
     /// them. The period goes on if the init segments are the same; else a new one begins.
@@ -188,65 +173,33 @@ impl Packager {
         renditions: Vec<Rendition>,
         past: Option<&Past>,
     ) -> Result<Self, Error> {
-        if let Some(problem) = config.problems().first() {
-            return Err(Error::Config(*problem));
-        }
-        check_names(&renditions)?;
-        let frames: Vec<_> = renditions.iter().map(FrameLength::of).collect();
-        let part_ms = config.part_ms.get();
-        let part_target = PartTarget::choose(part_ms, config.segment_ms.get(), &frames)
-            .ok_or(Error::NoPartTarget { part_ms })?;
-        let init_segments = renditions
-            .iter()
-            .map(write_init)
-            .collect::<Result<Vec<_>, _>>()?;
-        let track = |(rendition, frame): (&Rendition, &FrameLength)| {
-            Track::new(config, rendition, part_target, *frame)
-        };
-        let tracks: Vec<_> = renditions.iter().zip(&frames).map(track).collect();
-        let window = u64::from(config.window_segments);
-        let numbers = past.and_then(|past| past.numbers(&renditions, first, window));
-        let past = past.zip(numbers);
-        let same = past
-            .as_ref()
-            .filter(|(past, _)| past.is_same(&renditions, &init_segments));
-        let period = same.map_or_else(|| PeriodId::new(first.get()), |(past, _)| past.period());
-        let is_other = past.is_some() && same.is_none();
+        Self::cut_by(Cuts::Grid, config, first, renditions, past)
+    }
+
+    fn put_init_segments(&mut self) {
+        let period = self.window.period();
+        let both = period.init_segments.iter().enumerate();
         let init = |(rendition, payload): (usize, &Payload)| Output::InitSegment {
             rendition,
-            period,
+            period: period.id,
             payload: payload.clone(),
         };
-        let outputs = init_segments.iter().enumerate().map(init).collect();
-        let presentation = Presentation {
-            target_duration_s: target_duration_s(config, &frames),
-            config: config.clone(),
-            period,
-            renditions,
-            init_segments,
-            part_target,
-        };
-        let mut packager = Self {
-            tracks,
-            outputs,
-            parts_per_segment: parts_per_segment(config, part_target),
-            window: Window::new(presentation, first),
-            first,
-            is_other,
-        };
-        if let Some((past, numbers)) = past {
-            packager.list_past(past, numbers);
-        }
-        Ok(packager)
+        self.outputs.extend(both.map(init));
     }
 
     /// Lists the segments `numbers` of `past` and publishes that at once: who waits for this broadcast to come
     /// back learns that it has.
     fn list_past(&mut self, past: &Past, numbers: Range<u64>) {
-        let renditions = &self.window.presentation().renditions;
+        let cuts = self.window.presentation().cuts;
+        let renditions = &self.window.period().renditions;
         let both = renditions.iter().zip(&self.tracks);
-        let segments =
-            both.map(|(rendition, track)| past.segments(rendition, &track.cutter, numbers.clone()));
+        let segments = both.map(|(rendition, track)| {
+            if cuts.are_on_grid() {
+                past.segments(rendition, &track.cutter, numbers.clone())
+            } else {
+                past.segments_as_listed(rendition, &track.cutter, numbers.clone())
+            }
+        });
         let segments = segments.collect();
         let sequence = past.discontinuity_sequence(numbers.start);
         self.window.go_on_from(segments, sequence);
@@ -258,14 +211,22 @@ impl Packager {
     /// # Errors
     ///
     /// [`Error::UnknownRendition`], [`Error::FirstSegment`], [`Error::NotContiguous`],
-    /// [`Error::NoKeyframe`], [`Error::Timing`], [`Error::PartTooLarge`], [`Error::Stalled`]. The sample
-    /// is then refused and the packager unchanged.
+    /// [`Error::NoKeyframe`], [`Error::Timing`], [`Error::PartTooLarge`], [`Error::Stalled`]; where the source
+    /// cuts, [`Error::NotCut`] and [`Error::SegmentTooLong`], but neither the first segment's number nor key
+    /// frames are asked for. The sample is then refused and the packager unchanged.
     pub fn push(&mut self, rendition: usize, sample: Sample) -> Result<(), Error> {
+        if self.is_on_grid() {
+            self.push_on_grid(rendition, sample)
+        } else {
+            self.push_as_cut(rendition, sample)
+        }
+    }
+
+    fn push_on_grid(&mut self, rendition: usize, sample: Sample) -> Result<(), Error> {
         let number = self.admit(rendition, &sample)?;
         self.pass_over(rendition, sample.dts, number)?;
-        let first = self.first;
-        let begins = self.is_other && number == first;
-        let period = self.window.presentation().period;
+        let period = self.window.period();
+        let (period, begins) = (period.id, period.breaks_at(number));
         let Some(track) = self.tracks.get_mut(rendition) else {
             return Err(Error::UnknownRendition { index: rendition });
         };
@@ -310,9 +271,13 @@ impl Packager {
     ///
     /// [`Error::PartTooLarge`].
     pub fn finish(mut self) -> Result<Vec<Output>, Error> {
-        for rendition in 0..self.tracks.len() {
-            self.close_part(rendition)?;
-            self.close_segment(rendition, None);
+        if self.is_on_grid() {
+            for rendition in 0..self.tracks.len() {
+                self.close_part(rendition)?;
+                self.close_segment(rendition, None);
+            }
+        } else {
+            self.finish_as_cut()?;
         }
         self.window.end();
         self.publish();
@@ -337,7 +302,7 @@ impl Packager {
         let track = track.ok_or(Error::UnknownRendition { index: rendition })?;
         track.check_timing(sample)?;
         let number = track.cutter.segment_of(sample.dts);
-        let expected = self.first.get();
+        let expected = self.window.period().first.get();
         if track.next_dts.is_none() && number.get() != expected {
             return Err(Error::FirstSegment {
                 name: track.name.clone(),
@@ -357,15 +322,21 @@ impl Packager {
                 name: track.name.clone(),
             });
         }
-        let listed_end = self.window.listed_end();
-        if number.get() > listed_end.saturating_add(MAX_LEAD_SEGMENTS) {
-            let behind = self.window.lacking(listed_end);
-            return Err(Error::Stalled {
-                name: track.name.clone(),
-                behind: behind.map_or_else(|| track.name.clone(), |r| r.name.clone()),
-            });
-        }
+        self.check_lead(track, number)?;
         Ok(number)
+    }
+
+    /// Whether `track` may go on in segment `number`, though others are behind.
+    fn check_lead(&self, track: &Track, number: SegmentNumber) -> Result<(), Error> {
+        let listed_end = self.window.listed_end();
+        if number.get() <= listed_end.saturating_add(MAX_LEAD_SEGMENTS) {
+            return Ok(());
+        }
+        let behind = self.window.lacking(listed_end);
+        Err(Error::Stalled {
+            name: track.name.clone(),
+            behind: behind.map_or_else(|| track.name.clone(), |r| r.name.clone()),
+        })
     }
 
     /// Writes the pending samples of a rendition as a part, if there are any.
@@ -390,7 +361,7 @@ impl Packager {
         let part = Part {
             start: first.dts,
             duration: track.pending_length,
-            independent: track.pending.iter().any(|sample| sample.keyframe),
+            independent: first.keyframe,
             payload,
         };
         self.outputs.push_back(Output::Part {
@@ -411,33 +382,37 @@ impl Packager {
     /// Ends the open segment of a rendition, if there is one, and publishes what follows from it. It lasts
     /// until `end`, or as long as its samples.
     fn close_segment(&mut self, rendition: usize, end: Option<Ticks>) {
-        let Some(track) = self.tracks.get_mut(rendition) else {
-            return;
-        };
-        let Some(open) = track.segment.take() else {
-            return;
-        };
+        if let Some(list_moved) = self.end_segment(rendition, end)
+            && (list_moved || self.is_low_latency())
+        {
+            self.publish();
+        }
+    }
+
+    /// Ends the open segment of a rendition; whether the list moved, `None` if there is none.
+    fn end_segment(&mut self, rendition: usize, end: Option<Ticks>) -> Option<bool> {
+        let track = self.tracks.get_mut(rendition)?;
+        let open = track.segment.take()?;
         let whole = open.up_to(end.unwrap_or_else(|| open.end()));
         self.outputs.push_back(Output::Segment {
             rendition,
             segment: whole.number,
             payload: whole.payload.clone(),
             duration: whole.duration,
-            start: whole.start.at(track.scale),
+            start: whole.begins(),
         });
-        let list_moved = self.window.add(rendition, whole);
-        if list_moved || self.is_low_latency() {
-            self.publish();
-        }
+        Some(self.window.add(rendition, whole))
     }
 
-    /// Publishes the open segment with its newest part, where players are told of parts.
+    /// Publishes the open segment with its newest part, where players are told of parts. While the segment
+    /// before it is not listed, its place in the list is not its number's.
     fn publish_part(&mut self, rendition: usize) {
         if !self.is_low_latency() {
             return;
         }
+        let next = self.window.next_number(rendition);
         let open = self.tracks.get(rendition).and_then(|t| t.segment.as_ref());
-        if let Some(open) = open {
+        if let Some(open) = open.filter(|open| open.number.get() == next) {
             self.window.set_open(rendition, open.snapshot());
             self.publish();
         }
@@ -448,81 +423,17 @@ impl Packager {
         while let Some((rendition, segment)) = self.window.evict() {
             evicted.push(Output::Evicted { rendition, segment });
         }
-        let snapshot = Arc::new(self.window.snapshot());
+        let snapshot = Arc::new(self.window.share());
         self.outputs.push_back(Output::WindowChanged(snapshot));
         self.outputs.extend(evicted);
     }
 
+    fn is_on_grid(&self) -> bool {
+        self.window.presentation().cuts.are_on_grid()
+    }
+
     fn is_low_latency(&self) -> bool {
         self.window.presentation().config.low_latency.is_on()
-    }
-}
-
-impl Track {
-    fn new(config: &Config, rendition: &Rendition, target: PartTarget, frame: FrameLength) -> Self {
-        let grid = Grid::new(config.segment_ms);
-        let scale = rendition.timescale;
-        let longest = grid.start_of(SegmentNumber::new(1), scale).get();
-        Self {
-            name: rendition.name.clone(),
-            kind: rendition.codec.kind(),
-            cutter: Cutter::new(grid, target, frame),
-            longest_sample: Span::new(u64::try_from(longest).unwrap_or(0)),
-            scale,
-            next_dts: None,
-            segment: None,
-            pending: Vec::new(),
-            pending_length: Span::ZERO,
-            pending_bytes: 0,
-        }
-    }
-
-    fn take(
-        &mut self,
-        (number, period, discontinuity): (SegmentNumber, PeriodId, bool),
-        sample: Sample,
-        end: Ticks,
-    ) {
-        self.next_dts = Some(end);
-        self.segment.get_or_insert_with(|| OpenSegment {
-            number,
-            start: sample.dts,
-            independent: sample.keyframe,
-            parts: Vec::new(),
-            period,
-            discontinuity,
-        });
-        let length = self.pending_length.get() + sample.duration.get();
-        self.pending_length = Span::new(length);
-        self.pending_bytes += sample.data.len() as u64;
-        self.pending.push(sample);
-    }
-
-    fn check_timing(&self, sample: &Sample) -> Result<(), Error> {
-        let (dts, duration) = (sample.dts, sample.duration);
-        let offset = i32::try_from(sample.composition_offset().get());
-        if dts < Ticks::ZERO
-            || duration == Span::ZERO
-            || duration > self.longest_sample
-            || offset.is_err()
-        {
-            return Err(self.bad_timing(dts));
-        }
-        match self.next_dts {
-            Some(expected) if expected > dts => Err(Error::NotContiguous {
-                name: self.name.clone(),
-                expected,
-                found: dts,
-            }),
-            _ => Ok(()),
-        }
-    }
-
-    fn bad_timing(&self, at: Ticks) -> Error {
-        Error::Timing {
-            name: self.name.clone(),
-            at,
-        }
     }
 }
 
@@ -544,28 +455,51 @@ fn check_names(renditions: &[Rendition]) -> Result<(), Error> {
     Ok(())
 }
 
-fn write_init(rendition: &Rendition) -> Result<Payload, Error> {
-    let unwritable = |field| Error::Unwritable {
-        name: rendition.name.clone(),
-        field,
+/// What does not change in the life of a broadcast that begins with `renditions`.
+fn present(cuts: Cuts, config: &Config, renditions: &[Rendition]) -> Result<Presentation, Error> {
+    let frames: Vec<_> = renditions.iter().map(FrameLength::of).collect();
+    let part_ms = config.part_ms.get();
+    let suiting = PartTarget::choose(part_ms, config.segment_ms.get(), &frames);
+    let mut config = config.clone();
+    let part_target = match cuts {
+        Cuts::Grid => suiting.ok_or(Error::NoPartTarget { part_ms })?,
+        Cuts::Source { .. } => {
+            let is_known =
+                |r: &Rendition| r.frame_rate.is_some() || r.codec.kind() == MediaKind::Audio;
+            let suiting = suiting.filter(|_| renditions.iter().all(is_known));
+            suiting.unwrap_or_else(|| {
+                config.low_latency = LowLatency::Off;
+                PartTarget::unannounced(part_ms)
+            })
+        }
     };
-    cmaf::check(rendition).map_err(unwritable)?;
-    let bytes = cmaf::write_init(rendition).map_err(|_| unwritable("codec configuration"))?;
-    Ok(bytes.into())
+    Ok(Presentation {
+        target_duration_s: target_duration_s(cuts, &config, &frames),
+        config,
+        cuts,
+        part_target,
+    })
 }
 
 /// EXT-X-TARGETDURATION: the longest that a segment of the grid can be, rounded to the nearest second.
 /// Segments begin with the first frame of the grid, so one may be a frame longer than the grid's step.
-fn target_duration_s(config: &Config, frames: &[FrameLength]) -> u32 {
-    let frame = frames.iter().map(|frame| frame.millis_ceil()).max();
-    let longest = u64::from(config.segment_ms.get()) + frame.unwrap_or(0);
-    u32::try_from(((longest + 500) / 1_000).max(1)).unwrap_or(u32::MAX)
+/// Where the source cuts, the longest is rounded up: what one rendition adds to the cut has room in that.
+fn target_duration_s(cuts: Cuts, config: &Config, frames: &[FrameLength]) -> u32 {
+    match cuts {
+        Cuts::Grid => {
+            let frame = frames.iter().map(|frame| frame.millis_ceil()).max();
+            let longest = u64::from(config.segment_ms.get()) + frame.unwrap_or(0);
+            u32::try_from(((longest + 500) / 1_000).max(1)).unwrap_or(u32::MAX)
+        }
+        Cuts::Source { longest_ms } => longest_ms.div_ceil(1_000).max(1),
+    }
 }
 
 /// A power of two that no segment's number of parts exceeds.
-const fn parts_per_segment(config: &Config, target: PartTarget) -> u64 {
-    let segment_micros = config.segment_ms.get() as u64 * 1_000;
-    (2 * segment_micros / target.as_micros() + 4).next_power_of_two()
+fn parts_per_segment(presentation: &Presentation) -> u64 {
+    let segment_ms = presentation.config.segment_ms.get();
+    let micros = u64::from(presentation.cuts.longest_ms(segment_ms)) * 1_000;
+    (2 * micros / presentation.part_target.as_micros() + 4).next_power_of_two()
 }
 
 /// `sequence_number` of a part's `mfhd`. It follows from the part's place alone, so that two nodes write
@@ -580,5 +514,8 @@ fn sequence_number(segment: SegmentNumber, part: usize, parts_per_segment: u64) 
 mod gap_tests;
 mod hole;
 mod open;
+mod output;
+mod source;
 #[cfg(test)]
 mod tests;
+mod track;

@@ -9,12 +9,13 @@
 use crate::id::{PeriodId, SegmentNumber};
 use crate::media::Payload;
 use crate::package::window::{Part, Segment};
-use crate::time::Ticks;
+use crate::time::{Ticks, Timescale};
 
 /// A segment of one rendition in the making.
 #[derive(Clone, Debug)]
 pub(super) struct OpenSegment {
     pub(super) number: SegmentNumber,
+    pub(super) scale: Timescale,
     pub(super) start: Ticks,
     pub(super) independent: bool,
     pub(super) parts: Vec<Part>,
@@ -41,6 +42,7 @@ impl OpenSegment {
     pub(super) fn up_to(&self, end: Ticks) -> Segment {
         Segment {
             number: self.number,
+            scale: self.scale,
             start: self.start,
             duration: end.since(self.start).unwrap_or_default(),
             period: self.period,

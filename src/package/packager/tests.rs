@@ -6,7 +6,7 @@ use super::*;
 use crate::media::CodecConfig;
 use crate::package::window::tests::{aac, h264};
 use crate::package::{dash, hls};
-use crate::time::FrameRate;
+use crate::time::{FrameRate, Grid, MediaTime, Timescale};
 
 pub(super) const FIRST: u64 = 897_600_000;
 
@@ -90,8 +90,8 @@ pub(super) fn drive(
     segments: Range<u64>,
     mut encode: impl FnMut(usize, Sample) -> Option<Sample>,
 ) -> Run {
-    let presentation = packager.presentation().clone();
-    let (config, renditions) = (&presentation.config, &presentation.renditions);
+    let config = &packager.presentation().config.clone();
+    let renditions = &packager.snapshot().period().renditions.clone();
     let mut queues: Vec<_> = renditions
         .iter()
         .map(|r| samples(config, r, segments.start).peekable())
