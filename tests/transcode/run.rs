@@ -140,7 +140,7 @@ pub(crate) fn transcode_with(template: &Template, clip: &Clip, ms: i64, blows: &
         let mut blows = blows.iter().peekable();
         while let Some(output) = outputs.next().await {
             match output {
-                Output::Opened(renditions) => {
+                Output::Opened { renditions, .. } => {
                     assert!(made.renditions.is_empty(), "opened twice");
                     made.samples = vec![Vec::new(); renditions.len()];
                     made.renditions = renditions;
@@ -148,6 +148,7 @@ pub(crate) fn transcode_with(template: &Template, clip: &Clip, ms: i64, blows: &
                 Output::Sample { rendition, sample } => made.samples[rendition].push(sample),
                 Output::Restarted { skipped, .. } => made.restarts.push(skipped),
                 Output::Finished | Output::Conducted(_) => {}
+                Output::Cut { .. } | Output::Period { .. } => panic!("the grid cuts"),
                 Output::Failed(error) => made.failure = Some(format!("{error:?}")),
             }
             let count = made.samples.first().map_or(0, Vec::len);

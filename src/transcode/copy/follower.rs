@@ -17,9 +17,8 @@ use crate::time::Timescale;
 
 /// The longest that an access unit of sound is said to last to hide that some are missing.
 const STRETCH: i64 = 250 * MS;
-/// How far one track may be behind the other before the other goes on alone. Encoders that send one seconds
-/// after the other stay below.
-pub(super) const PATIENCE: i64 = 5_000 * MS;
+/// How much longer than that of the pictures a segment of sound may be, so that it is rounded as theirs.
+const OVERHANG: i64 = 49 * MS;
 /// The most that waits: patience, of the shortest access units that are usual.
 const MAX_QUEUED: usize = 4_096;
 
@@ -36,11 +35,16 @@ pub(super) struct Follower {
     pub(super) run: u64,
     /// The newest that came of this source.
     pub(super) latest: Option<i64>,
+    /// How far the leading track may be ahead before it goes on alone, and the longest segment.
+    patience: i64,
+    longest: i64,
     queue: VecDeque<Timed>,
     /// Segments that the pictures have begun, and where.
     cuts: VecDeque<(SegmentNumber, i64)>,
     /// What lies before is too late.
     floor: i64,
+    /// Where the segment of now began.
+    start: Option<i64>,
     /// It was away when its segment was given up, and comes back with the next.
     skips: bool,
     /// Where what was passed on ends, and where the last of it began.
@@ -50,14 +54,17 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) const fn new(scale: Timescale) -> Self {
+    pub(super) const fn new(scale: Timescale, (patience, longest): (i64, i64)) -> Self {
         Self {
             timing: Timing::new(scale, STRETCH),
             run: 0,
             latest: None,
+            patience,
+            longest,
             queue: VecDeque::new(),
             cuts: VecDeque::new(),
             floor: 0,
+            start: None,
             skips: false,
             end: i64::MIN,
             last: i64::MIN,
@@ -98,9 +105,10 @@ impl Follower {
         self.queue.len() > MAX_QUEUED
     }
 
-    /// Begins a period at `at` with what there is of `run`.
-    pub(super) fn begin(&mut self, run: u64, at: i64) {
+    /// Begins a period with segment `first` at `at` and what there is of `run`.
+    pub(super) fn begin(&mut self, run: u64, (first, at): (SegmentNumber, i64)) {
         self.cuts.clear();
+        self.cuts.push_back((first, at));
         self.floor = at.max(self.end);
         self.skips = false;
         let floor = self.floor;
@@ -124,7 +132,8 @@ impl Follower {
     pub(super) fn take_cut(&mut self, at: i64) -> Option<Piece> {
         let (number, from) = *self.cuts.front().filter(|(_, from)| at >= *from)?;
         self.cuts.pop_front();
-        self.floor = from;
+        self.floor = self.floor.max(from);
+        self.start = None;
         self.skips = false;
         Some(Piece::Cut(number))
     }
@@ -132,10 +141,13 @@ impl Follower {
     /// Takes the sample at the front, unless it has no place any more.
     pub(super) fn take(&mut self) -> Option<Piece> {
         let timed = self.queue.pop_front()?;
-        if self.skips || timed.at < self.floor {
+        let start = self.start.unwrap_or(timed.at);
+        let is_overlong = timed.end.saturating_sub(start) > self.longest.saturating_add(OVERHANG);
+        if self.skips || timed.at < self.floor || is_overlong {
             self.left_out += 1;
             return None;
         }
+        self.start = Some(start);
         (self.last, self.end) = (timed.at, timed.end);
         Some(Piece::Sample(timed.sample))
     }
@@ -145,25 +157,27 @@ impl Follower {
         let is_away = self.is_away(lead);
         let (number, from) = *self.cuts.front()?;
         let next = self.cuts.get(1);
-        let is_late = next.is_some_and(|(_, next)| lead.saturating_sub(*next) > PATIENCE);
+        let is_late = next.is_some_and(|(_, next)| lead.saturating_sub(*next) > self.patience);
         if !is_away && !is_late {
             return None;
         }
         self.cuts.pop_front();
-        self.floor = from;
+        self.floor = self.floor.max(from);
+        self.start = None;
         self.skips |= is_away;
         Some(Piece::Cut(number))
     }
 
     /// Whether nothing has come for so long that nothing is waited for, seen from `lead`.
     pub(super) fn is_away(&self, lead: i64) -> bool {
-        let known = self.latest.unwrap_or(self.end);
-        lead.saturating_sub(known) > PATIENCE
+        let known = self.latest.unwrap_or_else(|| self.end.max(self.floor));
+        lead.saturating_sub(known) > self.patience
     }
 
     /// Segments were begun without the pictures, the last one at `at`.
     pub(super) const fn cut_alone(&mut self, at: i64) {
         self.floor = at;
+        self.start = None;
         self.skips = false;
     }
 }

@@ -51,11 +51,12 @@ pub enum Output {
         renditions: Vec<Rendition>,
         /// The number of the first segment of each.
         first: SegmentNumber,
-        /// The longest that a segment of this broadcast is ever made, in milliseconds, up to one sample.
+        /// The longest that a segment of this broadcast is meant to be, in milliseconds: a whole number of
+        /// seconds, above which none ends by more than is rounded off.
         longest_ms: u32,
     },
-    /// The next sample of the rendition begins this segment. One more than the segment before it, which has
-    /// nothing if no sample came in between.
+    /// The next sample of the rendition begins this segment: the first of a period, or one more than the
+    /// segment before it, which has nothing if no sample came in between.
     Cut {
         /// Index into the renditions.
         rendition: usize,

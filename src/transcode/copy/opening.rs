@@ -29,7 +29,7 @@ const MAX_SAMPLES: usize = 8_192;
 const TARGET_SECONDS: (i64, i64) = (2, 12);
 /// How far above a whole second a segment may end and still be rounded down to it, with room for one sample
 /// of sound; and how much of that a first segment may need.
-const ROUNDED_DOWN: i64 = 450 * MS;
+pub(super) const ROUNDED_DOWN: i64 = 450 * MS;
 const USED_AT_FIRST: i64 = 350 * MS;
 /// How far a picture may lie from an even pace, in 90 kHz ticks: stamps are whole milliseconds.
 const UNEVEN_TICKS: u64 = 180;
@@ -187,8 +187,8 @@ impl Opening {
     }
 }
 
-/// EXT-X-TARGETDURATION in milliseconds for segments of `length`, and what they may exceed it by unnoticed:
-/// players are told whole seconds, rounded to the nearest.
+/// EXT-X-TARGETDURATION in milliseconds for segments of `length`, which may exceed it a little: players are
+/// told whole seconds, and compare lengths rounded to the nearest.
 fn longest_ms(length: i64, target: i64) -> u32 {
     const SECOND: i64 = 1_000 * MS;
     let (least, most) = TARGET_SECONDS;
@@ -197,7 +197,7 @@ fn longest_ms(length: i64, target: i64) -> u32 {
         .saturating_sub(USED_AT_FIRST)
         .saturating_add(SECOND - 1)
         / SECOND;
-    let longest = seconds.clamp(least, most) * SECOND + ROUNDED_DOWN;
+    let longest = seconds.clamp(least, most) * SECOND;
     u32::try_from(longest / MS).unwrap_or(u32::MAX)
 }
 

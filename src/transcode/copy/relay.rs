@@ -2,14 +2,14 @@
 //!
 //! Enters: samples of both tracks, in any interleaving; changes of a track; that the source has gone
 //! Leaves: outputs in order: a period after all of the one before it
-//! Never:  waits for a track that does not come, longer than [`PATIENCE`]
+//! Never:  waits for a track that does not come, longer than [`MAX_PATIENCE`]
 //! Time:   nanoseconds from the Unix epoch
 //! Spec:   docs/architecture.md
 
 use std::collections::VecDeque;
 
-use super::follower::{Follower, PATIENCE, Piece};
-use super::opening::{Plan, TOLERANCE, declared_rate};
+use super::follower::{Follower, Piece};
+use super::opening::{Plan, ROUNDED_DOWN, TOLERANCE, declared_rate};
 use super::timing::{Timed, Timing};
 use super::{Counts, MS, Output, nanos};
 use crate::id::SegmentNumber;
@@ -19,6 +19,11 @@ use crate::time::Grid;
 /// The longest that a picture is said to be shown to hide that some are missing, if a segment is as long.
 /// A camera that sends nothing while nothing moves stays below.
 const STRETCH: i64 = 2_000 * MS;
+/// How far one track may be behind the other before the other goes on alone. Encoders that send one seconds
+/// after the other stay below.
+const MAX_PATIENCE: i64 = 5_000 * MS;
+/// The same in segments: half of what a packager lets one rendition lead.
+const PATIENT_SEGMENTS: i64 = 4;
 /// How long sound of a new source waits for its pictures before it begins a period alone.
 const PICTURE_WAIT: i64 = 12_000 * MS;
 /// The most that is held back while a period waits for the sound before it.
@@ -85,6 +90,7 @@ pub(super) struct Relay {
     grid: Grid,
     target: i64,
     longest: i64,
+    patience: i64,
     longest_ms: u32,
     first: SegmentNumber,
     renditions: Vec<Rendition>,
@@ -104,11 +110,15 @@ impl Relay {
         let lead = tracks.next();
         let kind = lead.map_or(MediaKind::Video, |info| info.codec.kind());
         let scale = lead.map_or(crate::time::Timescale::MILLIS, |info| info.timescale);
-        let follower = tracks.next().map(|info| Follower::new(info.timescale));
+        let longest = i64::from(plan.longest_ms) * MS + ROUNDED_DOWN;
+        let patience = MAX_PATIENCE.min(target.saturating_mul(PATIENT_SEGMENTS));
+        let follower = tracks.next();
+        let follower = follower.map(|info| Follower::new(info.timescale, (patience, longest)));
         Self {
             grid,
             target,
-            longest: i64::from(plan.longest_ms) * MS,
+            longest,
+            patience,
             longest_ms: plan.longest_ms,
             first,
             renditions: plan.renditions,
@@ -332,6 +342,7 @@ impl Relay {
         loop {
             let barrier = self.barrier();
             let (lead, is_absent) = (self.lead.latest, self.is_lead_absent());
+            let patience = self.patience;
             let due = self
                 .segment
                 .map(|open| open.start.saturating_add(self.target));
@@ -348,7 +359,7 @@ impl Relay {
                 .latest
                 .map_or(0, |latest| latest.saturating_sub(at));
             let is_known = drain || barrier.is_some() || lead.is_some_and(|lead| lead > at);
-            if !is_known && waited <= PATIENCE && !follower.is_full() {
+            if !is_known && waited <= patience && !follower.is_full() {
                 break;
             }
             while let Some(piece) = follower.take_cut(at) {
@@ -398,7 +409,7 @@ impl Relay {
     fn is_lead_absent(&self) -> bool {
         let follower = self.follower.as_ref().and_then(|follower| follower.latest);
         let lead = self.lead.latest.unwrap_or(self.lead.end);
-        let is_behind = follower.is_some_and(|latest| latest.saturating_sub(lead) > PATIENCE);
+        let is_behind = follower.is_some_and(|latest| latest.saturating_sub(lead) > self.patience);
         self.lead.awaits == Awaits::Keyframe || is_behind
     }
 
@@ -415,7 +426,7 @@ impl Relay {
         let (Some(follower), Some(run)) = (&self.follower, self.run) else {
             return true;
         };
-        let is_past = |lead: i64| lead.saturating_sub(period.at) > PATIENCE;
+        let is_past = |lead: i64| lead.saturating_sub(period.at) > self.patience;
         follower.newest_front().is_some()
             || follower.run != run
             || follower.is_away(period.at)
@@ -456,10 +467,10 @@ impl Relay {
         } = period;
         let is_first = self.run.replace(run).is_none();
         if let Some(follower) = &mut self.follower {
-            follower.begin(run, at);
+            follower.begin(run, (first, at));
         }
         self.counts.periods += u64::from(!is_first);
-        let longest_ms = self.longest_ms;
+        let (longest_ms, rendition) = (self.longest_ms, LEAD);
         outputs.push_back(if is_first {
             Output::Opened {
                 renditions,
@@ -469,6 +480,8 @@ impl Relay {
         } else {
             Output::Period { renditions, first }
         });
+        let number = first;
+        outputs.push_back(Output::Cut { rendition, number });
     }
 }
 

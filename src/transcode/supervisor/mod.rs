@@ -16,6 +16,7 @@
 //! Spec:   [`crate::transcode::ipc`]
 
 mod attend;
+mod copying;
 mod deaths;
 mod gather;
 mod kept;
@@ -67,12 +68,49 @@ pub struct Options {
     pub absence: Absence,
 }
 
-/// What comes out of a transcoder, in this order: `Opened`, `Sample`s and `Conducted`, then one of the last
-/// two. A `Restarted` may come anywhere before those.
+/// What decides where the renditions are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cuts {
+    /// The grid: a segment's number is its time divided by its length.
+    Grid,
+    /// The key frames of the source.
+    Source {
+        /// The number of the first segment of each rendition.
+        first: SegmentNumber,
+        /// The longest that a segment is meant to be, in milliseconds: a whole number of seconds, above which
+        /// none ends by more than is rounded off.
+        longest_ms: u32,
+    },
+}
+
+/// What comes out of a transcoder, in this order: `Opened`; `Sample`s, `Conducted`, and where the source cuts
+/// `Cut`s and `Period`s; then one of the last two. A `Restarted` may come anywhere before those.
 #[derive(Debug)]
 pub enum Output {
     /// What the renditions are, pictures first, each kind best first. Once, before any sample.
-    Opened(Vec<Rendition>),
+    Opened {
+        /// The renditions.
+        renditions: Vec<Rendition>,
+        /// What decides where they are cut.
+        cuts: Cuts,
+    },
+    /// The next sample of the rendition begins this segment. Only where the source cuts, and there before the
+    /// first sample of each segment.
+    Cut {
+        /// Index into the renditions of [`Output::Opened`].
+        rendition: usize,
+        /// The segment's number: one more than that of the segment before it, which has nothing if no sample
+        /// came in between.
+        number: SegmentNumber,
+    },
+    /// The timeline of the source breaks: what follows, of every rendition, is of another period. Only where
+    /// the source cuts.
+    Period {
+        /// The renditions, with the names of before, in the same order.
+        renditions: Vec<Rendition>,
+        /// The number of the first segment of each in it.
+        first: SegmentNumber,
+    },
     /// One access unit of the rendition of that index. In decode order per rendition.
     Sample {
         /// Index into the renditions of [`Output::Opened`].
@@ -175,6 +213,23 @@ impl Transcoder {
         let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
         let (output_queue, outputs) = mpsc::channel(MAX_OUTPUTS);
         tokio::spawn(run(options, input_queue, output_queue));
+        (Self { inputs }, Outputs { outputs })
+    }
+
+    /// Starts one that makes nothing: it hands on the samples of the source as they are, cut at its key frames.
+    /// It needs no worker. While the source sends nothing, nothing comes out.
+    ///
+    /// Must be called within a tokio runtime.
+    #[must_use]
+    pub fn copy(stream: StreamName, grid: Grid, first: SegmentNumber) -> (Self, Outputs) {
+        let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
+        let (output_queue, outputs) = mpsc::channel(MAX_OUTPUTS);
+        tokio::spawn(copying::run(
+            stream,
+            (grid, first),
+            input_queue,
+            output_queue,
+        ));
         (Self { inputs }, Outputs { outputs })
     }
 
