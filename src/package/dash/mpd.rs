@@ -1,9 +1,9 @@
 //! Renders the MPD.
 //!
 //! Enters: a [`Snapshot`]
-//! Leaves: the MPD as text. Segments follow from the grid alone, so it changes only with the announced
-//! rates and at the end
-//! Never:  a list of segments
+//! Leaves: the MPD as text. Where segments follow from the grid alone, it changes only with the announced
+//! rates and at the end; where the source cuts, with every segment
+//! Never:  a list of segments that the grid gives
 //! Time:   milliseconds; `@presentationTimeOffset` puts media time, which counts from the Unix epoch,
 //! onto the time line that begins at `@availabilityStartTime`
 //! Spec:   [DASH] §5.3
@@ -11,7 +11,9 @@
 use std::fmt::{self, Display, Write};
 use std::mem::{Discriminant, discriminant};
 
+use super::timeline::{Layout, Stretch};
 use crate::media::{CodecConfig, CodecString, MediaKind, Rendition};
+use crate::package::period;
 use crate::package::window::Snapshot;
 use crate::time::{FrameRate, Timescale, WallTime};
 
@@ -46,22 +48,17 @@ pub fn render_plain(snapshot: &Snapshot) -> Option<String> {
 }
 
 fn render_with(snapshot: &Snapshot, low_latency: bool) -> Option<String> {
-    let listed = snapshot.listed();
-    let count = listed.end - listed.start;
-    if count == 0 || (count < DELAY_SEGMENTS && !snapshot.is_ended()) {
-        return None;
-    }
     let line = if snapshot.is_ended() {
         Line::recorded(snapshot)
     } else {
         Line::live(snapshot)
     };
     let low_latency = low_latency && line.dynamic;
-    let mpd = Mpd {
-        snapshot,
-        line,
-        low_latency,
-    };
+    let mpd = Mpd::new(snapshot, line, low_latency);
+    let count = mpd.count();
+    if count == 0 || (count < DELAY_SEGMENTS && !snapshot.is_ended()) {
+        return None;
+    }
     mpd.to_text()
 }
 
@@ -76,12 +73,9 @@ pub fn render_ending(snapshot: &Snapshot) -> Option<String> {
     if !snapshot.is_ended() || snapshot.listed().is_empty() {
         return None;
     }
-    let mpd = Mpd {
-        snapshot,
-        line: Line::live(snapshot),
-        low_latency: snapshot.presentation().config.low_latency.is_on(),
-    };
-    mpd.to_text()
+    let low_latency = snapshot.presentation().config.low_latency.is_on();
+    let mpd = Mpd::new(snapshot, Line::live(snapshot), low_latency);
+    (mpd.count() > 0).then(|| mpd.to_text()).flatten()
 }
 
 /// Where segment numbers lie on the MPD's time line.
@@ -128,9 +122,48 @@ struct Mpd<'a> {
     snapshot: &'a Snapshot,
     line: Line,
     low_latency: bool,
+    /// Where the source cuts: the periods.
+    stretches: Vec<Stretch<'a>>,
 }
 
-impl Mpd<'_> {
+impl<'a> Mpd<'a> {
+    fn new(snapshot: &'a Snapshot, line: Line, low_latency: bool) -> Self {
+        let on_grid = snapshot.presentation().cuts.are_on_grid();
+        let mut mpd = Self {
+            snapshot,
+            line,
+            // A segment in the making is not listed yet, so nobody can ask for it.
+            low_latency: low_latency && on_grid,
+            stretches: Vec::new(),
+        };
+        if !on_grid {
+            let zero_us = mpd.first_ms().saturating_mul(1_000);
+            let layout = if line.dynamic {
+                Layout::Live { zero_us }
+            } else {
+                Layout::Recorded
+            };
+            mpd.stretches = Stretch::all(snapshot, layout);
+        }
+        mpd
+    }
+
+    /// How many segments it describes.
+    fn count(&self) -> u64 {
+        if self.snapshot.presentation().cuts.are_on_grid() {
+            let listed = self.snapshot.listed();
+            return listed.end - listed.start;
+        }
+        self.stretches.iter().map(Stretch::count).sum()
+    }
+
+    /// The length of a segment, or the most of it, in milliseconds.
+    fn step_ms(&self) -> u64 {
+        let presentation = self.snapshot.presentation();
+        let step = presentation.config.segment_ms.get();
+        presentation.cuts.longest_ms(step).into()
+    }
+
     fn to_text(&self) -> Option<String> {
         let mut out = String::with_capacity(2_048);
         self.write(&mut out).ok()?;
@@ -143,12 +176,20 @@ impl Mpd<'_> {
         if self.low_latency {
             self.write_service(out)?;
         }
-        let period = self.snapshot.period().id;
-        writeln!(out, "  <Period id=\"{period}\" start=\"PT0S\">")?;
-        for (index, set) in self.switching_sets().iter().enumerate() {
-            self.write_set(out, index + 1, set)?;
+        if self.snapshot.presentation().cuts.are_on_grid() {
+            let period = self.snapshot.period();
+            writeln!(out, "  <Period id=\"{}\" start=\"PT0S\">", period.id)?;
+            self.write_sets(out, period, None)?;
         }
-        out.write_str("  </Period>\n")?;
+        for stretch in &self.stretches {
+            let (id, start) = (stretch.period.id, Micros(stretch.at_us));
+            write!(out, "  <Period id=\"{id}\" start=\"{start}\"")?;
+            if let Some(length) = stretch.length_us {
+                write!(out, " duration=\"{}\"", Micros(length))?;
+            }
+            out.write_str(">\n")?;
+            self.write_sets(out, stretch.period, Some(stretch))?;
+        }
         if self.line.dynamic {
             writeln!(
                 out,
@@ -160,7 +201,7 @@ impl Mpd<'_> {
 
     fn write_head(&self, out: &mut String) -> fmt::Result {
         let config = &self.snapshot.presentation().config;
-        let step = u64::from(config.segment_ms.get());
+        let step = self.step_ms();
         let step_text = Period(step);
         let kind = if self.line.dynamic {
             "dynamic"
@@ -184,7 +225,8 @@ impl Mpd<'_> {
             write!(out, " availabilityStartTime=\"{}\"", WholeSecond(start))?;
             write!(out, " publishTime=\"{}\"", self.snapshot.mpd_changed_at())?;
             if !self.snapshot.is_ended() {
-                write!(out, " minimumUpdatePeriod=\"{step_text}\"")?;
+                let update = Period(config.segment_ms.get().into());
+                write!(out, " minimumUpdatePeriod=\"{update}\"")?;
             }
             write!(out, " timeShiftBufferDepth=\"{depth}\"")?;
             let delay = Period(step * DELAY_SEGMENTS);
@@ -247,6 +289,10 @@ impl Mpd<'_> {
     /// From the line's zero to the end of the media, no further than the grid's last segment reaches: a
     /// frame beyond it would be taken for one segment more.
     fn length(&self) -> Period {
+        if let Some(last) = self.stretches.last() {
+            let end_us = u64::try_from(last.end_us()).unwrap_or(0);
+            return Period(end_us.div_ceil(1_000));
+        }
         let step = u64::from(self.snapshot.presentation().config.segment_ms.get());
         let grid_end = self.snapshot.listed().end.saturating_mul(step);
         let renditions = 0..self.snapshot.period().renditions.len();
@@ -260,22 +306,31 @@ impl Mpd<'_> {
         Period(end.saturating_sub(start))
     }
 
-    /// Renditions that a player may switch between: those of one codec, by index.
-    fn switching_sets(&self) -> Vec<Vec<usize>> {
-        let renditions = &self.snapshot.period().renditions;
-        let mut sets: Vec<(Discriminant<CodecConfig>, Vec<usize>)> = Vec::new();
-        for (index, rendition) in renditions.iter().enumerate() {
-            let codec = discriminant(&rendition.codec);
-            match sets.iter_mut().find(|(found, _)| *found == codec) {
-                Some((_, set)) => set.push(index),
-                None => sets.push((codec, vec![index])),
+    /// Writes what a period consists of, and its end.
+    fn write_sets(
+        &self,
+        out: &mut String,
+        period: &period::Period,
+        stretch: Option<&Stretch<'_>>,
+    ) -> fmt::Result {
+        for (index, set) in switching_sets(period).iter().enumerate() {
+            let there = |index: &usize| stretch.is_none_or(|stretch| stretch.has(*index));
+            let set: Vec<_> = set.iter().copied().filter(there).collect();
+            if !set.is_empty() {
+                self.write_set(out, (index + 1, &set), period, stretch)?;
             }
         }
-        sets.into_iter().map(|(_, set)| set).collect()
+        out.write_str("  </Period>\n")
     }
 
-    fn write_set(&self, out: &mut String, id: usize, set: &[usize]) -> fmt::Result {
-        let renditions = &self.snapshot.period().renditions;
+    fn write_set(
+        &self,
+        out: &mut String,
+        (id, set): (usize, &[usize]),
+        period: &period::Period,
+        stretch: Option<&Stretch<'_>>,
+    ) -> fmt::Result {
+        let renditions = &period.renditions;
         let members: Vec<_> = set.iter().filter_map(|i| renditions.get(*i)).collect();
         let Some(first) = members.first() else {
             return Ok(());
@@ -286,9 +341,14 @@ impl Mpd<'_> {
         };
         write!(
             out,
-            "    <AdaptationSet id=\"{id}\" contentType=\"{kind}\" mimeType=\"{kind}/mp4\" \
-             segmentAlignment=\"true\" startWithSAP=\"1\""
+            "    <AdaptationSet id=\"{id}\" contentType=\"{kind}\" mimeType=\"{kind}/mp4\""
         )?;
+        if stretch.is_none_or(|stretch| stretch.is_aligned(set)) {
+            out.write_str(" segmentAlignment=\"true\"")?;
+        }
+        if stretch.is_none_or(|stretch| stretch.is_independent(set)) {
+            out.write_str(" startWithSAP=\"1\"")?;
+        }
         write_maxima(out, &members)?;
         out.write_str(">\n")?;
         if let Some((_, channels)) = first.codec.audio() {
@@ -303,9 +363,11 @@ impl Mpd<'_> {
             self.write_references(out, id)?;
         }
         out.write_str("      <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"main\"/>\n")?;
-        self.write_template(out)?;
-        for index in set {
-            self.write_representation(out, *index)?;
+        if stretch.is_none() {
+            self.write_template(out)?;
+        }
+        for (index, rendition) in set.iter().zip(&members) {
+            self.write_representation(out, (*index, rendition), stretch)?;
         }
         out.write_str("    </AdaptationSet>\n")
     }
@@ -333,9 +395,13 @@ impl Mpd<'_> {
         )
     }
 
-    fn write_representation(&self, out: &mut String, index: usize) -> fmt::Result {
-        let rendition = self.snapshot.period().renditions.get(index);
-        let (Some(rendition), Some(rates)) = (rendition, self.snapshot.rates(index)) else {
+    fn write_representation(
+        &self,
+        out: &mut String,
+        (index, rendition): (usize, &Rendition),
+        stretch: Option<&Stretch<'_>>,
+    ) -> fmt::Result {
+        let Some(rates) = self.snapshot.rates(index) else {
             return Ok(());
         };
         write!(
@@ -359,8 +425,26 @@ impl Mpd<'_> {
         if let Some((sample_rate, _)) = rendition.codec.audio() {
             write!(out, " audioSamplingRate=\"{sample_rate}\"")?;
         }
-        out.write_str("/>\n")
+        let Some(stretch) = stretch else {
+            return out.write_str("/>\n");
+        };
+        out.write_str(">\n")?;
+        stretch.write_template(out, index)?;
+        out.write_str("      </Representation>\n")
     }
+}
+
+/// Renditions that a player may switch between: those of one codec, by index.
+fn switching_sets(period: &period::Period) -> Vec<Vec<usize>> {
+    let mut sets: Vec<(Discriminant<CodecConfig>, Vec<usize>)> = Vec::new();
+    for (index, rendition) in period.renditions.iter().enumerate() {
+        let codec = discriminant(&rendition.codec);
+        match sets.iter_mut().find(|(found, _)| *found == codec) {
+            Some((_, set)) => set.push(index),
+            None => sets.push((codec, vec![index])),
+        }
+    }
+    sets.into_iter().map(|(_, set)| set).collect()
 }
 
 /// The largest size and rate among pictures that are switched between.
@@ -400,6 +484,22 @@ struct Period(u64);
 impl Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PT{}S", Seconds(self.0))
+    }
+}
+
+/// Prints microseconds as `xs:duration`: `PT1795180620.0213S`.
+#[derive(Clone, Copy)]
+struct Micros(i64);
+
+impl Display for Micros {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.0.max(0);
+        let (seconds, micros) = (micros / 1_000_000, micros % 1_000_000);
+        if micros == 0 {
+            return write!(f, "PT{seconds}S");
+        }
+        let fraction = format!("{micros:06}");
+        write!(f, "PT{seconds}.{}S", fraction.trim_end_matches('0'))
     }
 }
 

@@ -517,5 +517,7 @@ mod open;
 mod output;
 mod source;
 #[cfg(test)]
+mod source_tests;
+#[cfg(test)]
 mod tests;
 mod track;

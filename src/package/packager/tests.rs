@@ -31,7 +31,7 @@ pub(super) fn video(name: &str, rate: (u32, u32)) -> Rendition {
     }
 }
 
-fn aac_at(name: &str, sample_rate: u32) -> Rendition {
+pub(super) fn aac_at(name: &str, sample_rate: u32) -> Rendition {
     let mut rendition = aac(name, 128_000);
     rendition.timescale = Timescale::new(sample_rate).expect("not zero");
     let CodecConfig::Aac(config) = &mut rendition.codec else {
