@@ -433,7 +433,7 @@ mod tests {
         let codec = || {
             intake::Error::Demux(flv::Error::UnsupportedCodec {
                 kind: MediaKind::Video,
-                found: flv::FoundCodec::FourCc(*b"hvc1"),
+                found: flv::FoundCodec::FourCc(*b"vvc1"),
             })
         };
         let told = |fed, published| match outcome(fed, published) {
@@ -443,7 +443,7 @@ mod tests {
         let effect = || Err(Error::DOWNSTREAM);
         assert_eq!(
             told(Err(codec().into()), effect()),
-            "HEVC over RTMP is not taken yet; in OBS choose an H.264 encoder"
+            "VVC over RTMP is not taken; in OBS choose an H.264, HEVC or AV1 encoder"
         );
         assert_eq!(
             told(Ok(EndReason::Unpublished), effect()),

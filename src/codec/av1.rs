@@ -1,9 +1,9 @@
 //! AV1: the sequence header and the `av1C` record.
 //!
-//! Enters: an `av1C` body or a temporal unit with a sequence header, from an encoder
+//! Enters: an `av1C` body or temporal units, from an encoder or a publisher
 //! Leaves: [`Config`]
-//! Never:  tiles
-//! Spec:   [AV1] §5.3, §5.5, [AV1ISOBMFF] §2.3.3, §2.4
+//! Never:  tiles; of frames more than their first bits
+//! Spec:   [AV1] §5.3, §5.5, §5.9.2, [AV1ISOBMFF] §2.3.3, §2.4
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -12,6 +12,8 @@ use super::video::{Colour, Dimensions};
 
 const OBU_SEQUENCE_HEADER: u8 = 1;
 const OBU_TEMPORAL_DELIMITER: u8 = 2;
+const OBU_FRAME_HEADER: u8 = 3;
+const OBU_FRAME: u8 = 6;
 
 /// One AV1 track's parameters: the record as it goes into `av1C`, and what its sequence header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,6 +173,29 @@ fn find_sequence_header(data: &[u8]) -> Result<Obu<'_>, Error> {
         }
     }
     Err(Error::NoSequenceHeader)
+}
+
+/// Whether a temporal unit holds a frame, be it one that was decoded before and is shown now.
+#[must_use]
+pub fn contains_frame(unit: &[u8]) -> bool {
+    first_frame(unit).is_some()
+}
+
+/// Whether decoding can begin with a temporal unit: its first frame is a key frame that is shown. One that is
+/// decoded here and shown later is none ([AV1ISOBMFF] §2.4).
+#[must_use]
+pub fn begins_with_key_frame(unit: &[u8]) -> bool {
+    const SHOW_EXISTING_AND_TYPE: u8 = 0b1110_0000;
+    const SHOW_FRAME: u8 = 0b0001_0000;
+    first_frame(unit).is_some_and(|frame| {
+        let first = frame.payload.first().copied();
+        first.is_some_and(|bits| bits & (SHOW_EXISTING_AND_TYPE | SHOW_FRAME) == SHOW_FRAME)
+    })
+}
+
+fn first_frame(unit: &[u8]) -> Option<Obu<'_>> {
+    let mut obus = Obus { data: unit, at: 0 }.map_while(Result::ok);
+    obus.find(|obu| matches!(obu.kind, OBU_FRAME_HEADER | OBU_FRAME))
 }
 
 /// A temporal unit without its temporal delimiters, as samples are stored. Shares the bytes where the only
@@ -435,9 +460,27 @@ mod tests {
         );
     }
 
+    #[test]
+    fn decoding_begins_with_a_key_frame_that_is_shown() {
+        for (unit, has_frame, begins) in [
+            (&[0x12, 0, 0x0A, 1, 0, 0x32, 1, 0x10][..], true, true),
+            (&[0x1A, 1, 0x10, 0x22, 1, 0], true, true),
+            (&[0x32, 1, 0x00], true, false), // decoded now, shown later
+            (&[0x32, 1, 0x30], true, false), // inter
+            (&[0x1A, 1, 0x90], true, false), // shown now, decoded before
+            (&[0x32, 1, 0x30, 0x32, 1, 0x10], true, false),
+            (&[0x12, 0, 0x2A, 1, 0], false, false),
+            (&[0x32, 0], true, false),
+        ] {
+            assert_eq!(contains_frame(unit), has_frame, "{unit:02x?}");
+            assert_eq!(begins_with_key_frame(unit), begins, "{unit:02x?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn random_bytes_never_panic(data in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = begins_with_key_frame(&data);
             let mut record = vec![0x81, 0, 0, 0, 0x0A, u8::try_from(data.len()).expect("short")];
             record.extend(&data);
             let _ = Config::parse_av1c(record.into());

@@ -1,9 +1,16 @@
-//! Opus: the identification header and the `dOps` record.
+//! Opus: the identification header, the `dOps` record, and how long a packet is.
 //!
-//! Enters: an `OpusHead` packet, from an encoder
-//! Leaves: [`Config`]
-//! Never:  packets' contents
-//! Spec:   [OPUSMP4] §4.3.2, RFC 7845 §5.1
+//! Enters: an `OpusHead` packet and packets of sound, from an encoder or a publisher
+//! Leaves: [`Config`]; samples in a packet
+//! Never:  packets' contents beyond their first two bytes
+//! Spec:   [OPUSMP4] §4.3.2, [RFC7845] §5.1, [RFC6716] §3
+
+/// Samples per second of every decoder of Opus, and so the timescale of a track.
+pub const SAMPLE_RATE: u32 = 48_000;
+/// Most samples in a packet: 120 ms ([RFC6716] §3.2.5, R5).
+const MAX_PACKET_SAMPLES: u32 = 5_760;
+/// Samples that an encoder adds in front where no header says how many: what libopus adds.
+const USUAL_PRE_SKIP: u16 = 312;
 
 /// One Opus track's parameters (channel mapping family 0: mono or stereo). Its timescale is 48000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +97,47 @@ impl Config {
         .checked(i16::from_le_bytes([g0, g1]), family)
     }
 
+    /// The parameters of a track without a header, by its first packet; `None` if that is none.
+    #[must_use]
+    pub fn of_packet(packet: &[u8]) -> Option<Self> {
+        const STEREO: u8 = 0b100;
+        packet_samples(packet)?;
+        Some(Self {
+            channels: 1 + u8::from(packet.first()? & STEREO != 0),
+            pre_skip: USUAL_PRE_SKIP,
+            input_sample_rate: SAMPLE_RATE,
+        })
+    }
+
+    /// The `OpusHead` packet.
+    #[must_use]
+    pub fn write_head(&self) -> [u8; 19] {
+        let mut head = *b"OpusHead\x01\0\0\0\0\0\0\0\0\0\0";
+        let [
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            _,
+            channels,
+            s0,
+            s1,
+            r0,
+            r1,
+            r2,
+            r3,
+            ..,
+        ] = &mut head;
+        *channels = self.channels;
+        [*s0, *s1] = self.pre_skip.to_le_bytes();
+        [*r0, *r1, *r2, *r3] = self.input_sample_rate.to_le_bytes();
+        head
+    }
+
     /// Reads the body of a `dOps` box, in which numbers are big-endian.
     ///
     /// # Errors
@@ -158,6 +206,30 @@ impl Config {
     }
 }
 
+/// Samples at 48 kHz in a packet, by its first byte and, where it says so, its second; `None` for what is no
+/// packet ([RFC6716] §3.1, §3.2).
+#[must_use]
+pub fn packet_samples(packet: &[u8]) -> Option<u32> {
+    let toc = *packet.first()?;
+    let frame = match toc >> 3 {
+        // SILK: 10, 20, 40 and 60 ms
+        config @ 0..=11 => [480, 960, 1_920, 2_880][usize::from(config % 4)],
+        // both: 10 and 20 ms
+        config @ 12..=15 => [480, 960][usize::from(config % 2)],
+        // CELT: 2.5, 5, 10 and 20 ms
+        config => [120, 240, 480, 960][usize::from(config % 4)],
+    };
+    let count = match toc & 0b11 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => u32::from(packet.get(1)? & 0x3F),
+    };
+    let samples = frame * count;
+    (1..=MAX_PACKET_SAMPLES)
+        .contains(&samples)
+        .then_some(samples)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -195,17 +267,42 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_packet_says_how_long_it_is() {
+        for (packet, samples) in [
+            (&[0xFC, 1, 2][..], Some(960)), // CELT, 20 ms, stereo: what OBS and ffmpeg send
+            (&[0xE0, 1], Some(120)),
+            (&[0xF1, 1], Some(960)),   // two frames of 10 ms
+            (&[0x18, 1], Some(2_880)), // SILK, 60 ms
+            (&[0x68, 1], Some(960)),   // hybrid
+            (&[0x1B, 2], Some(5_760)), // two frames of 60 ms, counted
+            (&[0x1B, 3], None),        // 180 ms
+            (&[0x1B, 0], None),
+            (&[0x1B], None),
+            (&[], None),
+            (&[0xFC], Some(960)), // silence
+        ] {
+            assert_eq!(packet_samples(packet), samples, "{packet:02x?}");
+        }
+        let channels = |packet: &[u8]| Config::of_packet(packet).map(|config| config.channels);
+        assert_eq!(channels(&[0xFC, 1]), Some(2));
+        assert_eq!(channels(&[0xF8, 1]), Some(1));
+        assert_eq!(channels(&[]), None);
+    }
+
     proptest! {
         #[test]
         fn writing_and_parsing_are_inverse(channels in 1_u8..3, pre_skip: u16, input_sample_rate: u32) {
             let config = Config { channels, pre_skip, input_sample_rate };
             prop_assert_eq!(Config::parse_dops(&config.write_dops()), Ok(config));
+            prop_assert_eq!(Config::parse_head(&config.write_head()), Ok(config));
         }
 
         #[test]
         fn random_bytes_never_panic(data in proptest::collection::vec(any::<u8>(), 0..30)) {
             let _ = Config::parse_head(&data);
             let _ = Config::parse_dops(&data);
+            let _ = packet_samples(&data);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What every video codec says about its pictures: size, shape of a pixel, colour.
+//! What every video codec says about its pictures: size, shape of a pixel, colour, kind.
 //!
 //! Enters: values read from parameter sets
 //! Leaves: the same values under their common names
@@ -54,4 +54,28 @@ impl Colour {
         matrix: 2,
         full_range: false,
     };
+}
+
+/// How the first slice of a picture is predicted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slice {
+    /// From nothing (I, SI).
+    Intra,
+    /// From pictures decoded before (P, SP).
+    Predicted,
+    /// From two of them, either of which may be shown later (B).
+    Bipredicted,
+}
+
+/// What an access unit of H.264 or HEVC says of its picture without being decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// Whether it is an IDR picture.
+    pub is_idr: bool,
+    /// How its first slice is predicted.
+    pub slice: Slice,
+    /// Whether it announces a recovery point, as the first picture of an open GOP of H.264 does.
+    pub recovers: bool,
+    /// Whether a decoder that began with the key frame before it has to leave it out: an open GOP of HEVC.
+    pub skips: bool,
 }

@@ -1,6 +1,6 @@
 //! VP9: what the key frame's header says, for the `vpcC` record.
 //!
-//! Enters: a key frame from an encoder
+//! Enters: a key frame from an encoder, or frames and a `vpcC` record from a publisher
 //! Leaves: [`Config`]
 //! Never:  anything past the uncompressed header
 //! Spec:   [VP9MP4] "VP Codec Configuration Record"; VP9 bitstream §6.2, annex A
@@ -111,6 +111,38 @@ impl Config {
         })
     }
 
+    /// What the sequence header of a publisher and a key frame behind it say together. The header has the
+    /// level and names the colour; all else is the frame's. `rate` gives the level where the header has none.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub fn of_stream(record: &[u8], frame: &[u8], rate: FrameRate) -> Result<Self, Error> {
+        let mut config = Self::parse_key_frame(frame, rate)?;
+        let Some(said) = parse_record(record, config.dimensions)? else {
+            return Ok(config);
+        };
+        if (said.profile, said.bit_depth) != (config.profile, config.bit_depth) {
+            return Ok(config);
+        }
+        if LEVELS.iter().any(|(level, ..)| *level == said.level) {
+            config.level = said.level;
+        }
+        if said.chroma_subsampling <= 1 && config.chroma_subsampling <= 1 {
+            config.chroma_subsampling = said.chroma_subsampling;
+        }
+        let unspecified = Colour {
+            full_range: said.colour.full_range,
+            ..Colour::UNSPECIFIED
+        };
+        if said.colour != unspecified {
+            config.colour = Colour {
+                full_range: config.colour.full_range,
+                ..said.colour
+            };
+        }
+        Ok(config)
+    }
+
     /// The body of the `vpcC` box, version and flags included.
     #[must_use]
     pub const fn write_vpcc(&self) -> [u8; 12] {
@@ -172,6 +204,47 @@ impl Config {
             },
         })
     }
+}
+
+/// Checks the sequence header of a publisher. It may be empty; then key frames say all.
+///
+/// # Errors
+/// [`Error::Record`].
+pub fn check_record(record: &[u8]) -> Result<(), Error> {
+    let any = Dimensions {
+        width: 1,
+        height: 1,
+    };
+    parse_record(record, any).map(drop)
+}
+
+/// Reads a record with or without the version and flags of its box: [ERTMP] means the latter.
+fn parse_record(record: &[u8], dimensions: Dimensions) -> Result<Option<Config>, Error> {
+    match record {
+        [] => Ok(None),
+        [1, 0, 0, 0, _, _, _, _, _, _, _, _, ..] => {
+            Config::parse_vpcc(record, dimensions).map(Some)
+        }
+        _ => {
+            let boxed = [&[1, 0, 0, 0], record].concat();
+            Config::parse_vpcc(&boxed, dimensions).map(Some)
+        }
+    }
+}
+
+/// Whether decoding can begin with a frame, or a superframe that begins with it.
+#[must_use]
+pub fn is_key_frame(frame: &[u8]) -> bool {
+    let bits = &mut BitReader::new(frame);
+    let mut read = || {
+        let is_vp9 = bits.bits(2)? == 2;
+        let is_third_profile = bits.bits(2)? == 3;
+        bits.skip(usize::from(is_third_profile))?; // reserved_zero
+        let shows_existing = bits.flag()?;
+        let is_inter = bits.flag()?;
+        Ok::<_, bits::Error>(is_vp9 && !shows_existing && !is_inter)
+    };
+    read().unwrap_or(false)
 }
 
 fn parse_colour(bits: &mut BitReader<'_>, profile: u8) -> Result<(u8, u8, Colour), Error> {
@@ -285,6 +358,37 @@ mod tests {
     }
 
     #[test]
+    fn a_publishers_header_adds_level_and_colour_to_its_key_frame() {
+        let of_stream = |record: &[u8]| Config::of_stream(record, KEY_FRAME, rate(30));
+        let plain = Config::parse_key_frame(KEY_FRAME, rate(30)).expect("valid");
+        assert_eq!(of_stream(&[]), Ok(plain));
+        let expected = Config {
+            level: 31,
+            chroma_subsampling: 0,
+            colour: colour(9, 16, 9, false),
+            ..plain
+        };
+        let record = [0, 31, 0x80, 9, 16, 9, 0, 0];
+        assert_eq!(of_stream(&record), Ok(expected));
+        let boxed = [&[1, 0, 0, 0], &record[..]].concat();
+        assert_eq!(of_stream(&boxed), Ok(expected));
+        // no such level, nothing said of colour; another profile
+        assert_eq!(of_stream(&[0, 7, 0x82, 2, 2, 2, 0, 0]), Ok(plain));
+        assert_eq!(of_stream(&[1, 31, 0x86, 9, 9, 9, 0, 0]), Ok(plain));
+        assert_eq!(of_stream(&[0, 31]), Err(Error::Record));
+        assert_eq!(check_record(&[0, 31]), Err(Error::Record));
+    }
+
+    #[test]
+    fn key_frames_are_told_by_their_first_bits() {
+        assert!(is_key_frame(KEY_FRAME));
+        for other in [&[0x86][..], &[0x88], &[0x42], &[0xB4, 0x80], &[]] {
+            assert!(!is_key_frame(other), "{other:02x?}");
+        }
+        assert!(is_key_frame(&[0xB0]));
+    }
+
+    #[test]
     fn inter_frames_and_other_codecs_are_refused() {
         assert_eq!(
             Config::parse_key_frame(&[0x86, 0, 0x40], rate(30)),
@@ -310,6 +414,8 @@ mod tests {
         #[test]
         fn random_bytes_never_panic(data in proptest::collection::vec(any::<u8>(), 0..30)) {
             let _ = Config::parse_key_frame(&data, rate(30));
+            let _ = Config::of_stream(&data, KEY_FRAME, rate(30));
+            let _ = is_key_frame(&data);
             let mut marked = KEY_FRAME[..4].to_vec();
             marked.extend(data);
             let _ = Config::parse_key_frame(&marked, rate(30));

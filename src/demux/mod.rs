@@ -152,6 +152,8 @@ pub enum DropReason {
     NoKeyFrame,
     /// It holds nothing.
     Empty,
+    /// It belongs to a second track of its kind. Told once of each kind.
+    OtherTrack,
 }
 
 /// A promise of [`Output`] that a row of outputs does not keep.

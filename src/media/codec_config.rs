@@ -6,14 +6,17 @@
 //! Spec:   docs/specs.md, by codec
 
 use super::MediaKind;
-use crate::codec::video::{Colour, Dimensions};
-use crate::codec::{aac, av1, h264, opus, vp9};
+use crate::codec::video::{Colour, Dimensions, PixelAspect};
+use crate::codec::{aac, av1, h264, hevc, opus, vp9};
+use crate::time::FrameRate;
 
 /// What a decoder has to know before the first sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CodecConfig {
     /// H.264, samples in length-prefixed NAL units of 4-byte lengths.
     H264(h264::Config),
+    /// HEVC, samples in length-prefixed NAL units of 4-byte lengths.
+    Hevc(hevc::Config),
     /// VP9, samples as superframes.
     Vp9(vp9::Config),
     /// AV1, samples as temporal units without temporal delimiters.
@@ -29,7 +32,7 @@ impl CodecConfig {
     #[must_use]
     pub const fn kind(&self) -> MediaKind {
         match self {
-            Self::H264(_) | Self::Vp9(_) | Self::Av1(_) => MediaKind::Video,
+            Self::H264(_) | Self::Hevc(_) | Self::Vp9(_) | Self::Av1(_) => MediaKind::Video,
             Self::Aac(_) | Self::Opus(_) => MediaKind::Audio,
         }
     }
@@ -39,6 +42,7 @@ impl CodecConfig {
     pub const fn dimensions(&self) -> Option<Dimensions> {
         match self {
             Self::H264(c) => Some(c.dimensions),
+            Self::Hevc(c) => Some(c.dimensions),
             Self::Vp9(c) => Some(c.dimensions),
             Self::Av1(c) => Some(c.dimensions),
             Self::Aac(_) | Self::Opus(_) => None,
@@ -50,9 +54,30 @@ impl CodecConfig {
     pub const fn colour(&self) -> Option<Colour> {
         match self {
             Self::H264(c) => Some(c.colour),
+            Self::Hevc(c) => Some(c.colour),
             Self::Vp9(c) => Some(c.colour),
             Self::Av1(c) => Some(c.colour),
             Self::Aac(_) | Self::Opus(_) => None,
+        }
+    }
+
+    /// Shape of a pixel; square where the codec says nothing of it.
+    #[must_use]
+    pub const fn pixel_aspect(&self) -> PixelAspect {
+        match self {
+            Self::H264(c) => c.pixel_aspect,
+            Self::Hevc(c) => c.pixel_aspect,
+            _ => PixelAspect::SQUARE,
+        }
+    }
+
+    /// The frame rate that the pictures' own headers declare. A hint only: timing is never derived from it.
+    #[must_use]
+    pub const fn declared_rate(&self) -> Option<FrameRate> {
+        match self {
+            Self::H264(c) => c.declared_rate,
+            Self::Hevc(c) => c.declared_rate,
+            _ => None,
         }
     }
 
@@ -62,7 +87,7 @@ impl CodecConfig {
         match self {
             Self::Aac(c) => Some((c.sample_rate, c.channels)),
             Self::Opus(c) => Some((48_000, c.channels)),
-            Self::H264(_) | Self::Vp9(_) | Self::Av1(_) => None,
+            Self::H264(_) | Self::Hevc(_) | Self::Vp9(_) | Self::Av1(_) => None,
         }
     }
 }

@@ -8,6 +8,7 @@
 use std::fmt;
 
 use super::CodecConfig;
+use crate::codec::hevc;
 
 /// The value of CODECS and `@codecs` for one track: `avc1.64001F`, `mp4a.40.2`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +25,7 @@ impl CodecString {
                     c.profile, c.compatibility, c.level
                 )
             }
+            CodecConfig::Hevc(c) => hevc(c),
             CodecConfig::Vp9(c) => {
                 format!("vp09.{:02}.{:02}.{:02}", c.profile, c.level, c.bit_depth)
             }
@@ -44,6 +46,26 @@ impl CodecString {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Profile with its space, compatibility flags the last one first, tier with level, and the bytes of
+/// constraints up to the last that says anything ([NALFF] annex E.3).
+fn hevc(config: &hevc::Config) -> String {
+    let space = ["", "A", "B", "C"];
+    let space = space.get(usize::from(config.profile_space)).copied();
+    let tier = if config.high_tier { 'H' } else { 'L' };
+    let mut text = format!(
+        "hvc1.{}{}.{:X}.{tier}{}",
+        space.unwrap_or_default(),
+        config.profile,
+        config.compatibility.reverse_bits(),
+        config.level
+    );
+    let said = config.constraints.iter().rposition(|byte| *byte != 0);
+    for byte in config.constraints.iter().take(said.map_or(0, |at| at + 1)) {
+        text.push_str(&format!(".{byte:X}"));
+    }
+    text
 }
 
 impl fmt::Display for CodecString {
@@ -71,6 +93,28 @@ mod tests {
             profile,
             compatibility,
             level,
+            dimensions: SIZE,
+            pixel_aspect: PixelAspect::SQUARE,
+            colour: Colour::UNSPECIFIED,
+            declared_rate: None,
+        })
+    }
+
+    fn hevc(
+        profile: (u8, u8),
+        compatibility: u32,
+        tier: (bool, u8),
+        flags: [u8; 6],
+    ) -> CodecConfig {
+        CodecConfig::Hevc(hevc::Config {
+            hvcc: Bytes::new(),
+            profile_space: profile.0,
+            high_tier: tier.0,
+            profile: profile.1,
+            compatibility,
+            constraints: flags,
+            level: tier.1,
+            bit_depth: 8,
             dimensions: SIZE,
             pixel_aspect: PixelAspect::SQUARE,
             colour: Colour::UNSPECIFIED,
@@ -115,6 +159,18 @@ mod tests {
         for (config, expected) in [
             (h264(100, 0, 32), "avc1.640020"),
             (h264(66, 0xC0, 30), "avc1.42C01E"),
+            (
+                hevc((0, 1), 0x6000_0000, (false, 93), [0xB0, 0, 0, 0, 0, 0]),
+                "hvc1.1.6.L93.B0",
+            ),
+            (
+                hevc((1, 2), 0x2000_0000, (true, 153), [0x90, 0, 0x0A, 0, 0, 0]),
+                "hvc1.A2.4.H153.90.0.A",
+            ),
+            (
+                hevc((0, 4), 0x0800_0000, (false, 120), [0; 6]),
+                "hvc1.4.10.L120",
+            ),
             (aac(&[0x11, 0x90]), "mp4a.40.2"),
             (aac(&[0x2B, 0x11, 0x88, 0x00]), "mp4a.40.5"),
             (aac(&[0xEB, 0x09, 0x88, 0x00]), "mp4a.40.29"),

@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::annexb::{self, LengthPrefixed, LengthSize};
 use super::bits;
-use super::video::{Colour, Dimensions, PixelAspect};
+use super::video::{Colour, Dimensions, Picture, PixelAspect, Slice};
 use crate::time::FrameRate;
 
 /// Most parameter sets of one kind that are read: the record counts SPSs in five bits, and no publisher
@@ -286,28 +286,6 @@ pub fn contains_recovery_point(data: &[u8]) -> bool {
         .any(|sei| sei_types(&annexb::unescape(sei)).contains(&6))
 }
 
-/// How the first slice of a picture is predicted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slice {
-    /// From nothing (I, SI).
-    Intra,
-    /// From pictures decoded before (P, SP).
-    Predicted,
-    /// From two of them, either of which may be shown later (B).
-    Bipredicted,
-}
-
-/// What an access unit says of its picture without being decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Picture {
-    /// Whether it is an IDR picture.
-    pub is_idr: bool,
-    /// How its first slice is predicted.
-    pub slice: Slice,
-    /// Whether it announces a recovery point, as the first picture of an open GOP does.
-    pub recovers: bool,
-}
-
 /// Bytes of a slice that are read: the two codes wanted take at most 63 bits each, behind one byte.
 const SLICE_HEAD_BYTES: usize = 24;
 
@@ -323,6 +301,7 @@ pub fn picture(data: &[u8]) -> Option<Picture> {
                     is_idr: found == NalType::Idr,
                     slice: slice(nal)?,
                     recovers,
+                    skips: false,
                 });
             }
             _ => {}

@@ -5,36 +5,15 @@
 //! Never:  picture parameter sets, extensions of the SPS
 //! Spec:   [H264] §7.3.2.1.1, §7.4.2.1.1, annex E.1.1
 
-use std::num::NonZeroU32;
-
 use super::Error;
 use crate::codec::annexb;
 use crate::codec::bits::BitReader;
 use crate::codec::video::{Colour, Dimensions, PixelAspect};
+use crate::codec::vui;
 use crate::time::FrameRate;
 
 /// Most pixels along one side: level 6.2 allows 16 880 ([H264] table A-1), and a decoder's memory follows it.
 const MAX_SIDE: u32 = 16_880;
-
-/// Shapes of a pixel by `aspect_ratio_idc` 1 to 16 ([H264] table E-1).
-const PIXEL_ASPECTS: [(u32, u32); 16] = [
-    (1, 1),
-    (12, 11),
-    (10, 11),
-    (16, 11),
-    (40, 33),
-    (24, 11),
-    (20, 11),
-    (32, 11),
-    (80, 33),
-    (18, 11),
-    (15, 11),
-    (64, 33),
-    (160, 99),
-    (4, 3),
-    (3, 2),
-    (2, 1),
-];
 
 /// What an SPS says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +40,7 @@ struct Chroma {
 
 #[derive(Default)]
 struct Vui {
-    pixel_aspect: Option<PixelAspect>,
-    colour: Option<Colour>,
+    head: vui::Head,
     declared_rate: Option<FrameRate>,
 }
 
@@ -106,8 +84,8 @@ impl Sps {
             luma_depth: chroma.luma_depth,
             chroma_depth: chroma.chroma_depth,
             dimensions,
-            pixel_aspect: vui.pixel_aspect.unwrap_or(PixelAspect::SQUARE),
-            colour: vui.colour.unwrap_or(Colour::UNSPECIFIED),
+            pixel_aspect: vui.head.pixel_aspect.unwrap_or(PixelAspect::SQUARE),
+            colour: vui.head.colour.unwrap_or(Colour::UNSPECIFIED),
             declared_rate: vui.declared_rate,
         })
     }
@@ -237,80 +215,15 @@ fn cropped(field: &'static str, coded: u32, crop: u64) -> Result<u32, Error> {
 }
 
 fn parse_vui(bits: &mut BitReader<'_>) -> Result<Vui, Error> {
-    let pixel_aspect = if bits.flag()? {
-        parse_pixel_aspect(bits)?
-    } else {
-        None
-    };
-    if bits.flag()? {
-        bits.skip(1)?; // overscan_appropriate_flag
-    }
-    let mut colour = None;
-    if bits.flag()? {
-        bits.skip(3)?; // video_format
-        let full_range = bits.flag()?;
-        let described = bits.flag()?;
-        let mut code = || {
-            if described {
-                bits.bits8(8)
-            } else {
-                Ok(Colour::UNSPECIFIED.primaries)
-            }
-        };
-        colour = Some(Colour {
-            primaries: code()?,
-            transfer: code()?,
-            matrix: code()?,
-            full_range,
-        });
-    }
-    if bits.flag()? {
-        bits.ue()?; // chroma_sample_loc_type_top_field
-        bits.ue()?; // chroma_sample_loc_type_bottom_field
-    }
+    let head = vui::Head::parse(bits)?;
     let mut declared_rate = None;
     if bits.flag()? {
         let (units, scale) = (bits.bits(32)?, bits.bits(32)?);
-        declared_rate = rate_of_fields(scale, units);
+        // A tick is a field's time, and a frame has two.
+        declared_rate = vui::rate(scale, 2 * u64::from(units));
     }
     Ok(Vui {
-        pixel_aspect,
-        colour,
+        head,
         declared_rate,
     })
-}
-
-fn parse_pixel_aspect(bits: &mut BitReader<'_>) -> Result<Option<PixelAspect>, Error> {
-    let (width, height) = match bits.bits8(8)? {
-        255 => (bits.bits(16)?, bits.bits(16)?),
-        index => match usize::from(index).checked_sub(1) {
-            Some(at) => PIXEL_ASPECTS.get(at).copied().unwrap_or((0, 0)),
-            None => (0, 0),
-        },
-    };
-    let sides = (NonZeroU32::new(width), NonZeroU32::new(height));
-    Ok(match sides {
-        (Some(width), Some(height)) => Some(PixelAspect { width, height }),
-        _ => None,
-    })
-}
-
-/// A tick is a field's time, and a frame has two.
-fn rate_of_fields(scale: u32, units: u32) -> Option<FrameRate> {
-    let (num, den) = (u64::from(scale), 2 * u64::from(units));
-    let common = gcd(num, den);
-    if common == 0 {
-        return None;
-    }
-    FrameRate::new(
-        u32::try_from(num / common).ok()?,
-        u32::try_from(den / common).ok()?,
-    )
-}
-
-const fn gcd(mut a: u64, mut b: u64) -> u64 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }

@@ -243,6 +243,7 @@ fn a_picture_is_told_by_the_head_of_its_first_slice() {
             is_idr,
             slice,
             recovers,
+            skips: false,
         };
         assert_eq!(picture(data), Some(expected), "{data:02x?}");
     }

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use crate::codec::{aac, annexb, h264};
+use crate::codec::{aac, annexb, av1, h264, hevc, opus, vp9};
 use crate::demux::Fault;
 use crate::media::MediaKind;
 
@@ -15,22 +15,27 @@ use crate::media::MediaKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A codec other than H.264 and AAC.
-    #[error("{} over RTMP is not taken yet; {}", Named(*kind, *found), advice(*kind))]
+    /// A codec that is not taken.
+    #[error("{} over RTMP is not taken; {}", Named(*kind, *found), advice(*kind))]
     UnsupportedCodec {
         /// Pictures or sound.
         kind: MediaKind,
         /// What was found.
         found: FoundCodec,
     },
-    /// Several tracks in one message.
-    #[error(
-        "several tracks in one connection are not taken yet; in OBS switch off multitrack video"
-    )]
+    /// Several tracks in one message, in an order that does not exist.
+    #[error("the order {found:#04x} of {} tracks in one message is unknown", noun(*kind))]
     Multitrack {
         /// Pictures or sound.
         kind: MediaKind,
+        /// The byte that says it.
+        found: u8,
     },
+    /// The configuration comes as a descriptor of MPEG-2 transport streams.
+    #[error(
+        "a video header for MPEG-2 transport streams is not taken; in OBS stream to rtmp:// with the encoder's own settings"
+    )]
+    TransportStreamHeader,
     /// The body ends too early.
     #[error("the {} message is cut off: {needed} bytes needed, {left} left", noun(*kind))]
     Cut {
@@ -52,11 +57,23 @@ pub enum Error {
     /// The configuration of H.264 is malformed.
     #[error("H.264 sequence header: {0}")]
     H264(#[from] h264::Error),
+    /// The configuration of HEVC is malformed.
+    #[error("HEVC sequence header: {0}")]
+    Hevc(#[from] hevc::Error),
+    /// The configuration of AV1 or a temporal unit is malformed.
+    #[error("AV1: {0}")]
+    Av1(#[from] av1::Error),
+    /// The configuration of VP9 or a key frame is malformed.
+    #[error("VP9: {0}")]
+    Vp9(#[from] vp9::Error),
     /// The configuration of AAC is malformed or of another kind of AAC.
     #[error("AAC sequence header: {0}")]
     Aac(#[from] aac::Error),
+    /// The configuration of Opus is malformed, or of more channels than two.
+    #[error("Opus header: {0}{advice}", advice = opus_advice(.0))]
+    Opus(#[from] opus::Error),
     /// A picture's NAL units do not add up.
-    #[error("H.264 picture: {0}")]
+    #[error("picture: {0}")]
     Nal(#[from] annexb::Error),
 }
 
@@ -66,12 +83,18 @@ impl Error {
     pub const fn fault(&self) -> Fault {
         match self {
             Self::UnsupportedCodec { .. }
-            | Self::Multitrack { .. }
-            | Self::Aac(aac::Error::ObjectType { .. }) => Fault::PeerUnsupported,
+            | Self::TransportStreamHeader
+            | Self::Aac(aac::Error::ObjectType { .. })
+            | Self::Opus(opus::Error::Unsupported { .. }) => Fault::PeerUnsupported,
             Self::Cut { .. }
+            | Self::Multitrack { .. }
             | Self::PacketType { .. }
             | Self::H264(_)
+            | Self::Hevc(_)
+            | Self::Av1(_)
+            | Self::Vp9(_)
             | Self::Aac(_)
+            | Self::Opus(_)
             | Self::Nal(_) => Fault::PeerMisbehaved,
         }
     }
@@ -95,8 +118,7 @@ impl fmt::Display for Named {
                 2 => "Sorenson H.263",
                 3 | 6 => "Screen Video",
                 4 | 5 => "VP6",
-                12 => "HEVC",
-                13 => "AV1",
+                13 => "AV1 without an enhanced header",
                 _ => return write!(f, "video codec {id}"),
             },
             (MediaKind::Audio, FoundCodec::Legacy(id)) => match id {
@@ -109,12 +131,8 @@ impl fmt::Display for Named {
                 _ => return write!(f, "audio codec {id}"),
             },
             (_, FoundCodec::FourCc(fourcc)) => match &fourcc {
-                b"hvc1" => "HEVC",
-                b"av01" => "AV1",
-                b"vp09" => "VP9",
                 b"vp08" => "VP8",
                 b"vvc1" => "VVC",
-                b"Opus" => "Opus",
                 b".mp3" => "MP3",
                 b"fLaC" => "FLAC",
                 b"ac-3" => "AC-3",
@@ -128,8 +146,15 @@ impl fmt::Display for Named {
 
 const fn advice(kind: MediaKind) -> &'static str {
     match kind {
-        MediaKind::Video => "in OBS choose an H.264 encoder",
-        MediaKind::Audio => "in OBS choose AAC as the audio encoder",
+        MediaKind::Video => "in OBS choose an H.264, HEVC or AV1 encoder",
+        MediaKind::Audio => "in OBS choose AAC or Opus as the audio encoder",
+    }
+}
+
+const fn opus_advice(error: &opus::Error) -> &'static str {
+    match error {
+        opus::Error::Unsupported { .. } => "; in OBS choose Settings > Audio > Channels: Stereo",
+        _ => "",
     }
 }
 

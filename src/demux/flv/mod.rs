@@ -2,12 +2,13 @@
 //!
 //! Enters: [`Message`]s of one broadcast in order of arrival, from an untrusted publisher
 //! Leaves: [`Output`]s; samples begin with a key frame, have 4-byte lengths, and increase in `dts`
-//! Never:  AMF, chunks, other codecs than H.264 and AAC
+//! Never:  AMF, chunks, a second track of a kind, other codecs than H.264, HEVC, AV1, VP9, AAC and Opus
 //! Time:   as the stage: 90 kHz and the sample rate, from the Unix epoch
 //! Spec:   [FLV] annex E.4, [ERTMP] v2
 
 mod body;
 mod error;
+mod track;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -16,16 +17,15 @@ use bytes::Bytes;
 
 pub use error::{Error, FoundCodec};
 
-use self::body::{Audio, Video};
-use crate::codec::annexb::{self, LengthSize};
-use crate::codec::{aac, h264};
+use self::body::{AudioCodec, Body, Payload, VideoCodec};
+use self::track::{Sound, Unit, VideoTrack};
 use crate::demux::cadence::{self, Cadence};
 use crate::demux::sample_count::SampleCount;
 use crate::demux::timeline::{JumpPolicy, Placed, Timeline};
 use crate::demux::{DropReason, MAX_COMPOSITION_MS, Output, Repair};
 use crate::id::TrackId;
 use crate::media::{CodecConfig, MediaKind, Sample, TrackInfo};
-use crate::time::{Span, Ticks, Timescale, WallTime};
+use crate::time::{FrameRate, Span, Ticks, Timescale, WallTime};
 
 /// The track of pictures.
 pub const VIDEO_TRACK: TrackId = TrackId::new(NonZeroU32::MIN);
@@ -60,19 +60,10 @@ pub enum Message {
     },
 }
 
-/// The pictures' track once its sequence header came.
-#[derive(Clone, Debug)]
-struct VideoTrack {
-    config: h264::Config,
-    /// Of the samples as they arrive.
-    length_size: LengthSize,
-    seen_keyframe: bool,
-}
-
 /// The sound's track once its sequence header came.
 #[derive(Clone, Debug)]
 struct AudioTrack {
-    config: aac::Config,
+    sound: Sound,
     timescale: Timescale,
     count: SampleCount,
     last: Option<Ticks>,
@@ -105,6 +96,10 @@ pub struct Demuxer {
     video: Option<VideoTrack>,
     audio: Option<AudioTrack>,
     last_picture: Option<Ticks>,
+    /// What the metadata declares.
+    declared_rate: Option<FrameRate>,
+    /// Of which kinds other tracks have been told.
+    other_tracks: Vec<MediaKind>,
     outputs: VecDeque<Output>,
 }
 
@@ -131,26 +126,46 @@ impl Demuxer {
     /// with the next message; whether to, [`Error::fault`] helps to decide.
     pub fn push(&mut self, message: Message, now: WallTime) -> Result<(), Error> {
         match message {
-            Message::Video { timestamp_ms, data } => match body::parse_video(data)? {
-                Video::SequenceHeader(record) => self.set_video(record),
-                Video::Picture {
-                    composition_ms,
-                    data,
-                } => self.push_picture(timestamp_ms, composition_ms, data, now),
-                Video::Nothing => Ok(()),
-            },
-            Message::Audio { timestamp_ms, data } => match body::parse_audio(data)? {
-                Audio::SequenceHeader(asc) => self.set_audio(asc),
-                Audio::Sound(data) => self.push_sound(timestamp_ms, data, now),
-                Audio::Nothing => Ok(()),
-            },
+            Message::Video { timestamp_ms, data } => {
+                let Body {
+                    payload,
+                    has_others,
+                } = body::parse_video(data)?;
+                self.note_others(MediaKind::Video, has_others);
+                match payload {
+                    Payload::SequenceHeader { codec, record } => self.set_video(codec, record),
+                    Payload::Unit {
+                        codec,
+                        composition_ms,
+                        data,
+                    } => self.take_picture(codec, (timestamp_ms, composition_ms), data, now),
+                    Payload::Nothing => Ok(()),
+                }
+            }
+            Message::Audio { timestamp_ms, data } => {
+                let Body {
+                    payload,
+                    has_others,
+                } = body::parse_audio(data)?;
+                self.note_others(MediaKind::Audio, has_others);
+                match payload {
+                    Payload::SequenceHeader { codec, record } => self.set_audio(codec, record),
+                    Payload::Unit { codec, data, .. } => {
+                        self.push_sound(codec, timestamp_ms, data, now);
+                        Ok(())
+                    }
+                    Payload::Nothing => Ok(()),
+                }
+            }
             Message::Metadata {
                 frame_rate_millihertz,
                 ..
             } => {
-                // The SPS, where it speaks, is nearer to the encoder.
-                let spoken = self.video.as_ref().and_then(|v| v.config.declared_rate);
                 let declared = frame_rate_millihertz.and_then(cadence::snap_millihertz);
+                self.declared_rate = declared.or(self.declared_rate);
+                // The pictures' own header, where it speaks, is nearer to the encoder.
+                let config = self.video.as_ref().and_then(VideoTrack::config);
+                let spoken = config.and_then(CodecConfig::declared_rate);
                 if let (Some(rate), None) = (declared, spoken) {
                     self.cadence.declare(rate);
                 }
@@ -175,86 +190,110 @@ impl Demuxer {
         self.outputs.into_iter()
     }
 
-    fn set_video(&mut self, record: Bytes) -> Result<(), Error> {
-        if record.is_empty() {
+    fn note_others(&mut self, kind: MediaKind, has_others: bool) {
+        if has_others && !self.other_tracks.contains(&kind) {
+            self.other_tracks.push(kind);
+            self.drop_sample(kind, DropReason::OtherTrack);
+        }
+    }
+
+    fn set_video(&mut self, codec: VideoCodec, record: Bytes) -> Result<(), Error> {
+        // Of VP9 an empty header is one: key frames say all of it.
+        if record.is_empty() && codec != VideoCodec::Vp9 {
             return Ok(());
         }
-        let length_size = h264::length_size(&record)?;
-        let config = h264::Config::parse_avcc(record)?;
-        if let Some(track) = self.video.as_mut().filter(|track| track.config == config) {
-            track.length_size = length_size;
+        let track = VideoTrack::new(codec, record)?;
+        if let Some(before) = self.video.as_mut().filter(|before| before.is_same(&track)) {
+            before.adopt_header(track);
             return Ok(());
         }
-        if let Some(rate) = config.declared_rate {
+        if let Some(config) = track.config() {
+            self.announce_video(config.clone());
+        }
+        self.video = Some(track);
+        Ok(())
+    }
+
+    fn announce_video(&mut self, codec: CodecConfig) {
+        if let Some(rate) = codec.declared_rate() {
             self.cadence.declare(rate);
         }
         self.outputs.push_back(Output::Track(TrackInfo {
             id: VIDEO_TRACK,
             timescale: Timescale::VIDEO_90K,
-            codec: CodecConfig::H264(config.clone()),
+            codec,
         }));
-        self.video = Some(VideoTrack {
-            config,
-            length_size,
-            seen_keyframe: false,
+    }
+
+    fn set_audio(&mut self, codec: AudioCodec, record: Bytes) -> Result<(), Error> {
+        let Some(sound) = Sound::new(codec, record)? else {
+            return Ok(());
+        };
+        let old = self.audio.as_ref();
+        if old.is_some_and(|track| track.sound.goes_on_as(&sound)) {
+            return Ok(());
+        }
+        let timescale = sound.timescale()?;
+        self.outputs.extend(
+            sound
+                .config()
+                .map(|codec| announced_sound(codec, timescale)),
+        );
+        let last = old.and_then(|track| Some(track.last?.at(track.timescale)));
+        self.audio = Some(AudioTrack {
+            count: SampleCount::new(timescale.get()),
+            last: last.map(|last| last.rescale_ceil(timescale)),
+            sound,
+            timescale,
         });
         Ok(())
     }
 
-    fn set_audio(&mut self, asc: Bytes) -> Result<(), Error> {
-        if asc.is_empty() {
+    /// Takes one access unit of pictures, if decoding can begin with it or has begun.
+    fn take_picture(
+        &mut self,
+        codec: VideoCodec,
+        stamps: (u32, i32),
+        data: Bytes,
+        now: WallTime,
+    ) -> Result<(), Error> {
+        const KIND: MediaKind = MediaKind::Video;
+        let Some(track) = self.video.as_mut().filter(|track| track.codec() == codec) else {
+            self.drop_sample(KIND, DropReason::NoSequenceHeader);
             return Ok(());
+        };
+        let unit = match track.unit(data)? {
+            Ok(unit) if unit.keyframe || track.seen_keyframe => unit,
+            Ok(_) => {
+                self.drop_sample(KIND, DropReason::NoKeyFrame);
+                return Ok(());
+            }
+            Err(reason) => {
+                self.drop_sample(KIND, reason);
+                return Ok(());
+            }
+        };
+        if unit.keyframe {
+            let learnt = track.learn(&unit.data, self.declared_rate)?.cloned();
+            track.seen_keyframe = true;
+            if let Some(config) = learnt {
+                self.announce_video(config);
+            }
         }
-        let config = aac::Config::parse_asc(asc)?;
-        let old = self.audio.as_ref();
-        if old.is_some_and(|track| track.config == config) {
-            return Ok(());
+        if unit.rewritten {
+            self.repair(Repair::StartCodes);
         }
-        let timescale = Timescale::new(config.sample_rate).ok_or(aac::Error::SampleRate {
-            found: config.sample_rate,
-        })?;
-        self.outputs.push_back(Output::Track(TrackInfo {
-            id: AUDIO_TRACK,
-            timescale,
-            codec: CodecConfig::Aac(config.clone()),
-        }));
-        let last = old.and_then(|track| Some(track.last?.at(track.timescale)));
-        self.audio = Some(AudioTrack {
-            count: SampleCount::new(config.sample_rate, config.frame_samples),
-            last: last.map(|last| last.rescale_ceil(timescale)),
-            config,
-            timescale,
-        });
+        self.push_picture(stamps, unit, now);
         Ok(())
     }
 
     fn push_picture(
         &mut self,
-        timestamp_ms: u32,
-        composition_ms: i32,
-        data: Bytes,
+        (timestamp_ms, composition_ms): (u32, i32),
+        unit: Unit,
         now: WallTime,
-    ) -> Result<(), Error> {
+    ) {
         const KIND: MediaKind = MediaKind::Video;
-        let Some(track) = &mut self.video else {
-            self.drop_sample(KIND, DropReason::NoSequenceHeader);
-            return Ok(());
-        };
-        let (data, rewritten) = lengths_of_four(data, track.length_size)?;
-        if !h264::contains_picture(&data) {
-            self.drop_sample(KIND, DropReason::Empty);
-            return Ok(());
-        }
-        // The message's own flag marks recovery points as well, from which a decoder shows damage.
-        let keyframe = h264::contains_idr(&data);
-        if !keyframe && !track.seen_keyframe {
-            self.drop_sample(KIND, DropReason::NoKeyFrame);
-            return Ok(());
-        }
-        track.seen_keyframe = true;
-        if rewritten {
-            self.repair(Repair::StartCodes);
-        }
         let placed = self.place(KIND, timestamp_ms, now);
         let stamp = placed.at.to_ticks(Timescale::VIDEO_90K);
         let paced = self.cadence.push(stamp.get(), placed.moved);
@@ -283,28 +322,39 @@ impl Demuxer {
                 dts,
                 pts: Ticks::new(dts.get().saturating_add(offset)),
                 duration: Span::new(paced.duration),
-                keyframe,
-                data,
+                keyframe: unit.keyframe,
+                data: unit.data,
             },
         });
-        Ok(())
     }
 
-    fn push_sound(&mut self, timestamp_ms: u32, data: Bytes, now: WallTime) -> Result<(), Error> {
+    fn push_sound(&mut self, codec: AudioCodec, timestamp_ms: u32, data: Bytes, now: WallTime) {
         const KIND: MediaKind = MediaKind::Audio;
-        if self.audio.is_none() {
+        let Some(track) = self
+            .audio
+            .as_mut()
+            .filter(|track| track.sound.codec() == codec)
+        else {
             self.drop_sample(KIND, DropReason::NoSequenceHeader);
-            return Ok(());
-        }
+            return;
+        };
+        let Some(samples) = track.sound.samples(&data) else {
+            self.drop_sample(KIND, DropReason::Empty);
+            return;
+        };
+        let learnt = track.sound.learn(&data);
+        let timescale = track.timescale;
+        self.outputs
+            .extend(learnt.map(|codec| announced_sound(codec, timescale)));
         let placed = self.place(KIND, timestamp_ms, now);
         let Some(track) = &mut self.audio else {
-            return Ok(());
+            return;
         };
         let stamp = placed.at.to_ticks(track.timescale);
-        let counted = track.count.push(stamp.get(), placed.moved);
+        let counted = track.count.push(stamp.get(), samples, placed.moved);
         let at = slewed(counted.at, placed, track.timescale, track.last);
         track.last = Some(at);
-        let duration = Span::new(u64::from(track.config.frame_samples));
+        let duration = Span::new(u64::from(samples));
         if counted.missing > 0 {
             self.repair(Repair::Gap {
                 kind: KIND,
@@ -321,7 +371,6 @@ impl Demuxer {
                 data,
             },
         });
-        Ok(())
     }
 
     fn place(&mut self, kind: MediaKind, timestamp_ms: u32, now: WallTime) -> Placed {
@@ -349,14 +398,15 @@ fn slewed(at: i64, placed: Placed, scale: Timescale, last: Option<Ticks>) -> Tic
     Ticks::new(at.saturating_add(by).max(earliest))
 }
 
-/// A body in 4-byte lengths, and whether it had start codes instead, as some hardware encoders send it.
-fn lengths_of_four(data: Bytes, size: LengthSize) -> Result<(Bytes, bool), Error> {
-    match annexb::widen_lengths(&data, size) {
-        Ok(data) => Ok((data, false)),
-        Err(_) if annexb::is_start_coded(&data) => Ok((annexb::to_length_prefixed(&data), true)),
-        Err(error) => Err(error.into()),
-    }
+const fn announced_sound(codec: CodecConfig, timescale: Timescale) -> Output {
+    Output::Track(TrackInfo {
+        id: AUDIO_TRACK,
+        timescale,
+        codec,
+    })
 }
 
+#[cfg(test)]
+mod enhanced_tests;
 #[cfg(test)]
 mod tests;

@@ -336,14 +336,18 @@ fn enhanced_headers_of_the_same_codecs_are_taken() {
 fn other_codecs_are_refused_with_what_to_set() {
     use MediaKind::{Audio, Video};
     for (kind, data, name) in [
-        (Video, &b"\x90hvc1"[..], "HEVC"),
-        (Video, b"\x90av01", "AV1"),
-        (Video, b"\x91vp09", "VP9"),
-        (Video, b"\x1C\0\0\0\0", "HEVC"),
+        (Video, &b"\x90vp08"[..], "VP8"),
+        (Video, b"\x90vvc1", "VVC"),
+        (Video, b"\x91xyz\n", "xyz"),
         (Video, b"\x12\0", "H.263"),
+        (Video, b"\x1D\0\0\0\0", "AV1"),
         (Audio, b"\x2F\0", "MP3"),
         (Audio, b"\xB2\0", "Speex"),
-        (Audio, b"\x90Opus", "Opus"),
+        (Audio, b"\x90ac-3", "AC-3"),
+        (Audio, b"\x90ec-3", "E-AC-3"),
+        (Audio, b"\x91fLaC", "FLAC"),
+        (Audio, b"\x91.mp3", "MP3"),
+        (Audio, b"\x95\x01ac-3\0\0\0\x01", "AC-3"),
     ] {
         let data = Bytes::from_static(data);
         let message = match kind {

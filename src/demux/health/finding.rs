@@ -65,11 +65,13 @@ pub enum Kind {
     ClockJumps,
     /// The clock of the source runs fast or slow.
     ClockDrift,
+    /// More than one track of a kind is sent.
+    OtherTracks,
 }
 
 impl Kind {
     /// All of them, the worst first.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NoSound,
         Self::NoPicture,
         Self::UplinkStalls,
@@ -85,6 +87,7 @@ impl Kind {
         Self::KeyframesIrregular,
         Self::BFrames,
         Self::ClockDrift,
+        Self::OtherTracks,
     ];
 
     /// Its name in the API and in `docs/health.md`.
@@ -106,6 +109,7 @@ impl Kind {
             Self::StaysBehind => "stays_behind",
             Self::ClockJumps => "clock_jumps",
             Self::ClockDrift => "clock_drift",
+            Self::OtherTracks => "other_tracks",
         }
     }
 
@@ -124,7 +128,9 @@ impl Kind {
             | Self::UplinkStalls
             | Self::StaysBehind
             | Self::ClockJumps => Severity::Warning,
-            Self::KeyframesIrregular | Self::BFrames | Self::ClockDrift => Severity::Hint,
+            Self::KeyframesIrregular | Self::BFrames | Self::ClockDrift | Self::OtherTracks => {
+                Severity::Hint
+            }
         }
     }
 
@@ -164,6 +170,9 @@ impl Kind {
             }
             Self::ClockDrift => {
                 "The clock of the source runs at another speed: it is corrected all the time"
+            }
+            Self::OtherTracks => {
+                "Several tracks of a kind are sent: only the first of each is used, the others cost upload for nothing"
             }
         }
     }
@@ -212,6 +221,9 @@ impl Kind {
             Self::ClockDrift => {
                 "Settings > Audio > Sample Rate: the same as of every device. Nothing has to be done"
             }
+            Self::OtherTracks => {
+                "Settings > Stream: switch off multitrack video; Settings > Output > Streaming: one Audio Track, and no VOD Track"
+            }
         }
     }
 
@@ -237,6 +249,7 @@ impl Kind {
                 "-use_wallclock_as_timestamps 1 before -i, or -af aresample=async=1"
             }
             Self::ClockDrift => "-af aresample=async=1; nothing has to be done",
+            Self::OtherTracks => "-map 0:v:0 -map 0:a:0",
         }
     }
 }

@@ -10,8 +10,9 @@ mod arrival;
 mod finding;
 mod pictures;
 
-use crate::codec::h264;
-use crate::demux::{Output, Repair};
+use crate::codec::video::Picture;
+use crate::codec::{h264, hevc};
+use crate::demux::{DropReason, Output, Repair};
 use crate::id::TrackId;
 use crate::media::{CodecConfig, MediaKind, Sample};
 use crate::time::{Timescale, WallTime};
@@ -69,8 +70,11 @@ struct Track {
     id: TrackId,
     scale: Timescale,
     kind: MediaKind,
-    is_h264: bool,
+    /// What reads the kind of a picture from an access unit, where the codec has one that is read.
+    picture: Option<ReadPicture>,
 }
+
+type ReadPicture = fn(&[u8]) -> Option<Picture>;
 
 /// The examination of one publisher. Ask [`Self::examine`] after [`Self::observe`]; it looks once a second.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +84,8 @@ pub struct Checkup {
     arrivals: Arrivals,
     top_rung_bps: Option<u64>,
     drift_ppm: Option<i64>,
+    /// Of which kinds more than one track is sent.
+    other_tracks: Vec<MediaKind>,
     open: Vec<Open>,
     looked_us: Option<i64>,
 }
@@ -100,7 +106,11 @@ impl Checkup {
                     id: info.id,
                     scale: info.timescale,
                     kind: info.codec.kind(),
-                    is_h264: matches!(info.codec, CodecConfig::H264(_)),
+                    picture: match info.codec {
+                        CodecConfig::H264(_) => Some(h264::picture),
+                        CodecConfig::Hevc(_) => Some(hevc::picture),
+                        _ => None,
+                    },
                 });
             }
             Output::FrameRate(rate) => self.pictures.set_rate(*rate),
@@ -164,7 +174,7 @@ impl Checkup {
         self.arrivals
             .push(track.kind, now.as_micros(), at.as_micros());
         if track.kind == MediaKind::Video {
-            let picture = track.is_h264.then(|| h264::picture(&sample.data)).flatten();
+            let picture = track.picture.and_then(|read| read(&sample.data));
             self.pictures.push(sample, picture);
         }
     }
@@ -174,6 +184,10 @@ impl Checkup {
         match repair {
             Repair::ClockJump { .. } | Repair::Realigned { .. } => self.arrivals.jumped(now_us),
             Repair::Reanchored { by_ms: 1.. } => self.arrivals.fell_behind(now_us),
+            Repair::Dropped {
+                kind,
+                reason: DropReason::OtherTrack,
+            } => self.other_tracks.push(kind),
             _ => {}
         }
     }
@@ -237,6 +251,15 @@ impl Checkup {
             Kind::FramesMissing => self.pictures.missing(),
             Kind::FrameRateUneven => self.pictures.uneven(),
             Kind::BitrateLow => self.low_bitrate(),
+            Kind::OtherTracks => {
+                let found = match self.other_tracks.as_slice() {
+                    [] => return None,
+                    [MediaKind::Video] => "several of pictures",
+                    [MediaKind::Audio] => "several of sound",
+                    _ => "several of pictures and of sound",
+                };
+                Some((found.to_owned(), "one of each".to_owned()))
+            }
             Kind::ClockDrift => {
                 let ppm = self.drift_ppm.filter(|ppm| ppm.abs() >= DRIFT_PPM)?;
                 let way = if ppm > 0 { "slow" } else { "fast" };

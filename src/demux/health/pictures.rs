@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use super::seconds;
-use crate::codec::h264::{Picture, Slice};
+use crate::codec::video::{Picture, Slice};
 use crate::media::Sample;
 use crate::time::{FrameRate, Timescale};
 
@@ -58,6 +58,8 @@ pub(super) struct Pictures {
     rate: Option<FrameRate>,
     last: Option<i64>,
     keyframe: Option<i64>,
+    /// Whether the GOP that goes on is known to be open.
+    is_open: bool,
     /// The latest distances of key frames, the oldest first.
     gops: VecDeque<i64>,
     now: Count,
@@ -72,6 +74,7 @@ impl Pictures {
     pub(super) fn push(&mut self, sample: &Sample, picture: Option<Picture>) {
         let at = sample.dts.get();
         if sample.keyframe {
+            self.is_open = false;
             let gop = self
                 .keyframe
                 .replace(at)
@@ -92,7 +95,9 @@ impl Pictures {
         now.offsets = Some((least.min(offset), most.max(offset)));
         if let Some(picture) = picture {
             now.bipredicted += i64::from(picture.slice == Slice::Bipredicted);
-            now.recovering += i64::from(picture.recovers && !picture.is_idr);
+            // Of the leading pictures that need what is before their key frame, one tells it.
+            let opens = picture.skips && !std::mem::replace(&mut self.is_open, picture.skips);
+            now.recovering += i64::from(picture.recovers && !picture.is_idr || opens);
         }
         if now.ticks >= WINDOW {
             self.before = Some(std::mem::take(&mut self.now));
@@ -159,7 +164,7 @@ impl Pictures {
         let seen = |count: &Count| count.recovering;
         let count = seen(&self.now).max(self.before.as_ref().map_or(0, seen));
         (count >= 2).then(|| {
-            let found = format!("{count} recovery points instead of IDR frames in 10 s");
+            let found = format!("{count} GOPs in 10 s that need pictures before them");
             (
                 found,
                 "closed GOPs, each beginning with an IDR frame".to_owned(),

@@ -331,6 +331,48 @@ fn repairs_and_drift_are_told() {
 }
 
 #[test]
+fn other_tracks_are_told_once_and_for_all() {
+    let mut run = Run::new(CLEAN);
+    run.send(CLEAN, 0, 5);
+    for kind in [MediaKind::Audio, MediaKind::Video] {
+        let reason = DropReason::OtherTrack;
+        run.tell(&Output::Repair(Repair::Dropped { kind, reason }), 5_000_000);
+    }
+    run.send(CLEAN, 5, 40);
+    assert_eq!(run.found(), ["other_tracks"]);
+    assert_eq!(run.told.len(), 1, "{:?}", run.told);
+    let finding = run.checkup.findings().next().expect("one");
+    assert_eq!(finding.found, "several of pictures and of sound");
+}
+
+#[test]
+fn open_gops_of_hevc_are_those_with_pictures_that_have_to_be_left_out() {
+    let unit = |kind: u8| vec![0, 0, 0, 4, kind << 1, 1, 0b1110_0000, 0x80];
+    for (leading, expected) in [(None, 0), (Some(6), 0), (Some(8), 10)] {
+        let mut pictures = Pictures::default();
+        for n in 0..300 {
+            let kind = match (n % 30, leading) {
+                (0, _) => 21,
+                (1..=3, Some(kind)) => kind,
+                _ => 1,
+            };
+            let at = Ticks::new(n * 3_000);
+            let sample = Sample {
+                dts: at,
+                pts: at,
+                duration: Span::new(3_000),
+                keyframe: kind == 21,
+                data: unit(kind).into(),
+            };
+            pictures.push(&sample, hevc::picture(&sample.data));
+        }
+        let found = pictures.open_gops().map(|(found, _)| found);
+        let text = format!("{expected} GOPs in 10 s that need pictures before them");
+        assert_eq!(found, (expected > 0).then_some(text));
+    }
+}
+
+#[test]
 fn every_kind_has_its_own_name_and_its_words() {
     let page = include_str!("../../../docs/health.md");
     for (at, kind) in Kind::ALL.into_iter().enumerate() {

@@ -29,10 +29,10 @@ const WINDOW_BYTES: u32 = 2_500_000;
 /// The longest description sent, in characters of at most four bytes: a reply stays within a chunk.
 const MAX_DESCRIPTION_CHARS: usize = 512;
 
-/// H.264, the one codec of pictures that is taken.
-const VIDEO_FOURCC: &str = "avc1";
-/// AAC, the one codec of sound that is taken.
-const AUDIO_FOURCC: &str = "mp4a";
+/// The codecs of pictures that are taken: H.264, HEVC, AV1, VP9.
+const VIDEO_FOURCCS: [&str; 4] = ["avc1", "hvc1", "av01", "vp09"];
+/// The codecs of sound that are taken: AAC, Opus.
+const AUDIO_FOURCCS: [&str; 2] = ["mp4a", "Opus"];
 
 /// Level of a status.
 #[derive(Clone, Copy)]
@@ -68,23 +68,23 @@ impl Status<'_> {
 }
 
 /// What we take of Enhanced RTMP, so that an encoder that could send more falls back before its first
-/// message. No multitrack, no request to reconnect.
+/// message. Several tracks are understood and not asked for: only the first of a kind is used. No request to
+/// reconnect, no offsets of nanoseconds.
 fn capabilities() -> [(String, Amf0Value); 4] {
     const CAN_DECODE: f64 = 1.0;
     const MOD_EX: f64 = 4.0;
-    let decodes = |codec: &str| {
-        Amf0Value::Object(HashMap::from([(
-            codec.to_owned(),
-            Amf0Value::Number(CAN_DECODE),
-        )]))
+    let decodes = |codecs: &[&str]| {
+        let entry = |codec: &&str| ((*codec).to_owned(), Amf0Value::Number(CAN_DECODE));
+        Amf0Value::Object(codecs.iter().map(entry).collect())
     };
+    let all = VIDEO_FOURCCS.into_iter().chain(AUDIO_FOURCCS).map(text);
     [
         (
             "fourCcList".to_owned(),
-            Amf0Value::StrictArray(vec![text(VIDEO_FOURCC), text(AUDIO_FOURCC)]),
+            Amf0Value::StrictArray(all.collect()),
         ),
-        ("videoFourCcInfoMap".to_owned(), decodes(VIDEO_FOURCC)),
-        ("audioFourCcInfoMap".to_owned(), decodes(AUDIO_FOURCC)),
+        ("videoFourCcInfoMap".to_owned(), decodes(&VIDEO_FOURCCS)),
+        ("audioFourCcInfoMap".to_owned(), decodes(&AUDIO_FOURCCS)),
         ("capsEx".to_owned(), Amf0Value::Number(MOD_EX)),
     ]
 }

@@ -4,7 +4,7 @@
 //! Leaves: `ftyp` and `moov` of one track without samples
 //! Never:  an edit list: positions are final when samples arrive
 //! Time:   durations are zero, as the track is open-ended
-//! Spec:   [CMAF] §7.3.1, [ISOBMFF] §8.5.2, [NALFF] §5.4.2, [AV1ISOBMFF] §2.2, [VP9MP4], [OPUSMP4] §4.3
+//! Spec:   [CMAF] §7.3.1, [ISOBMFF] §8.5.2, [NALFF] §5.4.2, §8.4.1, [AV1ISOBMFF] §2.2, [VP9MP4], [OPUSMP4] §4.3
 
 use bytes::Bytes;
 use mp4_atom::{
@@ -12,14 +12,14 @@ use mp4_atom::{
     Smhd, Stco, Stsc, Stsz, StszSamples, Stts, Tkhd, Trex, Url, Visual, Vmhd, VpcC,
 };
 
-use crate::codec::video::{Colour, PixelAspect};
+use crate::codec::video::Colour;
 use crate::codec::{aac, opus, vp9};
 use crate::id::TrackId;
 use crate::media::{CodecConfig, MediaKind, Rendition};
 
 /// The longest configuration record or `AudioSpecificConfig` written; a descriptor's length is one byte.
 const MAX_ASC_BYTES: usize = 64;
-/// The longest `avcC` or `av1C`: parameter sets are tens of bytes, and every player loads this first.
+/// The longest `avcC`, `hvcC` or `av1C`: parameter sets are tens of bytes, and every player loads this first.
 const MAX_RECORD_BYTES: usize = 16 * 1024;
 
 /// Which property of `rendition` no box can hold, if any.
@@ -32,6 +32,7 @@ pub(in crate::package) fn check(rendition: &Rendition) -> Result<(), &'static st
     }
     match &rendition.codec {
         CodecConfig::H264(c) if c.avcc.is_empty() || c.avcc.len() > MAX_RECORD_BYTES => Err("avcC"),
+        CodecConfig::Hevc(c) if c.hvcc.is_empty() || c.hvcc.len() > MAX_RECORD_BYTES => Err("hvcC"),
         CodecConfig::Av1(c) if c.av1c.is_empty() || c.av1c.len() > MAX_RECORD_BYTES => Err("av1C"),
         CodecConfig::Aac(c) if c.asc.is_empty() || c.asc.len() > MAX_ASC_BYTES => {
             Err("AudioSpecificConfig")
@@ -133,17 +134,10 @@ fn shown_size(rendition: &Rendition) -> (u32, u32) {
     let Some(size) = rendition.codec.dimensions() else {
         return (0, 0);
     };
-    let aspect = pixel_aspect(&rendition.codec);
+    let aspect = rendition.codec.pixel_aspect();
     let width =
         u64::from(size.width) * u64::from(aspect.width.get()) / u64::from(aspect.height.get());
     (u32::try_from(width).unwrap_or(u32::MAX), size.height)
-}
-
-const fn pixel_aspect(codec: &CodecConfig) -> PixelAspect {
-    match codec {
-        CodecConfig::H264(c) => c.pixel_aspect,
-        _ => PixelAspect::SQUARE,
-    }
 }
 
 /// `stbl`: what one sample is like, and that there are none here.
@@ -166,6 +160,9 @@ fn sample_entry(out: &mut Vec<u8>, rendition: &Rendition) -> Result<(), mp4_atom
     match &rendition.codec {
         CodecConfig::H264(c) => {
             visual_entry(out, b"avc1", rendition, |out| record(out, b"avcC", &c.avcc))
+        }
+        CodecConfig::Hevc(c) => {
+            visual_entry(out, b"hvc1", rendition, |out| record(out, b"hvcC", &c.hvcc))
         }
         CodecConfig::Av1(c) => {
             visual_entry(out, b"av01", rendition, |out| record(out, b"av1C", &c.av1c))
@@ -210,7 +207,7 @@ fn visual_entry(
             }
             .encode(out)?;
         }
-        let aspect = pixel_aspect(&rendition.codec);
+        let aspect = rendition.codec.pixel_aspect();
         Pasp {
             h_spacing: aspect.width.get(),
             v_spacing: aspect.height.get(),

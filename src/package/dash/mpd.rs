@@ -413,11 +413,8 @@ impl<'a> Mpd<'a> {
         )?;
         if let Some(size) = rendition.codec.dimensions() {
             write!(out, " width=\"{}\" height=\"{}\"", size.width, size.height)?;
-            let sar = match &rendition.codec {
-                CodecConfig::H264(c) => (c.pixel_aspect.width.get(), c.pixel_aspect.height.get()),
-                _ => (1, 1),
-            };
-            write!(out, " sar=\"{}:{}\"", sar.0, sar.1)?;
+            let sar = rendition.codec.pixel_aspect();
+            write!(out, " sar=\"{}:{}\"", sar.width, sar.height)?;
         }
         if let Some(rate) = rendition.frame_rate {
             write!(out, " frameRate=\"{}\"", Rate(rate))?;

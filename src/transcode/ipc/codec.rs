@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::wire::{Input, Output};
 use crate::codec::video::{Colour, Dimensions, PixelAspect};
-use crate::codec::{aac, av1, h264, opus, vp9};
+use crate::codec::{aac, av1, h264, hevc, opus, vp9};
 use crate::id::TrackId;
 use crate::media::{CodecConfig, Rendition, Sample, TrackInfo};
 use crate::time::{FrameRate, Span, Ticks, Timescale};
@@ -148,6 +148,18 @@ pub(super) fn parse_dimensions(body: &mut Input) -> Option<Dimensions> {
     })
 }
 
+fn write_pixel_aspect(aspect: PixelAspect, out: &mut Output<'_>) {
+    out.u32(aspect.width.get());
+    out.u32(aspect.height.get());
+}
+
+fn parse_pixel_aspect(body: &mut Input) -> Option<PixelAspect> {
+    Some(PixelAspect {
+        width: NonZeroU32::new(body.u32()?)?,
+        height: NonZeroU32::new(body.u32()?)?,
+    })
+}
+
 fn write_colour(colour: Colour, out: &mut Output<'_>) {
     out.u8(colour.primaries);
     out.u8(colour.transfer);
@@ -173,8 +185,7 @@ fn write_codec(codec: &CodecConfig, out: &mut Output<'_>) {
             out.u8(c.compatibility);
             out.u8(c.level);
             write_dimensions(c.dimensions, out);
-            out.u32(c.pixel_aspect.width.get());
-            out.u32(c.pixel_aspect.height.get());
+            write_pixel_aspect(c.pixel_aspect, out);
             write_colour(c.colour, out);
             write_optional_rate(c.declared_rate, out);
         }
@@ -211,6 +222,23 @@ fn write_codec(codec: &CodecConfig, out: &mut Output<'_>) {
             out.u32(u32::from(c.pre_skip));
             out.u32(c.input_sample_rate);
         }
+        CodecConfig::Hevc(c) => {
+            out.u8(6);
+            out.bytes(&c.hvcc);
+            out.u8(c.profile_space);
+            out.flag(c.high_tier);
+            out.u8(c.profile);
+            out.u32(c.compatibility);
+            for byte in c.constraints {
+                out.u8(byte);
+            }
+            out.u8(c.level);
+            out.u8(c.bit_depth);
+            write_dimensions(c.dimensions, out);
+            write_pixel_aspect(c.pixel_aspect, out);
+            write_colour(c.colour, out);
+            write_optional_rate(c.declared_rate, out);
+        }
     }
 }
 
@@ -222,10 +250,7 @@ fn parse_codec(body: &mut Input) -> Option<CodecConfig> {
             compatibility: body.u8()?,
             level: body.u8()?,
             dimensions: parse_dimensions(body)?,
-            pixel_aspect: PixelAspect {
-                width: NonZeroU32::new(body.u32()?)?,
-                height: NonZeroU32::new(body.u32()?)?,
-            },
+            pixel_aspect: parse_pixel_aspect(body)?,
             colour: parse_colour(body)?,
             declared_rate: parse_optional_rate(body)?,
         }),
@@ -257,6 +282,27 @@ fn parse_codec(body: &mut Input) -> Option<CodecConfig> {
             channels: body.u8()?,
             pre_skip: u16::try_from(body.u32()?).ok()?,
             input_sample_rate: body.u32()?,
+        }),
+        6 => CodecConfig::Hevc(hevc::Config {
+            hvcc: body.bytes()?,
+            profile_space: body.u8()?,
+            high_tier: body.flag()?,
+            profile: body.u8()?,
+            compatibility: body.u32()?,
+            constraints: [
+                body.u8()?,
+                body.u8()?,
+                body.u8()?,
+                body.u8()?,
+                body.u8()?,
+                body.u8()?,
+            ],
+            level: body.u8()?,
+            bit_depth: body.u8()?,
+            dimensions: parse_dimensions(body)?,
+            pixel_aspect: parse_pixel_aspect(body)?,
+            colour: parse_colour(body)?,
+            declared_rate: parse_optional_rate(body)?,
         }),
         _ => return None,
     })

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::codec::video::{Colour, Dimensions, PixelAspect};
-use crate::codec::{aac, av1, h264, opus, vp9};
+use crate::codec::{aac, av1, h264, hevc, opus, vp9};
 use crate::media::CodecConfig;
 use crate::time::{FrameRate, Grid, Span, Ticks, Timescale};
 use crate::transcode::conductor::Shown;
@@ -39,6 +39,40 @@ fn rate() -> impl Strategy<Value = FrameRate> {
 }
 
 fn codec() -> impl Strategy<Value = CodecConfig> {
+    prop_oneof![4 => codec_but_hevc(), 1 => hevc()]
+}
+
+fn hevc() -> impl Strategy<Value = CodecConfig> {
+    let numbers = (any::<[u8; 10]>(), any::<[u32; 3]>(), any::<bool>(), bytes());
+    (numbers, prop::option::of(rate())).prop_map(|((small, wide, flag, hvcc), declared_rate)| {
+        let [a, b, c, d, constraints @ ..] = small;
+        let [compatibility, width, height] = wide;
+        CodecConfig::Hevc(hevc::Config {
+            hvcc,
+            profile_space: a,
+            high_tier: flag,
+            profile: b,
+            compatibility,
+            constraints,
+            level: c,
+            bit_depth: d,
+            dimensions: Dimensions { width, height },
+            pixel_aspect: PixelAspect {
+                width: NonZeroU32::MIN,
+                height: NonZeroU32::MIN.saturating_add(width),
+            },
+            colour: Colour {
+                primaries: d,
+                transfer: c,
+                matrix: b,
+                full_range: !flag,
+            },
+            declared_rate,
+        })
+    })
+}
+
+fn codec_but_hevc() -> impl Strategy<Value = CodecConfig> {
     let numbers = (
         any::<[u8; 4]>(),
         any::<[u32; 2]>(),

@@ -15,7 +15,7 @@
 
 use super::Input;
 use crate::id::SegmentNumber;
-use crate::media::{CodecConfig, MediaKind, TrackInfo};
+use crate::media::{MediaKind, TrackInfo};
 use crate::time::{FrameRate, Grid, MediaTime, Ticks, Timescale};
 use crate::transcode::ladder::{ESTIMATE_FRAMES, Source, VideoSource, estimate};
 
@@ -103,13 +103,10 @@ impl Gather {
     pub(super) fn source(&self) -> Source {
         let video = self.video.as_ref().filter(|_| !self.shown.is_empty());
         let video = video.and_then(|info| {
-            let (declared, pixel_aspect) = match &info.codec {
-                CodecConfig::H264(config) => (config.declared_rate, config.pixel_aspect),
-                _ => (None, crate::codec::video::PixelAspect::SQUARE),
-            };
+            let declared = info.codec.declared_rate();
             Some(VideoSource {
                 dimensions: info.codec.dimensions()?,
-                pixel_aspect,
+                pixel_aspect: info.codec.pixel_aspect(),
                 rate: estimate(declared, &self.shown).or(FALLBACK_RATE)?,
             })
         });
@@ -141,7 +138,7 @@ mod tests {
     use crate::codec::video::{Colour, Dimensions, PixelAspect};
     use crate::codec::{aac, h264};
     use crate::id::TrackId;
-    use crate::media::Sample;
+    use crate::media::{CodecConfig, Sample};
     use crate::time::Span;
 
     fn track(id: u32, scale: u32, codec: CodecConfig) -> Input {

@@ -171,13 +171,21 @@ fn capabilities_are_told_to_those_who_tell_theirs() {
     let plain = connect(None);
     assert!(plain.contains("NetConnection.Connect.Success"));
     assert!(!plain.contains("avc1") && !plain.contains("capsEx"));
-    let fourccs = Amf0Value::StrictArray(vec![text("hvc1"), text("avc1")]);
+    let fourccs = Amf0Value::StrictArray(vec![text("vvc1"), text("avc1")]);
     for extra in [("fourCcList", fourccs), ("capsEx", Amf0Value::Number(15.0))] {
         let said = connect(Some(extra));
-        for name in ["fourCcList", "avc1", "mp4a", "capsEx"] {
+        for codec in ["avc1", "hvc1", "av01", "vp09", "mp4a", "Opus"] {
+            assert_eq!(said.matches(codec).count(), 2, "{codec} in {said:?}");
+        }
+        for name in [
+            "fourCcList",
+            "videoFourCcInfoMap",
+            "audioFourCcInfoMap",
+            "capsEx",
+        ] {
             assert!(said.contains(name), "{name} in {said:?}");
         }
-        assert!(!said.contains("hvc1"));
+        assert!(!said.contains("vvc1"));
     }
 }
 
