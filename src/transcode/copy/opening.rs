@@ -223,7 +223,10 @@ fn constant_rate<'a>(
 pub(super) const fn declared_rate(codec: &CodecConfig) -> Option<FrameRate> {
     match codec {
         CodecConfig::H264(config) => config.declared_rate,
-        _ => None,
+        CodecConfig::Hevc(config) => config.declared_rate,
+        CodecConfig::Vp9(_) | CodecConfig::Av1(_) | CodecConfig::Aac(_) | CodecConfig::Opus(_) => {
+            None
+        }
     }
 }
 
