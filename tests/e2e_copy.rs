@@ -73,7 +73,7 @@ fn hashes(file: &Path, kind: &str, codec: &str) -> Vec<String> {
     let text = run_ok(command, LIMIT);
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     lines
-        .map(|line| line.rsplit(',').next().unwrap().trim().to_owned())
+        .map(|line| line.split(',').nth(5).unwrap().trim().to_owned())
         .collect()
 }
 
@@ -142,26 +142,27 @@ fn source_comes_out_as_it_went_in_and_a_reconnect_begins_a_period() {
     let (pictures, sound) = (periods(&stream, "vcopy"), periods(&stream, "acopy"));
     assert_eq!(pictures.len(), 2, "{pictures:?}\n{log}");
     assert_eq!(sound.len(), 2, "{sound:?}\n{log}");
-    let (code, out, err) = run(headwater(&["inspect", stream.to_str().unwrap()]), LIMIT);
-    assert_eq!(code, 0, "{out}{err}");
     for (at, source) in [film(), other].iter().enumerate() {
         let pictures = joined(&stream, "vcopy", &pictures[at]);
         assert_same("0:v", "rawvideo", &pictures, source);
         let sound = joined(&stream, "acopy", &sound[at]);
         assert_same("0:a", "copy", &sound, source);
     }
+    let (code, out, err) = run(headwater(&["inspect", stream.to_str().unwrap()]), LIMIT);
+    assert_eq!(code, 0, "{out}{err}");
 }
 
-/// What came out is a row of what went in, without a frame missing or changed.
+/// What came out is a row of what went in, without a frame missing or changed. Of a source that was killed, the
+/// last pictures may lack those that are decoded after them and shown before.
 fn assert_same(kind: &str, codec: &str, published: &Path, source: &Path) {
     let (made, sent) = (hashes(published, kind, codec), hashes(source, kind, codec));
-    assert!(made.len() > 60, "{kind}: {} of {}", made.len(), sent.len());
-    let from = sent
-        .iter()
-        .position(|hash| *hash == made[0])
-        .expect("the first is of the source");
-    assert_eq!(sent[from..from + made.len()], made[..], "{kind}");
+    let whole = made.len() - 4;
+    assert!(whole > 60, "{kind}: {whole} of {}", sent.len());
+    let from = sent.iter().position(|hash| *hash == made[0]);
+    let from = from.expect("the first is of the source");
     assert!(from <= 4, "{kind} begins with {from}");
+    let differs = (0..whole).find(|at| sent.get(from + at) != made.get(*at));
+    assert_eq!(differs, None, "{kind}: the first that differs, of {whole}");
 }
 
 #[test]
