@@ -16,19 +16,24 @@
 )]
 
 mod broadcast;
+mod peer;
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use headwater::package::Config;
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::broadcast::{Broadcast, FIRST, cpu_ns, serve};
+use self::peer::Killed;
 
 const PLAYERS: usize = 2_000;
 /// A part of ten frames at 30 per second.
@@ -40,16 +45,6 @@ const PARTS: usize = 45;
 /// Which part of the bench a process is.
 const ROLE: &str = "HEADWATER_BENCH_ROLE";
 const PATH: &str = "/live/bench/v720/index.m3u8";
-
-/// A child that is killed by its handle when dropped.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 fn now_ns() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -106,7 +101,11 @@ fn floor() {
     at_pace(|| ticks.send_replace(()));
 }
 
-async fn broadcast_to(mut socket: TcpStream, mut tick: watch::Receiver<()>, answer: Bytes) {
+async fn broadcast_to(
+    mut socket: tokio::net::TcpStream,
+    mut tick: watch::Receiver<()>,
+    answer: Bytes,
+) {
     let mut request = [0; 1_024];
     loop {
         let mut len = 0;
@@ -123,74 +122,140 @@ async fn broadcast_to(mut socket: TcpStream, mut tick: watch::Receiver<()>, answ
     }
 }
 
-/// All players, on one thread. Writes when each answer was there, in nanoseconds, as eight bytes; last the
-/// CPU that all of it took.
+/// All players, on one thread that does little: what it takes is part of what is measured. Writes when each
+/// answer was there, in nanoseconds, as eight bytes; last the CPU that all of it took.
 fn players() {
     let address: SocketAddr = std::env::var("HEADWATER_BENCH_ADDRESS")
         .expect("given")
         .parse()
         .expect("an address");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    let answered = runtime.block_on(async {
-        let players: Vec<_> = (0..PLAYERS)
-            .map(|_| tokio::spawn(player(address)))
-            .collect();
-        let mut all = Vec::new();
-        for player in players {
-            all.extend(player.await.expect("no panic"));
+    let mut poll = Poll::new().expect("a selector");
+    let mut events = Events::with_capacity(PLAYERS);
+    let mut players: Vec<_> = (0..PLAYERS)
+        .map(|index| Player::join(address, &poll, index))
+        .collect();
+    let mut asking: VecDeque<usize> = (0..PLAYERS).collect();
+    let mut begun = Instant::now();
+    let mut answered = Vec::with_capacity(PLAYERS * PARTS);
+    for round in 0..=WARM_UP + PARTS {
+        let mut waiting = PLAYERS;
+        while waiting > 0 {
+            // Nobody asks while answers are there to be read.
+            let next = asking.front().map(|index| begun + pause(*index));
+            let limit = next.map(|next| next.saturating_duration_since(Instant::now()));
+            poll.poll(&mut events, limit).expect("polled");
+            for event in &events {
+                if players[event.token().0].read() {
+                    answered.push((round, now_ns()));
+                    waiting -= 1;
+                }
+            }
+            if !events.is_empty() {
+                continue;
+            }
+            let now = Instant::now();
+            while let Some(index) = asking.front().copied()
+                && begun + pause(index) <= now
+            {
+                asking.pop_front();
+                players[index].ask();
+            }
         }
-        all
-    });
+        asking.extend(0..PLAYERS);
+        begun = Instant::now();
+    }
     let cpu = cpu_ns(std::process::id());
-    let numbers = answered.into_iter().chain([cpu]);
+    let counted = answered.into_iter().filter(|(round, _)| *round > WARM_UP);
+    let numbers = counted.map(|(_, at)| at).chain([cpu]);
     let bytes: Vec<u8> = numbers.flat_map(u64::to_le_bytes).collect();
     std::io::stdout().write_all(&bytes).expect("read");
 }
 
-async fn player(address: SocketAddr) -> Vec<u64> {
-    let mut socket = TcpStream::connect(address).await.expect("connected");
-    socket.set_nodelay(true).expect("set");
-    let mut buffer = vec![0; 32 * 1_024].into_boxed_slice();
-    let mut answered = Vec::with_capacity(PARTS);
-    let len = ask(&mut socket, &mut buffer, "", "identity").await;
-    let (mut segment, mut part) = hinted(&buffer[..len]).unwrap_or((FIRST, 0));
-    for round in 0..WARM_UP + PARTS {
-        let query = format!("?_HLS_msn={segment}&_HLS_part={part}");
-        ask(&mut socket, &mut buffer, &query, "gzip, deflate, br").await;
-        if round >= WARM_UP {
-            answered.push(now_ns());
-        }
-        part += 1;
-        (segment, part) = (segment + part / PARTS_PER_SEGMENT, part % PARTS_PER_SEGMENT);
-    }
-    answered
+/// How long a player takes from an answer to its next request: those of no two are the same, as those of
+/// players on as many machines, and all ask again before the next part is complete.
+fn pause(index: usize) -> Duration {
+    let index = u32::try_from(index).expect("few");
+    PART / 10 + PART / 2 * index / u32::try_from(PLAYERS).expect("few")
 }
 
-/// Asks, and reads the whole answer; gives its length.
-async fn ask(socket: &mut TcpStream, buffer: &mut [u8], query: &str, codings: &str) -> usize {
-    let request = format!(
-        "GET {PATH}{query} HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n\
-         Accept: */*\r\nOrigin: https://player.example\r\nAccept-Encoding: {codings}\r\n\r\n"
-    );
-    socket.write_all(request.as_bytes()).await.expect("written");
-    let (mut len, mut whole) = (0, usize::MAX);
-    while len < whole {
-        let count = socket.read(&mut buffer[len..]).await.expect("read");
-        assert!(count > 0, "the server has closed");
-        len += count;
-        if whole == usize::MAX {
-            whole = whole_length(&buffer[..len]).unwrap_or(usize::MAX);
+struct Player {
+    socket: TcpStream,
+    buffer: Box<[u8]>,
+    len: usize,
+    whole: usize,
+    /// The place to ask for next; not known before the first answer.
+    next: Option<(u64, u64)>,
+}
+
+impl Player {
+    fn join(address: SocketAddr, poll: &Poll, index: usize) -> Self {
+        let socket = std::net::TcpStream::connect(address).expect("connected");
+        socket.set_nodelay(true).expect("set");
+        socket.set_nonblocking(true).expect("set");
+        let mut socket = TcpStream::from_std(socket);
+        let registry = poll.registry();
+        registry
+            .register(&mut socket, Token(index), Interest::READABLE)
+            .expect("registered");
+        Self {
+            socket,
+            buffer: vec![0; 32 * 1_024].into(),
+            len: 0,
+            whole: usize::MAX,
+            next: None,
         }
     }
-    assert!(
-        buffer.starts_with(b"HTTP/1.1 200"),
-        "{}",
-        String::from_utf8_lossy(&buffer[..len])
-    );
-    len
+
+    fn ask(&mut self) {
+        let request = match self.next {
+            None => request("", "identity"),
+            Some((segment, part)) => request(
+                &format!("?_HLS_msn={segment}&_HLS_part={part}"),
+                "gzip, deflate, br",
+            ),
+        };
+        (self.len, self.whole) = (0, usize::MAX);
+        self.socket.write_all(request.as_bytes()).expect("written");
+    }
+
+    /// Reads what is there; whether that ends an answer.
+    fn read(&mut self) -> bool {
+        match self.socket.read(&mut self.buffer[self.len..]) {
+            Ok(count) => {
+                assert!(count > 0, "the server has closed");
+                self.len += count;
+            }
+            Err(error) => {
+                assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
+                return false;
+            }
+        }
+        let answer = &self.buffer[..self.len];
+        if self.whole == usize::MAX {
+            self.whole = whole_length(answer).unwrap_or(usize::MAX);
+        }
+        if self.len < self.whole {
+            return false;
+        }
+        let is_ok = answer.starts_with(b"HTTP/1.1 200");
+        assert!(is_ok, "{}", String::from_utf8_lossy(answer));
+        let next = match self.next {
+            None => hinted(answer).unwrap_or((FIRST, 0)),
+            Some((segment, part)) => {
+                let part = part + 1;
+                (segment + part / PARTS_PER_SEGMENT, part % PARTS_PER_SEGMENT)
+            }
+        };
+        self.next = Some(next);
+        true
+    }
+}
+
+fn request(query: &str, codings: &str) -> String {
+    format!(
+        "GET {PATH}{query} HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\n\
+         Accept: */*\r\nOrigin: https://player.example\r\nAccept-Encoding: {codings}\r\n\r\n"
+    )
 }
 
 /// Head and body of an answer whose head is there.
@@ -302,11 +367,18 @@ fn answer_bytes() -> usize {
     let mut server = Killed(myself("server").spawn().expect("started"));
     let mut lines = BufReader::new(server.0.stdout.take().expect("piped")).lines();
     let address = lines.next().expect("an address").expect("text");
-    runtime().block_on(async {
-        let mut socket = TcpStream::connect(address).await.expect("connected");
-        let mut buffer = vec![0; 32 * 1_024];
-        ask(&mut socket, &mut buffer, "", "gzip, deflate, br").await
-    })
+    let mut socket = std::net::TcpStream::connect(address).expect("connected");
+    let request = request("", "gzip, deflate, br");
+    socket.write_all(request.as_bytes()).expect("written");
+    let (mut answer, mut buffer) = (Vec::new(), [0; 4_096]);
+    loop {
+        let count = socket.read(&mut buffer).expect("read");
+        assert!(count > 0, "the server has closed");
+        answer.extend_from_slice(&buffer[..count]);
+        if whole_length(&answer).is_some_and(|whole| whole <= answer.len()) {
+            return answer.len();
+        }
+    }
 }
 
 fn main() {

@@ -11,31 +11,21 @@
 )]
 
 mod broadcast;
+mod peer;
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use headwater::package::Config;
 
 use self::broadcast::{Broadcast, FIRST, cpu_ns, serve};
+use self::peer::{Killed, get, start_nginx};
 
 /// Which part of the bench a process is.
 const ROLE: &str = "HEADWATER_BENCH_ROLE";
 /// Runs of each, in turn; the least counts.
 const RUNS: usize = 3;
-
-/// A child that is killed by its handle when dropped.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// The product: packager, origin, listener, a broadcast that has gone on for a while and stands still.
 fn server() {
@@ -58,62 +48,6 @@ fn start_ours() -> (Killed, String) {
     let mut lines = BufReader::new(child.0.stdout.take().expect("piped")).lines();
     let address = lines.next().expect("an address").expect("text");
     (child, address)
-}
-
-fn start_nginx(folder: &Path) -> (Killed, String) {
-    // Free at this moment; nginx cannot be asked which port it took.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("free")
-        .port();
-    let (root, config) = (folder.display(), folder.join("nginx.conf"));
-    let text = format!(
-        "daemon off; master_process off; pid {root}/nginx.pid; error_log stderr error;\n\
-         events {{ worker_connections 1024; }}\n\
-         http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000000;\n\
-         client_body_temp_path {root}/b; proxy_temp_path {root}/p; fastcgi_temp_path {root}/f;\n\
-         uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;\n\
-         server {{ listen 127.0.0.1:{port}; root {root}; }} }}\n"
-    );
-    std::fs::write(&config, text).expect("written");
-    let mut command = Command::new("nginx");
-    command
-        .arg("-e")
-        .arg("stderr")
-        .arg("-p")
-        .arg(folder)
-        .arg("-c")
-        .arg(config);
-    let child = Killed(
-        command
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nginx"),
-    );
-    let address = format!("127.0.0.1:{port}");
-    while TcpStream::connect(&address).is_err() {
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    (child, address)
-}
-
-fn get(address: &str, path: &str) -> Vec<u8> {
-    let mut socket = TcpStream::connect(address).expect("connected");
-    write!(
-        socket,
-        "GET {path} HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n"
-    )
-    .expect("written");
-    let mut answer = Vec::new();
-    socket.read_to_end(&mut answer).expect("read");
-    assert!(answer.starts_with(b"HTTP/1.1 200"), "{path}");
-    let head = answer
-        .windows(4)
-        .position(|four| four == b"\r\n\r\n")
-        .expect("a head")
-        + 4;
-    answer.split_off(head)
 }
 
 /// CPU of process `pid` for each megabyte that wrk fetches from it, in nanoseconds.

@@ -8,15 +8,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use headwater::codec::video::{Colour, Dimensions, PixelAspect};
 use headwater::codec::{aac, h264, opus};
-use headwater::id::PeriodId;
+use headwater::id::{PeriodId, SegmentNumber};
 use headwater::media::{CodecConfig, Rendition, Sample};
-use headwater::package::{Config, Output, Packager, Snapshot, dash, hls};
-use headwater::time::{FrameRate, Ticks, Timescale};
+use headwater::package::{Config, Cuts, Output, Packager, Snapshot, dash, hls};
+use headwater::time::{FrameRate, Span, Ticks, Timescale};
 
 const FIRST: u64 = 897_600_000;
 
@@ -118,6 +119,68 @@ fn frame_samples(rendition: &Rendition) -> u64 {
     }
 }
 
+/// Packages what a source cuts that turns, two and a half seconds late, into another: other pictures, another
+/// rate of both. Segments are of unequal length, between the places of the grid; the sound of one is lost.
+fn package_turn(config: &Config, turns: &[(Vec<Rendition>, &[u64])]) -> Vec<Output> {
+    let cuts = Cuts::Source { longest_ms: 3_000 };
+    let number = SegmentNumber::new(FIRST);
+    let mut packager =
+        Packager::cut_by(cuts, config, number, turns[0].0.clone(), None).expect("valid");
+    let (mut outputs, mut number) = (Vec::new(), FIRST);
+    // In milliseconds: every cut falls on a frame.
+    let mut now = FIRST * 2_000 + 400;
+    for (index, (renditions, lengths)) in turns.iter().enumerate() {
+        if index > 0 {
+            now += 2_500;
+            let first = SegmentNumber::new(number);
+            packager
+                .change(renditions.clone(), first)
+                .expect("accepted");
+        }
+        for (place, length) in lengths.iter().enumerate() {
+            for (index, rendition) in renditions.iter().enumerate() {
+                packager
+                    .cut(index, SegmentNumber::new(number))
+                    .expect("accepted");
+                let lost = (index, place) == (1, 2);
+                for sample in stretch(rendition, now..now + length)
+                    .into_iter()
+                    .filter(|_| !lost)
+                {
+                    packager.push(index, sample).expect("accepted");
+                    outputs.extend(std::iter::from_fn(|| packager.poll_output()));
+                }
+            }
+            (number, now) = (number + 1, now + length);
+        }
+    }
+    outputs.extend(packager.finish().expect("finished"));
+    outputs
+}
+
+/// The samples from the first at or after one millisecond to the last before another.
+fn stretch(rendition: &Rendition, millis: Range<u64>) -> Vec<Sample> {
+    let scale = u64::from(rendition.timescale.get());
+    let length = match rendition.frame_rate {
+        Some(rate) => scale * u64::from(rate.den()) / u64::from(rate.num()),
+        None => frame_samples(rendition),
+    };
+    let slot = |at: u64| (at * scale).div_ceil(1_000 * length);
+    let begin = slot(millis.start);
+    let sample = |slot: u64| {
+        let at = Ticks::new(i64::try_from(slot * length).expect("fits"));
+        let bytes = rendition.target_bps * length / scale / 8;
+        Sample {
+            dts: at,
+            pts: at,
+            duration: Span::new(length),
+            keyframe: slot == begin || rendition.frame_rate.is_none(),
+            data: vec![7; usize::try_from(bytes).expect("small")].into(),
+        }
+    };
+    (begin..slot(millis.end)).map(sample).collect()
+}
+
 /// Every text that can be rendered from a snapshot, by file name.
 fn render(label: &str, snapshot: &Snapshot, files: &mut BTreeMap<String, String>) {
     let mut add = |name: String, text: Option<String>| {
@@ -202,9 +265,15 @@ fn files(outputs: &[Output], renditions: &[Rendition]) -> BTreeMap<String, Strin
         writeln!(order, "{}", line(output, renditions)).expect("written");
         match output {
             Output::InitSegment {
-                rendition, payload, ..
+                rendition,
+                period,
+                payload,
             } => {
-                let file = format!("{}.init.hex", renditions[*rendition].name);
+                let name = &renditions[*rendition].name;
+                let file = match period.get() {
+                    FIRST => format!("{name}.init.hex"),
+                    period => format!("{name}.init-{period}.hex"),
+                };
                 files.insert(file, hex(&payload.to_bytes()));
             }
             Output::Part {
@@ -320,4 +389,25 @@ fn sound_alone() {
     };
     let outputs = package(&config, &renditions, 16);
     compare("package_sound_alone", &files(&outputs, &renditions));
+}
+
+#[test]
+fn source_that_cuts_and_changes() {
+    let [before, after] = [(30, (1_280, 720)), (25, (720, 1_280))].map(|(rate, size)| {
+        let rate = FrameRate::new(rate, 1).expect("valid");
+        vec![
+            video("vcopy", size, rate, 90_000),
+            sound("acopy", aac_lc(), 16_000),
+        ]
+    });
+    let config = Config {
+        window_segments: 8,
+        ..Config::default()
+    };
+    let turns: [(_, &[u64]); 2] = [
+        (before, &[2_000, 2_600, 2_000, 2_200, 3_000, 2_000]),
+        (after.clone(), &[2_000, 2_400, 2_000, 2_800, 2_000, 2_000]),
+    ];
+    let outputs = package_turn(&config, &turns);
+    compare("package_source_cut", &files(&outputs, &after));
 }

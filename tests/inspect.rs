@@ -26,7 +26,9 @@ use inspect_broken::{
 };
 use package_film::Film;
 
-static FILM: LazyLock<Shown> = LazyLock::new(|| Shown::film(&Film::encode()));
+static ENCODED: LazyLock<Film> = LazyLock::new(Film::encode);
+static FILM: LazyLock<Shown> = LazyLock::new(|| Shown::film(&ENCODED));
+static CUT: LazyLock<Shown> = LazyLock::new(|| Shown::cut(&ENCODED, true));
 
 type Break = (&'static str, fn(&mut Shown));
 
@@ -502,6 +504,107 @@ const BREAKS: &[Break] = &[
     }),
 ];
 
+/// The last MPD of a live broadcast that its source cuts.
+fn last_mpd(shown: &mut Shown, change: impl Fn(&str) -> String) {
+    let mut live = shown.all(|seen| seen.role == Role::Mpd && text(seen).contains("dynamic"));
+    edit(live.pop().expect("some"), change);
+}
+
+fn text(seen: &Observation) -> String {
+    String::from_utf8_lossy(&seen.answer.body).into_owned()
+}
+
+/// `text` with `start` as the start of its second period.
+fn move_period(text: &str, start: &str) -> String {
+    let Some((before, after)) = text.split_once("  </Period>") else {
+        return text.to_owned();
+    };
+    let after = set(after, " start=\"", start);
+    format!("{before}  </Period>{after}")
+}
+
+/// Rules that apply where the source cuts, and how to break them there; and others that could be missed there.
+const CUT_BREAKS: &[Break] = &[
+    ("HLS-DISCONTINUITY-MATCH", |s| {
+        for seen in s.lists("v180") {
+            edit(seen, |t| without(t, "#EXT-X-DISCONTINUITY"));
+        }
+    }),
+    ("HLS-DISCONTINUITY", |s| {
+        lists(s, |t| t.replace("#EXT-X-DISCONTINUITY\n", ""))
+    }),
+    ("HLS-DISCONTINUITY-SEQUENCE", |s| {
+        lists(s, |t| set(t, "DISCONTINUITY-SEQUENCE:", "0"))
+    }),
+    ("HLS-TARGETDURATION", |s| {
+        lists(s, |t| t.replace("EXTINF:4.000000", "EXTINF:4.600000"))
+    }),
+    ("HLS-TARGETDURATION-FIXED", |s| {
+        newest(s, |t| set(t, "TARGETDURATION:", "5"))
+    }),
+    ("HLS-DATE-CONTINUOUS", |s| {
+        lists(s, |t| t.replace("EXTINF:4.000000", "EXTINF:3.900000"))
+    }),
+    ("HLS-MEDIA-SEQUENCE", |s| {
+        newest(s, |t| bump(t, "MEDIA-SEQUENCE:", 1))
+    }),
+    ("CMAF-CONTINUITY", |s| {
+        let mut one = s.all(|o| o.rendition == "v180" && matches!(o.role, Role::Segment { .. }));
+        patch(one.remove(3), |b| shift(b, 1));
+    }),
+    ("CMAF-SYNC-ALL", |s| {
+        segments(s, |b| {
+            let at = after(b, b"trun");
+            let flags = at + after(&b[at..], &[2, 0, 0, 0]) - 4;
+            b[flags..flags + 4].copy_from_slice(&[1, 1, 0, 0]);
+        })
+    }),
+    ("DASH-EDGE", |s| {
+        fail(
+            s,
+            |o| matches!(o.role, Role::DashSegment { edge: true, .. }),
+            404,
+        )
+    }),
+    ("DASH-TIMELINE", |s| {
+        mpds(s, |t| t.replace(" d=\"180000\"", " d=\"190000\""))
+    }),
+    ("DASH-TIMELINE-WHOLE", |s| {
+        mpds(s, |t| t.replace(" d=\"180000\"", " d=\"170000\""))
+    }),
+    ("DASH-TIMELINE-STABLE", |s| {
+        last_mpd(s, |t| t.replace(" d=\"180000\"", " d=\"179999\""))
+    }),
+    ("DASH-TIMELINE-MEDIA", |s| {
+        for seen in s.all(|o| matches!(o.role, Role::DashSegment { .. })) {
+            seen.url.push_str("?copy");
+            patch(seen, |b| shift(b, 12_000));
+        }
+    }),
+    ("DASH-PERIODS", |s| {
+        last_mpd(s, |t| set(t, " start=\"", "PT9S"))
+    }),
+    ("DASH-PERIOD-MEDIA", |s| {
+        mpds(s, |t| set(t, "S\" duration=\"", "PT1S"))
+    }),
+    ("DASH-PERIOD-TIME", |s| {
+        mpds(s, |t| move_period(t, "PT1795200010S"))
+    }),
+];
+
+#[test]
+fn nothing_is_found_in_what_a_source_cuts_and_changes() {
+    for low_latency in [true, false] {
+        let report = Shown::cut(&ENCODED, low_latency).report();
+        assert!(report.findings.is_empty(), "{report}");
+        for (id, _) in CUT_BREAKS {
+            assert!(report.checks.contains_key(id), "never checked: {id}");
+        }
+        let of_the_grid = ["GRID-NUMBER", "GRID-START", "HLS-INDEPENDENT-SEGMENTS"];
+        assert!(of_the_grid.iter().all(|id| !report.checks.contains_key(id)));
+    }
+}
+
 #[test]
 fn nothing_is_found_in_what_is_whole_and_every_rule_is_checked() {
     let report = FILM.report();
@@ -512,6 +615,8 @@ fn nothing_is_found_in_what_is_whole_and_every_rule_is_checked() {
         .collect();
     // These apply to what a whole broadcast of ours does not have, or only at its end.
     let rare = ["HLS-ENDLIST", "HLS-DISCONTINUITY-SEQUENCE", "DASH-END"];
+    let rare = rare.into_iter().chain(CUT_BREAKS.iter().map(|(id, _)| *id));
+    let rare: Vec<_> = rare.collect();
     let unchecked: Vec<_> = unchecked
         .iter()
         .filter(|r| !rare.contains(&r.id))
@@ -523,8 +628,10 @@ fn nothing_is_found_in_what_is_whole_and_every_rule_is_checked() {
 #[test]
 fn every_breakage_is_named() {
     let mut unnamed = Vec::new();
-    for (id, damage) in BREAKS {
-        let mut shown = FILM.clone();
+    let whole = BREAKS.iter().map(|damage| (&FILM, damage));
+    let cut = CUT_BREAKS.iter().map(|damage| (&CUT, damage));
+    for (shown, (id, damage)) in whole.chain(cut) {
+        let mut shown = Shown::clone(shown);
         damage(&mut shown);
         let report = shown.report();
         if report.findings.iter().all(|finding| finding.rule != *id) {
@@ -537,7 +644,8 @@ fn every_breakage_is_named() {
 
 #[test]
 fn every_rule_is_broken_once() {
-    let broken: BTreeSet<_> = BREAKS.iter().map(|(id, _)| *id).collect();
+    let all = BREAKS.iter().chain(CUT_BREAKS);
+    let broken: BTreeSet<_> = all.map(|(id, _)| *id).collect();
     let rules: BTreeSet<_> = RULES.iter().map(|rule| rule.id).collect();
     assert_eq!(broken, rules);
 }

@@ -22,7 +22,7 @@ use headwater::media::{CodecConfig, ObjectKey, Payload, Rendition, Sample};
 use headwater::package::{Config, Output, Packager, Snapshot, hls};
 use headwater::serve::blocking::Edge;
 use headwater::serve::{
-    self, Assets, Document, Found, Live, Object, Origin, Server, StoreFailed, Version,
+    self, Assets, Document, Found, Live, Object, Origin, Server, StoreFailed, Stored, Version,
 };
 use headwater::time::{FrameRate, Span, Ticks, Timescale, WallTime};
 use http_body_util::{BodyExt, Empty};
@@ -85,7 +85,7 @@ impl Origin for Published {
     fn stored<'a>(
         &'a self,
         _: &'a ObjectKey,
-    ) -> BoxFuture<'a, Result<Option<Payload>, StoreFailed>> {
+    ) -> BoxFuture<'a, Result<Option<Stored>, StoreFailed>> {
         async { Ok(None) }.boxed()
     }
 

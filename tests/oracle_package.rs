@@ -8,7 +8,7 @@
 
 mod package_film;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -363,7 +363,10 @@ fn mpd_is_valid_against_the_schema() {
     let iso = std::env::var_os("HEADWATER_DASH_SCHEMA").map(PathBuf::from);
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("manifest.mpd");
-    for output in FILM.package(&Config::default(), FIRST, 6) {
+    let on_grid = FILM.package(&Config::default(), FIRST, 6);
+    let cut = FILM.package_cut(&Config::default(), FIRST, [&[60, 120, 60], &[60, 120]]);
+    let mut seen = BTreeSet::new();
+    for output in on_grid.into_iter().chain(cut) {
         let Output::WindowChanged(snapshot) = output else {
             continue;
         };
@@ -373,7 +376,10 @@ fn mpd_is_valid_against_the_schema() {
             dash::mpd::render_ending(&snapshot),
         ];
         for text in texts.into_iter().flatten() {
-            std::fs::write(&path, text).expect("written");
+            std::fs::write(&path, &text).expect("written");
+            if !seen.insert(text) {
+                continue;
+            }
             for schema in iso.iter().chain([&ours]) {
                 let (schema, path) = (schema.to_string_lossy(), path.to_string_lossy());
                 let said = run(

@@ -12,7 +12,8 @@ use futures_util::future::BoxFuture;
 use headwater::id::StreamName;
 use headwater::media::{ObjectKey, Payload};
 use headwater::serve::{
-    Asset, Assets, Config, Document, Found, Live, Object, Origin, Server, StoreFailed, Version,
+    Asset, Assets, Config, Document, Found, Live, Object, Origin, Server, StoreFailed, Stored,
+    Version,
 };
 use headwater::time::WallTime;
 use http_body_util::{BodyExt, Empty};
@@ -51,12 +52,13 @@ impl Origin for Scripted {
     fn stored<'a>(
         &'a self,
         key: &'a ObjectKey,
-    ) -> BoxFuture<'a, Result<Option<Payload>, StoreFailed>> {
+    ) -> BoxFuture<'a, Result<Option<Stored>, StoreFailed>> {
         async move {
             if let Some(gate) = &self.gate {
                 gate.notified().await;
             }
-            self.stored.get(&key.to_string()).cloned().transpose()
+            let stored = self.stored.get(&key.to_string()).cloned().transpose();
+            Ok(stored?.map(|body| Stored::new(key, body, false)))
         }
         .boxed()
     }

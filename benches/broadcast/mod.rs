@@ -21,7 +21,7 @@ use headwater::media::{CodecConfig, Item, ObjectKey, Payload, Rendition, Sample}
 use headwater::package::{Config, Output, Packager, Snapshot, hls};
 use headwater::serve::blocking::Edge;
 use headwater::serve::{
-    self, Assets, Document, Found, Live, Object, Origin, Server, StoreFailed, Version,
+    self, Assets, Document, Found, Live, Object, Origin, Server, StoreFailed, Stored, Version,
 };
 use headwater::time::{FrameRate, Span, Ticks, Timescale, WallTime};
 use tokio::sync::watch;
@@ -54,7 +54,7 @@ impl Origin for Published {
     fn stored<'a>(
         &'a self,
         _: &'a ObjectKey,
-    ) -> BoxFuture<'a, Result<Option<Payload>, StoreFailed>> {
+    ) -> BoxFuture<'a, Result<Option<Stored>, StoreFailed>> {
         async { Ok(None) }.boxed()
     }
 

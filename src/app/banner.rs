@@ -24,6 +24,19 @@ pub(super) fn print(http: SocketAddr, rtmp: SocketAddr) {
     let _ = std::io::stdout().flush();
 }
 
+/// Says where a server that only reads is reached.
+pub(super) fn print_origin(http: SocketAddr) {
+    let text = format!(
+        "\nHeadwater {}\n\n  Watch   http://{1}/\n  HLS     http://{1}/live/<stream>/index.m3u8\n  \
+         DASH    http://{1}/live/<stream>/manifest.mpd\n{2}\n",
+        env!("CARGO_PKG_VERSION"),
+        reachable(http, 80),
+        note(http),
+    );
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    let _ = std::io::stdout().flush();
+}
+
 /// The address as it can be dialled from this machine; the usual port is left out.
 fn reachable(address: SocketAddr, usual_port: u16) -> String {
     let host = match address.ip() {

@@ -35,6 +35,11 @@ pub enum Command {
     /// Without a configuration it listens for RTMP on port 1935 and for HTTP on port 8080 and keeps what it
     /// makes in ./data. Ctrl-C finishes the open segments, stores them and ends.
     Serve(ServeArgs),
+    /// Serve what other nodes have stored, and take nothing in: live at segment latency, and recordings.
+    ///
+    /// Any number of these may stand behind a load balancer. It needs no more than the right to read the
+    /// store, and reads each object once, however many ask for it at the same time.
+    Origin(OriginArgs),
     /// Publish an MP4 file (H.264 and AAC) to an RTMP address at the speed it plays.
     Publish(PublishArgs),
     /// Follow a broadcast as players do and check it against the rules of HLS, LL-HLS, DASH and CMAF.
@@ -85,6 +90,25 @@ pub struct ServeArgs {
     /// Also publish the bundled film clip to live/demo, over real RTMP.
     #[arg(long)]
     pub demo: bool,
+}
+
+/// `headwater origin`.
+#[derive(Args, Clone, Debug)]
+pub struct OriginArgs {
+    /// Configuration file (TOML), the same as that of the nodes that write. Flags and environment go before
+    /// what it says.
+    #[arg(long, value_name = "FILE", env = "HEADWATER_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Where to serve HTTP [env: HEADWATER_HTTP] [default: 0.0.0.0:8080]
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<String>,
+    /// Where segments and manifests are [env: HEADWATER_STORE] [default: ./data]
+    #[arg(long, value_name = "URL|DIR")]
+    pub store: Option<String>,
+    /// How much to log: error, warn, info, debug, trace, or a tracing filter
+    /// [env: HEADWATER_LOG] [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<String>,
 }
 
 /// `headwater publish`.

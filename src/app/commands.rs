@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::app::cli::{Cli, Command, ConfigCommand, InspectArgs, PublishArgs, ServerArgs};
-use crate::app::{examine, inspection, pipelines, server, shutdown, telemetry};
+use crate::app::cli::{
+    Cli, Command, ConfigCommand, InspectArgs, OriginArgs, PublishArgs, ServerArgs,
+};
+use crate::app::{examine, inspection, origin, pipelines, server, shutdown, telemetry};
 use crate::config::{self, Config, Options};
 use crate::inspect::follow::{self, Target};
 use crate::publish::{Job, Progress, publish};
@@ -36,6 +38,9 @@ pub fn run(cli: Cli) -> ExitCode {
                 block_on(server::run(config, ladder, args.demo))
             })
         }),
+        Command::Origin(args) => with_config(&server_args(args), |config| {
+            finish(telemetry::init_logs(&config.log).and_then(|()| block_on(origin::run(config))))
+        }),
         Command::Publish(args) => finish(publish_file(args)),
         Command::Inspect(args) => inspect(args),
         Command::Doctor(args) => with_config(&args, |config| {
@@ -48,6 +53,17 @@ pub fn run(cli: Cli) -> ExitCode {
             with_config(&args, |config| finish(print(&config.to_toml())))
         }
         Command::Worker(_) => worker(),
+    }
+}
+
+/// What a server is told that only reads.
+fn server_args(args: OriginArgs) -> ServerArgs {
+    ServerArgs {
+        config: args.config,
+        http: args.http,
+        store: args.store,
+        log: args.log,
+        ..ServerArgs::default()
     }
 }
 

@@ -23,6 +23,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::app::latency::Stage;
 use crate::app::stream::Stream;
 use crate::serve;
+use crate::serve::shelf::{Keep, Shelf};
 use crate::store;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -60,6 +61,38 @@ pub(super) fn render(
     let mut registry = Registry::with_prefix("headwater");
     add_streams(&mut registry, streams);
     add_store(&mut registry, health);
+    add_requests(&mut registry, requests);
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out.into())
+}
+
+/// The same of a server that only reads the store.
+///
+/// # Errors
+/// Never in practice: writing to a `String` does not fail.
+pub(super) fn render_origin<V: Keep>(
+    shelf: &Shelf<V>,
+    requests: &serve::Metrics,
+) -> Result<Bytes, std::fmt::Error> {
+    let mut registry = Registry::with_prefix("headwater");
+    let (hits, reads) = shelf.counts();
+    for (name, help, value) in [
+        ("origin_reads", "Objects asked of the store", reads),
+        (
+            "origin_hits",
+            "Requests that were answered from memory or joined a reading under way",
+            hits,
+        ),
+    ] {
+        let counter = Counter::<u64>::default();
+        counter.inc_by(value);
+        registry.register(name, help, counter);
+    }
+    let held = Gauge::<i64>::default();
+    held.set(i64::try_from(shelf.bytes()).unwrap_or(i64::MAX));
+    let help = "What was read from the store and is in memory";
+    registry.register_with_unit("origin_memory", help, Unit::Bytes, held);
     add_requests(&mut registry, requests);
     let mut out = String::new();
     text::encode(&mut out, &registry)?;

@@ -28,6 +28,7 @@ mod intake;
 mod latency;
 mod line;
 mod metrics;
+mod origin;
 mod past;
 mod pipelines;
 mod publication;

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::app::clock::wall_now;
 use crate::app::line::{self, Line};
@@ -22,13 +22,17 @@ use crate::app::stream::{Entered, Entry, Stream};
 use crate::config::Displace;
 use crate::id::StreamName;
 use crate::ingest::rtmp;
-use crate::media::{ObjectKey, Payload};
-use crate::serve::{self, Found, Object, Origin, StoreFailed};
+use crate::media::ObjectKey;
+use crate::serve::{self, Found, Object, Origin, StoreFailed, Stored};
 use crate::store::Store;
 use crate::time::WallTime;
 
 /// Streams that may be published at once. What a machine can encode is far below; this bounds memory.
 pub(super) const MAX_STREAMS: usize = 256;
+
+/// How many objects may be read from the store at once: each is held whole until it is sent, and a
+/// segment has a few megabytes. More wait their turn.
+const MAX_STORE_READS: usize = 32;
 
 /// What came of a line.
 #[derive(Debug)]
@@ -53,6 +57,7 @@ pub(super) enum Admission {
 pub(super) struct Registry {
     streams: RwLock<BTreeMap<StreamName, Arc<Stream>>>,
     store: Store,
+    store_reads: Semaphore,
     rtmp_port: u16,
     requests: Arc<serve::Metrics>,
 }
@@ -64,6 +69,7 @@ impl Registry {
         Self {
             streams: RwLock::default(),
             store,
+            store_reads: Semaphore::new(MAX_STORE_READS),
             rtmp_port,
             requests,
         }
@@ -157,12 +163,15 @@ impl Origin for Registry {
     fn stored<'a>(
         &'a self,
         key: &'a ObjectKey,
-    ) -> BoxFuture<'a, Result<Option<Payload>, StoreFailed>> {
+    ) -> BoxFuture<'a, Result<Option<Stored>, StoreFailed>> {
         Box::pin(async move {
-            self.store.get(key).await.map_err(|error| {
+            let _permit = self.store_reads.acquire().await;
+            let read = self.store.get(key).await.map_err(|error| {
                 tracing::warn!(%key, %error, "the store could not be read");
                 StoreFailed
-            })
+            });
+            // What goes on is in memory: the publisher of the rest was cut off.
+            Ok(read?.map(|body| Stored::new(key, body, false)))
         })
     }
 
@@ -178,10 +187,10 @@ impl Origin for Registry {
     fn server(&self) -> Bytes {
         json(&ServerStatus {
             version: env!("CARGO_PKG_VERSION"),
-            rtmp: RtmpStatus {
+            rtmp: Some(RtmpStatus {
                 port: self.rtmp_port,
                 app: rtmp::APP,
-            },
+            }),
             now: self.now().to_string(),
         })
     }
@@ -208,7 +217,7 @@ impl Origin for Registry {
     }
 }
 
-fn json(value: &impl serde::Serialize) -> Bytes {
+pub(super) fn json(value: &impl serde::Serialize) -> Bytes {
     // These values have no maps with keys that are not strings, which is all that can fail.
     serde_json::to_vec(value).unwrap_or_default().into()
 }

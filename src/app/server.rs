@@ -101,7 +101,7 @@ async fn listen_rtmp(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Allows this process as many open files as it may have: every viewer is one, and the usual soft limit of
 /// 1024 is there for programs that still call `select`.
-fn raise_file_limit() {
+pub(super) fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
         current: limit.maximum,
@@ -118,7 +118,7 @@ fn cores() -> u32 {
     u32::try_from(cores).unwrap_or(u32::MAX)
 }
 
-async fn until(mut stopped: watch::Receiver<bool>) {
+pub(super) async fn until(mut stopped: watch::Receiver<bool>) {
     // An error means that the server is gone, which ends the wait as well.
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }

@@ -17,8 +17,8 @@ use crate::time::FrameRate;
 pub(super) struct ServerStatus {
     /// The program's version.
     pub(super) version: &'static str,
-    /// What a publisher has to dial.
-    pub(super) rtmp: RtmpStatus,
+    /// What a publisher has to dial; `null` on a server that only reads.
+    pub(super) rtmp: Option<RtmpStatus>,
     /// UTC now.
     pub(super) now: String,
 }
@@ -78,8 +78,8 @@ pub(super) struct StreamStatus {
     pub(super) state: StreamState,
     /// Since when.
     pub(super) state_since: Option<String>,
-    /// When its publisher came.
-    pub(super) started_at: String,
+    /// When its publisher came; `null` on a server that only reads.
+    pub(super) started_at: Option<String>,
     /// Path of the HLS multivariant playlist.
     pub(super) hls: String,
     /// Path of the DASH MPD.

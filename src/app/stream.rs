@@ -447,7 +447,7 @@ impl Stream {
             name: self.name.to_string(),
             state,
             state_since: since.or(facts.started).map(|at| at.to_string()),
-            started_at: facts.started.map(|at| at.to_string()).unwrap_or_default(),
+            started_at: facts.started.map(|at| at.to_string()),
             hls: path(Item::Multivariant),
             dash: path(Item::Mpd),
             publisher: facts.publisher.as_ref().map(|publisher| PublisherStatus {

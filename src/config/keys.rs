@@ -50,6 +50,7 @@ pub const KEYS: &[Key] = &[
     plain("serve.opening_timeout"),
     plain("serve.idle_timeout"),
     plain("serve.drain_timeout"),
+    plain("serve.memory"),
 ];
 
 const fn plain(path: &'static str) -> Key {

@@ -80,6 +80,7 @@ pub(crate) fn values(config: &Config) -> Vec<(&'static str, Value)> {
         ("serve.opening_timeout", time(serve.opening_timeout)),
         ("serve.idle_timeout", time(serve.idle_timeout)),
         ("serve.drain_timeout", time(serve.drain_timeout)),
+        ("serve.memory", text(print_size(serve.memory_bytes))),
     ]
 }
 

@@ -412,6 +412,7 @@ prop_compose! {
         config.serve.max_connections = connections;
         (config.serve.opening_timeout, config.serve.idle_timeout) = (handshake, media);
         config.serve.drain_timeout = idle;
+        config.serve.memory_bytes = waiting;
         config.store.url = folder.replace("://", "");
         config.transcode.ladder = ladder;
         config

@@ -66,6 +66,9 @@ const MAX_STORE_TIMEOUT: Duration = Duration::from_secs(60);
 const MIN_WAITING_BYTES: u64 = 16 << 20;
 /// The most: it is memory, for each broadcast.
 const MAX_WAITING_BYTES: u64 = 4 << 30;
+/// What `serve.memory` may be: some segments, to more than any machine has.
+const MIN_MEMORY_BYTES: u64 = 16 << 20;
+const MAX_MEMORY_BYTES: u64 = 1 << 40;
 /// The longest that leftovers are kept.
 const MAX_GRACE: Duration = Duration::from_secs(24 * 3600);
 
@@ -270,6 +273,11 @@ impl Reader<'_> {
         ] {
             *value = self.duration(path, *value, timeout.clone());
         }
+        config.memory_bytes = self.size(
+            "serve.memory",
+            config.memory_bytes,
+            MIN_MEMORY_BYTES..=MAX_MEMORY_BYTES,
+        );
         config
     }
 

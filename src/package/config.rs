@@ -57,8 +57,8 @@ impl LowLatency {
     /// own length: decoding, encoding, the way to the player. In milliseconds.
     pub(super) const fn floor_ms(self) -> u64 {
         match self {
-            Self::Off | Self::On => 600,
-            Self::Ultra => 350,
+            Self::Off | Self::On => 450,
+            Self::Ultra => 100,
         }
     }
 }

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::config::Config;
 use super::cut::{Cuts, PartTarget};
@@ -18,6 +19,10 @@ use crate::id::{PartIndex, PeriodId, SegmentNumber};
 use crate::media::{Payload, Rendition};
 use crate::time::{Grid, MediaTime, Span, Ticks, Timescale, WallTime};
 
+/// How long a list lasts at least, in target durations ([HLS] §6.2.2).
+const MIN_LIST_TARGETS: u32 = 3;
+/// How many times as many segments as configured are listed at most, however short they are.
+const MAX_LIST_FACTOR: u64 = 4;
 /// The least by which what the MPD says of its last change moves on: as finely as it is printed.
 const PUBLISH_STEP_US: i64 = 1_000;
 
@@ -466,8 +471,7 @@ impl Window {
         if end <= self.listed.end {
             return false;
         }
-        let window = u64::from(self.presentation.config.window_segments);
-        let start = self.listed.start.max(end.saturating_sub(window));
+        let start = self.listed.start.max(self.start_of_list(end));
         let has_left =
             |segment: &&Arc<Segment>| (self.listed.start..start).contains(&segment.number.get());
         let left = self
@@ -483,6 +487,31 @@ impl Window {
         self.listed = start..end;
         self.locate_periods(begun);
         true
+    }
+
+    /// Where a list that ends at `end` begins: as many segments as configured; where the source cuts, more if
+    /// they would not last [`MIN_LIST_TARGETS`].
+    fn start_of_list(&self, end: u64) -> u64 {
+        let window = u64::from(self.presentation.config.window_segments);
+        let start = end.saturating_sub(window);
+        if self.presentation.cuts.are_on_grid() {
+            return start;
+        }
+        let least = Duration::from_secs(self.presentation.target_duration_s.into());
+        let least = least * MIN_LIST_TARGETS;
+        let is_long = |start: u64| {
+            self.tracks.iter().all(|track| {
+                let listed = (start..end).filter_map(|number| track.segment(number));
+                let lengths = listed.map(|segment| segment.duration.to_duration(segment.scale));
+                lengths.sum::<Duration>() >= least
+            })
+        };
+        let earliest = end.saturating_sub(window * MAX_LIST_FACTOR);
+        let starts = (earliest..=start).rev();
+        starts
+            .into_iter()
+            .find(|start| is_long(*start))
+            .unwrap_or(earliest)
     }
 
     /// Notes where the periods begin of which the first segments, among `begun`, have just been listed.

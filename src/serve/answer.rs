@@ -13,7 +13,6 @@ use bytes::Bytes;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode};
-use tokio::sync::Semaphore;
 
 use super::assets::Assets;
 use super::blocking::Directives;
@@ -22,16 +21,12 @@ use super::cache::{ETag, Encoding, Lifetime, Slice};
 use super::document::{Document, content_type, has_ended};
 use super::live::Feed;
 use super::metrics::{Gauge, Kind, Metrics};
-use super::origin::{Found, Object, Origin};
+use super::origin::{Found, Object, Origin, Stored};
 use super::page;
 use super::route::{Route, Verb};
 use super::waiting::{Begun, Room, Unmet, is_too_far};
 use crate::id::RenditionName;
 use crate::media::{Item, ObjectKey, Payload};
-
-/// How many objects may be read from the store at once: each is held whole until it is sent, and a
-/// segment has a few megabytes. More wait their turn.
-const MAX_STORE_READS: usize = 32;
 
 /// More header fields than any answer has, those of the HTTP library included.
 const MAX_ANSWER_HEADERS: usize = 16;
@@ -67,7 +62,6 @@ pub(crate) struct Answerer<O> {
     assets: Assets,
     allow_origin: HeaderValue,
     metrics: Arc<Metrics>,
-    store_reads: Semaphore,
     room: Room,
 }
 
@@ -156,7 +150,6 @@ impl<O: Origin> Answerer<O> {
             allow_origin,
             room: Room::new(Arc::clone(&metrics)),
             metrics,
-            store_reads: Semaphore::new(MAX_STORE_READS),
         }
     }
 
@@ -233,17 +226,20 @@ impl<O: Origin> Answerer<O> {
             Found::Ended(last) => document(&last, Lifetime::Ended, headers),
             Found::Stalled { retry_after } => Answer::stalled(retry_after),
             Found::Missing => {
-                let text = match self.stored(key).await {
-                    Ok(body) => body.to_bytes(),
+                let (text, is_advancing) = match self.stored(key).await {
+                    Ok(Stored::Manifest {
+                        document,
+                        is_advancing,
+                    }) => (document, is_advancing),
+                    Ok(Stored::Media(_)) => return Answer::not_found(),
                     Err(answer) => return answer,
                 };
-                // Stored, not in memory, and not ended: its publisher was cut off.
-                let lifetime = match has_ended(&key.item, &text) {
-                    Some(false) => return Answer::stalled(STORE_RETRY),
+                let lifetime = match has_ended(&key.item, text.text()) {
+                    Some(false) if !is_advancing => return Answer::stalled(STORE_RETRY),
                     Some(true) => Lifetime::Ended,
-                    None => Lifetime::Changing,
+                    Some(false) | None => Lifetime::Changing,
                 };
-                document(&Document::manifest(&key.item, text), lifetime, headers)
+                document(&text, lifetime, headers)
             }
         }
     }
@@ -314,7 +310,8 @@ impl<O: Origin> Answerer<O> {
             _ => {}
         }
         match self.stored(key).await {
-            Ok(body) => media(&Object::new(body), content_type, headers),
+            Ok(Stored::Media(object)) => media(&object, content_type, headers),
+            Ok(Stored::Manifest { .. }) => Answer::not_found(),
             Err(answer) => answer,
         }
     }
@@ -332,10 +329,9 @@ impl<O: Origin> Answerer<O> {
     }
 
     /// What the store has, or the answer that says why there is nothing.
-    async fn stored(&self, key: &ObjectKey) -> Result<Payload, Answer> {
-        let _permit = self.store_reads.acquire().await;
+    async fn stored(&self, key: &ObjectKey) -> Result<Stored, Answer> {
         match self.origin.stored(key).await {
-            Ok(Some(body)) => Ok(body),
+            Ok(Some(stored)) => Ok(stored),
             Ok(None) => Err(Answer::not_found()),
             Err(failed) => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;

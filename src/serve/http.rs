@@ -66,6 +66,8 @@ pub struct Config {
     pub idle_timeout: Duration,
     /// How long open requests may take on shutdown before they are cut off.
     pub drain_timeout: Duration,
+    /// What a server that only reads keeps in memory of the store, in bytes.
+    pub memory_bytes: u64,
 }
 
 impl Default for Config {
@@ -77,6 +79,7 @@ impl Default for Config {
             opening_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(65),
             drain_timeout: Duration::from_secs(10),
+            memory_bytes: 512 * 1024 * 1024,
         }
     }
 }

@@ -22,6 +22,7 @@ mod metrics;
 mod origin;
 pub mod page;
 pub mod route;
+pub mod shelf;
 mod waiting;
 
 pub use assets::{Asset, Assets};
@@ -29,4 +30,4 @@ pub use document::Document;
 pub use http::{Config, Error, Server};
 pub use live::{Chosen, Feed, Live, Version};
 pub use metrics::{Kind, Metrics, STATUSES};
-pub use origin::{Found, Object, Origin, StoreFailed};
+pub use origin::{Found, Object, Origin, StoreFailed, Stored};

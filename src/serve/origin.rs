@@ -64,6 +64,36 @@ impl Object {
     }
 }
 
+/// What the store has under a key.
+#[derive(Clone, Debug)]
+pub enum Stored {
+    /// An init segment or a segment.
+    Media(Arc<Object>),
+    /// A manifest.
+    Manifest {
+        /// Its text.
+        document: Arc<Document>,
+        /// Whether its broadcast goes on, as far as can be told, if it has not ended.
+        is_advancing: bool,
+    },
+}
+
+impl Stored {
+    /// What `key` names, from the bytes that are stored there.
+    #[must_use]
+    pub fn new(key: &ObjectKey, body: Payload, is_advancing: bool) -> Self {
+        if key.item.is_manifest() {
+            let document = Document::manifest(&key.item, body.to_bytes());
+            Self::Manifest {
+                document: Arc::new(document),
+                is_advancing,
+            }
+        } else {
+            Self::Media(Arc::new(Object::new(body)))
+        }
+    }
+}
+
 /// The store could not be asked. Why is the store's to report; the client is told 503.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the store could not be read")]
@@ -77,11 +107,12 @@ pub trait Origin: Send + Sync + 'static {
     /// The init segment, segment or part `key`, if it is in memory.
     fn object(&self, key: &ObjectKey) -> Option<Arc<Object>>;
 
-    /// Whatever is stored under `key`, asked when it is not in memory. `Ok(None)`: nothing is.
+    /// Whatever is stored under `key`, asked when it is not in memory. `Ok(None)`: nothing is. How many of
+    /// these may be under way at once is the owner's to bound.
     fn stored<'a>(
         &'a self,
         key: &'a ObjectKey,
-    ) -> BoxFuture<'a, Result<Option<Payload>, StoreFailed>>;
+    ) -> BoxFuture<'a, Result<Option<Stored>, StoreFailed>>;
 
     /// All streams, as JSON.
     fn streams(&self) -> Bytes;

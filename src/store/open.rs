@@ -185,6 +185,48 @@ impl Store {
         }
     }
 
+    /// Opens a store that is only read: nothing is created, written or tried out, so that the right to read
+    /// is enough.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]: the setting makes no sense, or the folder is not there.
+    pub async fn open_to_read(config: Config) -> Result<Self, Error> {
+        let location = config.url.parse().map_err(|complaint| Error::Url {
+            found: config.url.clone(),
+            complaint,
+        })?;
+        match location {
+            Location::Folder(folder) => {
+                let failed = |reason: String| Error::Folder {
+                    folder: folder.clone(),
+                    attempted: "read",
+                    reason,
+                };
+                let found = tokio::fs::metadata(&folder).await;
+                found.map_err(|error| failed(error.to_string()))?;
+                let store = LocalFileSystem::new_with_prefix(&folder);
+                let store = store.map_err(|error| failed(reason(&error)))?;
+                let bucket = Bucket::new(Arc::new(store), false);
+                Ok(Self::with_bucket(bucket, config, Some(folder)))
+            }
+            Location::Memory => Err(Error::Url {
+                found: config.url.clone(),
+                complaint: "is memory of its own, where nobody else writes".to_owned(),
+            }),
+            Location::Bucket {
+                service,
+                bucket,
+                prefix,
+            } => {
+                let store = remote::build(&config, service, &bucket)
+                    .map_err(|error| bucket_failed(&config, ("reach", error)))?;
+                let bucket = Bucket::new(Arc::new(PrefixStore::new(store, prefix)), true);
+                Ok(Self::with_bucket(bucket, config, None))
+            }
+        }
+    }
+
     async fn open_folder(config: Config, folder: PathBuf) -> Result<Self, Error> {
         let failed = |attempted, reason| Error::Folder {
             folder: folder.clone(),

@@ -180,7 +180,7 @@ pub(crate) struct Server {
     process: Process,
     /// Where HTTP is served, such as `127.0.0.1:40001`.
     pub(crate) http: String,
-    /// Where RTMP is taken, such as `127.0.0.1:40002`.
+    /// Where RTMP is taken, such as `127.0.0.1:40002`; empty where it is not.
     pub(crate) rtmp: String,
     /// The folder of the store.
     pub(crate) store: tempfile::TempDir,
@@ -207,8 +207,19 @@ impl Server {
         Self::start_command(command, store)
     }
 
+    /// Starts `headwater origin`, which serves what is in `folder`.
+    pub(crate) fn start_origin(folder: &Path) -> Self {
+        let mut command = headwater(&["origin", "--http", "127.0.0.1:0", "--store"]);
+        command.arg(folder);
+        Self::start_with(command, tempfile::tempdir().unwrap(), false)
+    }
+
     /// Starts `command`, a `headwater serve` on free ports; `store` lives as long as the server.
-    pub(crate) fn start_command(mut command: Command, store: tempfile::TempDir) -> Self {
+    pub(crate) fn start_command(command: Command, store: tempfile::TempDir) -> Self {
+        Self::start_with(command, store, true)
+    }
+
+    fn start_with(mut command: Command, store: tempfile::TempDir, takes_rtmp: bool) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::start(command);
         let log = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
@@ -229,7 +240,7 @@ impl Server {
             }
         });
         let (mut http, mut rtmp) = (None, None);
-        while http.is_none() || rtmp.is_none() {
+        while http.is_none() || (takes_rtmp && rtmp.is_none()) {
             let line = ports
                 .recv_timeout(Duration::from_secs(20))
                 .unwrap_or_else(|_| {
@@ -244,7 +255,7 @@ impl Server {
         Self {
             process,
             http: http.unwrap(),
-            rtmp: rtmp.unwrap(),
+            rtmp: rtmp.unwrap_or_default(),
             store,
             log,
         }

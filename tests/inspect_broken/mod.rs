@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use headwater::inspect::check::mpd::parse as parse_mpd;
 use headwater::inspect::check::playlist::parse_media;
 use headwater::inspect::check::{Answer, Inspector, Observation, Probe, Report, Role, join};
 use headwater::package::{Config, Output, Snapshot, dash, hls};
@@ -53,6 +54,37 @@ const HLS: &str = "application/vnd.apple.mpegurl";
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 impl Camera {
+    fn new(film: &Film, objects: BTreeMap<String, Bytes>, now_us: i64) -> Self {
+        Self {
+            objects,
+            names: film.renditions.iter().map(|r| r.name.to_string()).collect(),
+            seen: Vec::new(),
+            fetched: Vec::new(),
+            now_us,
+        }
+    }
+
+    /// An MPD, and the ends of every timeline in it.
+    fn timelines(&mut self, text: &str) {
+        self.text(Role::Mpd, "", "manifest.mpd", text.to_owned());
+        let mpd = parse_mpd(text.as_bytes(), &join(BASE, "manifest.mpd"));
+        for representation in &mpd.representations {
+            let all = representation.timeline().expect("listed");
+            let path = |url: Option<String>| {
+                let url = url.expect("an address");
+                url.strip_prefix(BASE).expect("below").to_owned()
+            };
+            let init = path(representation.init());
+            self.object(Role::DashInit, &representation.id, &init);
+            for (listed, edge) in [(all.last(), true), (all.first(), false)] {
+                let number = listed.expect("some").number;
+                let path = path(representation.media(number));
+                let role = Role::DashSegment { number, edge };
+                self.object(role, &representation.id, &path);
+            }
+        }
+    }
+
     fn see(&mut self, role: Role, rendition: &str, url: &str, answer: Answer) {
         self.seen.push(Observation {
             role,
@@ -108,6 +140,8 @@ impl Camera {
             wanted.extend(parts(segment.msn, &segment.parts));
             wanted.push((Role::Segment { msn: segment.msn }, segment.uri.clone()));
         }
+        let open_map = media.open_map.clone().filter(|_| !media.open_parts.is_empty());
+        wanted.extend(open_map.map(|map| (Role::Init, map)));
         wanted.extend(parts(media.next_msn(), &media.open_parts));
         for (role, uri) in wanted {
             let path = format!("{rendition}/{uri}");
@@ -215,14 +249,10 @@ fn parts(
 }
 
 /// Objects by path, and every snapshot.
-fn outputs(film: &Film) -> (BTreeMap<String, Bytes>, Vec<Arc<Snapshot>>) {
-    let config = Config {
-        low_latency: true.into(),
-        ..Config::default()
-    };
+fn outputs(film: &Film, outputs: Vec<Output>) -> (BTreeMap<String, Bytes>, Vec<Arc<Snapshot>>) {
     let (mut objects, mut snapshots) = (BTreeMap::new(), Vec::new());
     let name = |index: usize| film.renditions[index].name.to_string();
-    for output in film.package(&config, FIRST, 14) {
+    for output in outputs {
         let (path, payload) = match output {
             Output::InitSegment {
                 rendition,
@@ -256,21 +286,18 @@ fn outputs(film: &Film) -> (BTreeMap<String, Bytes>, Vec<Arc<Snapshot>>) {
 impl Shown {
     /// The broadcast from the moment its playlists slide, watched for four segments.
     pub(crate) fn film(film: &Film) -> Self {
-        let (objects, snapshots) = outputs(film);
+        let config = Config {
+            low_latency: true.into(),
+            ..Config::default()
+        };
+        let (objects, snapshots) = outputs(film, film.package(&config, FIRST, 14));
         let live: Vec<_> = snapshots.iter().filter(|s| !s.is_ended()).collect();
         let full = live
             .iter()
             .position(|s| s.listed().end - s.listed().start >= 10);
-        let names = film.renditions.iter().map(|r| r.name.to_string()).collect();
-        let mut camera = Camera {
-            objects,
-            names,
-            seen: Vec::new(),
-            fetched: Vec::new(),
-            now_us: 0,
-        };
         let watched = &live[full.expect("a full window")..];
-        camera.now_us = i64::try_from(watched[0].listed().end * 2_000_000).expect("fits");
+        let now_us = i64::try_from(watched[0].listed().end * 2_000_000).expect("fits");
+        let mut camera = Camera::new(film, objects, now_us);
         let text = hls::multivariant::render(watched[0]).expect("listed");
         camera.text(Role::Multivariant, "", "index.m3u8", text);
         for (nth, snapshot) in watched.iter().enumerate() {
@@ -278,6 +305,36 @@ impl Shown {
             camera.now_us += 100_000;
         }
         camera.end(watched[0], watched[watched.len() - 1]);
+        Self(camera.seen)
+    }
+
+    /// A broadcast that its source cuts and that changes once, from its second segment until its end, and the
+    /// MPD with every segment.
+    pub(crate) fn cut(film: &Film, low_latency: bool) -> Self {
+        let config = Config {
+            low_latency: low_latency.into(),
+            window_segments: 6,
+            ..Config::default()
+        };
+        let frames: [&[u64]; 2] = [&[60, 120, 60, 60, 120], &[60, 60, 120, 60, 60, 60, 120]];
+        let (objects, snapshots) = outputs(film, film.package_cut(&config, FIRST, frames));
+        let mut camera = Camera::new(film, objects, 0);
+        let mut mpd = String::new();
+        let listed = snapshots.iter().filter(|s| !s.listed().is_empty());
+        for (nth, snapshot) in listed.enumerate() {
+            let newest = snapshot.listed_segments(0).last().expect("listed");
+            let end = newest.ends().to_wall().as_micros();
+            camera.now_us = camera.now_us.max(end) + 1_000;
+            if nth == 0 || snapshot.is_ended() {
+                let text = hls::multivariant::render(snapshot).expect("listed");
+                camera.text(Role::Multivariant, "", "index.m3u8", text);
+            }
+            camera.watch(nth, snapshot);
+            if let Some(text) = dash::mpd::render(snapshot).filter(|text| *text != mpd) {
+                camera.timelines(&text);
+                mpd = text;
+            }
+        }
         Self(camera.seen)
     }
 
@@ -311,7 +368,9 @@ impl Camera {
             let text = hls::media::render(snapshot, index).expect("listed");
             let media = parse_media(text.as_bytes());
             let (next, open) = media.next_part();
+            let low_latency = snapshot.presentation().config.low_latency.is_on();
             let role = match nth {
+                _ if !low_latency || snapshot.is_ended() => Role::Media,
                 0 => Role::Media,
                 _ if open > 0 => Role::Blocking {
                     msn: next,
@@ -323,7 +382,7 @@ impl Camera {
                 },
             };
             self.playlist(role, name, text);
-            if nth % 7 == 3 {
+            if nth % 7 == 3 && low_latency && !snapshot.is_ended() {
                 let text = hls::media::render_delta(snapshot, index).expect("listed");
                 let url = format!("{name}/index.m3u8");
                 self.text(Role::Probe(Probe::SkipV2), name, &url, text.clone());

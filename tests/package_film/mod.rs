@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io::BufReader;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,9 +16,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use headwater::codec::video::{Colour, Dimensions, PixelAspect};
 use headwater::codec::{aac, h264};
-use headwater::id::PeriodId;
+use headwater::id::{PeriodId, SegmentNumber};
 use headwater::media::{CodecConfig, MediaKind, Rendition, Sample};
-use headwater::package::{Config, Output, Packager};
+use headwater::package::{Config, Cuts, Output, Packager};
 use headwater::time::{FrameRate, Span, Ticks, Timescale};
 
 /// How long one child process may take.
@@ -115,6 +116,85 @@ impl Film {
         }
         outputs.extend(packager.finish().expect("finished"));
         outputs
+    }
+
+    /// What a source would send that cuts where it likes: a segment of two or four seconds, in frames each, from
+    /// a point between two places of the grid on; with the last of `frames` it turns into another, which comes
+    /// after a second of nothing, and whose two pictures have changed places.
+    pub(crate) fn package_cut(
+        &self,
+        config: &Config,
+        first: u64,
+        frames: [&[u64]; 2],
+    ) -> Vec<Output> {
+        let cuts = Cuts::Source { longest_ms: 4_000 };
+        let number = SegmentNumber::new(first);
+        let made = Packager::cut_by(cuts, config, number, self.renditions.clone(), None);
+        let mut packager = made.expect("valid");
+        let mut outputs = Vec::new();
+        let (mut number, mut frame) = (first, first * 60 + 11);
+        for (index, frames) in frames.into_iter().enumerate() {
+            let sources = [[0, 1, 2], [1, 0, 2]][index];
+            if index > 0 {
+                frame += 30;
+                let mut renditions = self.renditions.clone();
+                renditions.swap(0, 1);
+                for (rendition, before) in renditions.iter_mut().zip(&self.renditions) {
+                    rendition.name = before.name.clone();
+                }
+                packager
+                    .change(renditions, SegmentNumber::new(number))
+                    .expect("accepted");
+            }
+            let begin = frame;
+            for length in frames {
+                let mut samples = Vec::new();
+                for (rendition, source) in sources.into_iter().enumerate() {
+                    let stretch = self.stretch(source, begin, frame..frame + length);
+                    let scale = self.renditions[source].timescale;
+                    let ms = |s: &Sample| s.dts.at(scale).to_wall().as_micros();
+                    samples.extend(stretch.into_iter().map(|s| (ms(&s), rendition, s)));
+                }
+                samples.sort_by_key(|(at, rendition, _)| (*at, *rendition));
+                let mut begun = [false; 3];
+                for (_, rendition, sample) in samples {
+                    if !std::mem::replace(&mut begun[rendition], true) {
+                        let number = SegmentNumber::new(number);
+                        packager.cut(rendition, number).expect("accepted");
+                    }
+                    packager.push(rendition, sample).expect("accepted");
+                    outputs.extend(std::iter::from_fn(|| packager.poll_output()));
+                }
+                (number, frame) = (number + 1, frame + length);
+            }
+        }
+        outputs.extend(packager.finish().expect("finished"));
+        outputs
+    }
+
+    /// The samples of `frames`, counted from the epoch, of a film that began with frame `begin`.
+    fn stretch(&self, source: usize, begin: u64, frames: Range<u64>) -> Vec<Sample> {
+        let (rendition, samples) = (&self.renditions[source], &self.samples[source]);
+        let scale = u64::from(rendition.timescale.get());
+        let length = match rendition.codec.kind() {
+            MediaKind::Video => scale / 30,
+            MediaKind::Audio => 1_024,
+        };
+        let slot = |frame: u64| (frame * scale).div_ceil(30 * length);
+        let sample = |at: u64| {
+            let from_start = usize::try_from(at - slot(begin)).expect("small");
+            let read = &samples[from_start % samples.len()];
+            let dts = Ticks::new(i64::try_from(at * length).expect("fits"));
+            let offset = i64::from(read.rendering_offset - samples[0].rendering_offset);
+            Sample {
+                dts,
+                pts: Ticks::new(dts.get() + offset),
+                duration: Span::new(length),
+                keyframe: read.is_sync || rendition.frame_rate.is_none(),
+                data: read.bytes.clone(),
+            }
+        };
+        (slot(frames.start)..slot(frames.end)).map(sample).collect()
     }
 
     /// The samples of segment `number` of a broadcast that began with segment `first`; 2 s each.

@@ -11,7 +11,6 @@
 // Prints one line of JSON with the median, the 95th percentile and the longest, in milliseconds, and
 // how often playback stalled. Exits 0 when the clock could be read and playback never stopped for good.
 
-import http from 'node:http';
 import { parseArgs } from 'node:util';
 
 import { conclude, watchPage, withBrowser } from './browser.mjs';
@@ -34,25 +33,10 @@ const url = new URL(`live/${args.stream}/${manifest}`, base).href;
 const verdict = { check: 'latency', url, engine: args.engine, failures: [] };
 const fail = (text) => verdict.failures.push(text);
 
-/** Serves the page from an origin of its own, with the player that the server itself offers. */
-async function servePage() {
-  const script = new URL(`/assets/${args.engine === 'hls' ? 'hls.min.js' : 'dash.all.min.js'}`, base);
-  const html = `<!doctype html><link rel="icon" href="data:,">
-<video id="v" muted playsinline width="640" height="360"></video><script src="${script.href}"></script>`;
-  const server = http.createServer((_, response) => {
-    response.writeHead(200, { 'content-type': 'text/html; charset=utf-8' });
-    response.end(html);
-  });
-  await new Promise((resolve, reject) => {
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  server.unref();
-  return `http://127.0.0.1:${server.address().port}/`;
-}
-
-/** Runs in the browser: plays as the server's own page does, and reads the clock off the pictures. */
-function install({ engine, url }) {
+/** Runs in the browser: plays with the engine of the server's own page, and reads the clock off the pictures. */
+async function install({ engine, url }) {
+  document.body.innerHTML = '<video id="v" muted playsinline width="640" height="360"></video>';
+  const engines = await import('/assets/engine.js');
   const SQUARES = 24;
   const TIME_BITS = 20;
   // A square in the picture is a 32nd of its width.
@@ -64,33 +48,9 @@ function install({ engine, url }) {
   canvas.width = SQUARES * 4;
   canvas.height = 4;
   const pen = canvas.getContext('2d', { willReadFrequently: true });
-  const record = { readings: [], unread: 0, stalls: [], fatal: [], heights: {}, minor: {} };
-  const minor = (what) => { record.minor[what] = (record.minor[what] ?? 0) + 1; };
-  let player;
-  if (engine === 'hls') {
-    const hls = new window.Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.05 });
-    hls.on(window.Hls.Events.ERROR, (_, d) => (d.fatal ? record.fatal.push(d.details) : minor(d.details)));
-    hls.on(window.Hls.Events.MANIFEST_PARSED, () => video.play());
-    hls.loadSource(url);
-    hls.attachMedia(video);
-    player = { behind: () => hls.latency };
-  } else {
-    const dash = window.dashjs.MediaPlayer().create();
-    dash.updateSettings({
-      debug: { logLevel: window.dashjs.Debug.LOG_LEVEL_NONE },
-      streaming: {
-        utcSynchronization: { defaultTimingSource: { scheme: '', value: '' } },
-        applyServiceDescription: true,
-        liveCatchup: { enabled: true },
-        buffer: { fastSwitchEnabled: true },
-      },
-    });
-    dash.on(window.dashjs.MediaPlayer.events.ERROR, (e) => minor(String(e.error?.code ?? e.error)));
-    dash.initialize(video, null, true);
-    dash.clearDefaultUTCTimingSources();
-    dash.attachSource(url);
-    player = { behind: () => dash.getCurrentLiveLatency() };
-  }
+  const record = { readings: [], unread: 0, stalls: [], fatal: [], heights: {} };
+  const events = { fatal: (words) => record.fatal.push(words), blocked: () => record.fatal.push('may not play') };
+  const player = await engines.open(engine, video, url, events);
   /** The milliseconds that the picture shows, or null where there are none to read. */
   const clock = () => {
     const square = video.videoWidth / ACROSS;
@@ -120,7 +80,7 @@ function install({ engine, url }) {
     const range = 2 ** TIME_BITS;
     const now = performance.timeOrigin + frame.expectedDisplayTime;
     const age = (((now - shown) % range) + range) % range;
-    record.readings.push({ at: performance.now(), age, behind: player.behind(), rate: video.playbackRate });
+    record.readings.push({ at: performance.now(), age, behind: player.latency(Date.now()), rate: video.playbackRate });
   };
   video.requestVideoFrameCallback(show);
   let stalled = null;
@@ -138,7 +98,8 @@ const round = (n) => Math.round(n);
 async function measure(context) {
   const page = context.pages()[0] ?? (await context.newPage());
   verdict.seen = watchPage(page, base);
-  await page.goto(await servePage(), { waitUntil: 'load', timeout: 20_000 });
+  // Any page of the server's own will do: its engine is fetched from there.
+  await page.goto(new URL('time', base).href, { waitUntil: 'load', timeout: 20_000 });
   await page.evaluate(install, { engine: args.engine, url });
   await page.waitForFunction(() => window.test.record.readings.length > 0 || window.test.record.fatal.length > 0, null, { timeout: 30_000 });
   const begun = await page.evaluate(() => performance.now());
@@ -160,7 +121,6 @@ async function measure(context) {
     stalled_ms: round(stalls.reduce((sum, s) => sum + s.ms, 0)),
     stalls_while_settling: record.stalls.length - stalls.length,
     heights: record.heights,
-    minor: record.minor,
   });
   delete verdict.seen;
   if (record.fatal.length) fail(`the player gave up: ${record.fatal[0]}`);

@@ -2,7 +2,7 @@
 //!
 //! Enters: MPDs, answers of the clock, segments that the MPD addresses
 //! Leaves: findings
-//! Never:  follows a SegmentTimeline
+//! Never:  what a SegmentTimeline lists: that is `timeline`'s
 //! Time:   microseconds since the Unix epoch
 //! Spec:   [DASH] §5.3, [DASHIOP]
 
@@ -13,7 +13,7 @@ use super::findings::{Findings, Place};
 use super::inspector::{Book, DashSegment, Published};
 use super::observation::Observation;
 use super::text::{SECOND_US, micros, parse_date, seconds};
-use super::{live_edge, media, mpd, multivariant, rules};
+use super::{live_edge, media, mpd, multivariant, rules, timeline};
 
 /// A day: a clock that is further off tells no time.
 const CLOCK_TOLERANCE_US: i64 = 86_400 * SECOND_US;
@@ -48,6 +48,7 @@ pub(super) fn observe(findings: &mut Findings, book: &mut Book, seen: &Observati
         );
     }
     live_edge::announced(findings, &new);
+    timeline::observe(findings, &mut book.timelines, &new);
     let hash = xxh3_64(&seen.answer.body);
     let mut start_us = new.start_us;
     if let Some(old) = &book.mpd {
@@ -105,7 +106,9 @@ pub(super) fn clock(findings: &mut Findings, book: &mut Book, seen: &Observation
 pub(super) fn segment(findings: &mut Findings, book: &mut Book, seen: &Observation, number: u64) {
     media::again(findings, book, seen);
     let place = Place::new(&seen.rendition, media::file(&seen.url));
-    let init = book.dash_inits.get(&seen.rendition);
+    let mpd = book.mpd.as_ref();
+    let found = mpd.and_then(|p| p.mpd.representation(&seen.rendition, number, &seen.url));
+    let init = found.and_then(|found| book.dash_inits.get(&found.init()?));
     let read = boxes::parse_media(&seen.answer.body, init);
     findings.check(&rules::CMAF_FRAGMENT, read.is_ok(), &place, || {
         (
@@ -113,17 +116,24 @@ pub(super) fn segment(findings: &mut Findings, book: &mut Book, seen: &Observati
             "moof and mdat in turn".to_owned(),
         )
     });
+    let representation = found;
     let Ok(found) = read else {
         return;
     };
     let start = found.start().zip(init);
     let start_us = start.map(|(start, init)| micros(start.into(), init.timescale));
-    let representations = book
-        .mpd
-        .iter()
-        .flat_map(|published| &published.mpd.representations);
-    let mut same = representations.filter(|r| r.id == seen.rendition);
-    if let Some((representation, start)) = same.next().zip(start_us) {
+    if let Some((representation, init)) = representation.zip(init) {
+        timeline::segment(findings, &place, representation, number, (&found, init));
+    }
+    let wall_us = representation
+        .zip(mpd)
+        .and_then(|(representation, published)| {
+            let listed = representation.listed(number)?;
+            let start = published.start_us.filter(|_| published.mpd.is_dynamic)?;
+            let begin = start.checked_add(representation.period_start_us)?;
+            begin.checked_add(representation.presentation_us(listed.time)?)
+        });
+    if let Some((representation, start)) = representation.zip(start_us) {
         let nominal = representation.media_start_us(number);
         if let Some((nominal, step)) = nominal.zip(representation.step_us()) {
             let off = start - nominal;
@@ -146,6 +156,7 @@ pub(super) fn segment(findings: &mut Findings, book: &mut Book, seen: &Observati
         number,
         hash: (xxh3_64(&seen.answer.body), seen.answer.body.len()),
         start_us,
+        wall_us,
     });
 }
 
@@ -161,7 +172,7 @@ pub(super) fn init(findings: &mut Findings, book: &mut Book, seen: &Observation)
         )
     });
     if let Ok(init) = read {
-        book.dash_inits.insert(seen.rendition.clone(), init);
+        book.dash_inits.insert(seen.url.clone(), init);
     }
 }
 
@@ -206,7 +217,8 @@ fn matches_media(findings: &mut Findings, book: &Book, representation: &mpd::Rep
             )
         });
     }
-    let Some(init) = book.dash_inits.get(&representation.id) else {
+    let init = representation.init();
+    let Some(init) = init.and_then(|url| book.dash_inits.get(&url)) else {
         return;
     };
     let said = representation.codecs.as_deref().unwrap_or_default();

@@ -14,7 +14,8 @@ use super::observation::{Observation, Role};
 use super::playlist::{self, Multivariant, Segment};
 use super::rules::{self, Level};
 use super::text::join;
-use super::{dash, http, listing, low_latency, media, mpd, multivariant};
+use super::timeline::Listings;
+use super::{dash, http, listing, low_latency, media, mpd, multivariant, timeline};
 
 /// A broadcast under inspection.
 #[derive(Debug, Default)]
@@ -31,7 +32,9 @@ pub(super) struct Book {
     pub(super) mpd: Option<Published>,
     /// Hash and length of media by address.
     pub(super) bytes: BTreeMap<String, (u64, usize)>,
-    /// By representation.
+    /// What MPDs listed by time.
+    pub(super) timelines: Listings,
+    /// By address.
     pub(super) dash_inits: BTreeMap<String, Init>,
     /// Segments fetched as DASH names them.
     pub(super) dash: Vec<DashSegment>,
@@ -57,6 +60,8 @@ pub(super) struct DashSegment {
     pub(super) number: u64,
     pub(super) hash: (u64, usize),
     pub(super) start_us: Option<i64>,
+    /// Where the MPD puts it on the wall clock, if it lists it by its time.
+    pub(super) wall_us: Option<i64>,
 }
 
 /// One media playlist and its media.
@@ -74,7 +79,9 @@ pub(super) struct Rendition {
     pub(super) waited_until_us: i64,
     /// Something was removed while it was watched.
     pub(super) has_slid: bool,
-    /// By address as written.
+    /// How many discontinuities there were up to a segment, counted from the first of all.
+    pub(super) breaks: BTreeMap<u64, u64>,
+    /// By address.
     pub(super) inits: BTreeMap<String, Init>,
     pub(super) segments: BTreeMap<u64, Fetched>,
     pub(super) parts: BTreeMap<(u64, u64), Vec<(u64, usize)>>,
@@ -105,10 +112,29 @@ impl Book {
     }
 }
 
+impl Book {
+    /// Whether segments begin where the source's key frames are, so that they are listed by their times.
+    pub(super) fn is_cut_by_source(&self) -> bool {
+        let mpd = self.mpd.as_ref();
+        mpd.is_some_and(|published| published.mpd.has_timelines())
+    }
+}
+
 impl Rendition {
-    /// Any of the init segments: they agree in what is asked here.
+    /// The init segment of the newest segment.
     pub(super) fn init(&self) -> Option<&Init> {
-        self.inits.values().next_back()
+        let newest = self.listed.values().next_back();
+        let map = newest.and_then(|segment| segment.map.as_ref());
+        let init = map.and_then(|map| self.inits.get(&join(&self.url, map)));
+        init.or_else(|| self.inits.values().next_back())
+    }
+
+    /// The init segment of segment `msn`, which may be in the making.
+    pub(super) fn init_of(&self, msn: u64) -> Option<&Init> {
+        let listed = self.listed.get(&msn).map(|segment| &segment.map);
+        let open = || self.last.as_ref().map(|last| &last.open_map);
+        let map = listed.or_else(open)?.as_ref()?;
+        self.inits.get(&join(&self.url, map))
     }
 
     pub(super) fn is_video(&self) -> bool {
@@ -199,6 +225,7 @@ impl Inspector {
         media::finish(findings, book);
         multivariant::finish(findings, book);
         dash::finish(findings, book);
+        timeline::finish(findings, book);
         if book.renditions.is_empty() && book.mpd.is_none() {
             findings.check(&rules::HLS_AVAILABLE, false, &Place::default(), || {
                 (

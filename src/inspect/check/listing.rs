@@ -16,6 +16,9 @@ use super::{low_latency, rules};
 /// How far dates may be off: they are written in milliseconds.
 pub(super) const DATE_TOLERANCE_US: i64 = 2_000;
 
+/// How far they may be off where a segment is missing: nobody knows to the sample how long it would be.
+const GAP_TOLERANCE_US: i64 = 100_000;
+
 /// Takes a playlist that answers a request without skipping.
 pub(super) fn observe(findings: &mut Findings, book: &mut Book, seen: &Observation) {
     let media = playlist::parse_media(&seen.answer.body);
@@ -54,6 +57,11 @@ pub(super) fn observe(findings: &mut Findings, book: &mut Book, seen: &Observati
     for segment in &media.segments {
         segment_is_stable(findings, &seen.rendition, rendition, segment);
     }
+    let mut breaks = media.discontinuity_sequence.unwrap_or(0);
+    for segment in &media.segments {
+        breaks += u64::from(segment.discontinuity);
+        rendition.breaks.entry(segment.msn).or_insert(breaks);
+    }
     rendition.last = Some(media);
     rendition.last_us = seen.answered_us;
 }
@@ -71,17 +79,6 @@ fn alone(findings: &mut Findings, place: &Place, media: &Media) {
     findings.check(&rules::HLS_VERSION, media.version >= needed, place, || {
         (media.version.to_string(), format!("at least {needed}"))
     });
-    findings.check(
-        &rules::HLS_INDEPENDENT_SEGMENTS,
-        media.independent_segments,
-        place,
-        || {
-            (
-                "nothing".to_owned(),
-                "EXT-X-INDEPENDENT-SEGMENTS".to_owned(),
-            )
-        },
-    );
     let target_us = media.target_s.unwrap_or(i64::MAX / SECOND_US) * SECOND_US;
     let mut previous: Option<&Segment> = None;
     for segment in &media.segments {
@@ -110,6 +107,18 @@ fn alone(findings: &mut Findings, place: &Place, media: &Media) {
             ("EXT-X-GAP".to_owned(), "media".to_owned())
         });
         date(findings, &at, previous, segment);
+        let changed = previous.is_some_and(|before| before.map != segment.map);
+        findings.check(
+            &rules::HLS_DISCONTINUITY,
+            !changed || segment.discontinuity,
+            &at,
+            || {
+                (
+                    format!("{:?} without", segment.map),
+                    "EXT-X-DISCONTINUITY before another EXT-X-MAP".to_owned(),
+                )
+            },
+        );
         previous = Some(segment);
     }
     if media.playlist_type.as_deref() != Some("VOD") && !media.segments.is_empty() {
@@ -154,7 +163,12 @@ fn date(findings: &mut Findings, at: &Place, previous: Option<&Segment>, segment
         return;
     };
     let off = date - expected;
-    let holds = segment.discontinuity || off.abs() <= DATE_TOLERANCE_US;
+    let tolerance = if before.gap || segment.gap {
+        GAP_TOLERANCE_US
+    } else {
+        DATE_TOLERANCE_US
+    };
+    let holds = segment.discontinuity || off.abs() <= tolerance;
     findings.check(&rules::HLS_DATE_CONTINUOUS, holds, at, || {
         (
             format!("{} after the end of the segment before", seconds(off)),
@@ -205,7 +219,10 @@ fn against(findings: &mut Findings, place: &Place, old: &Media, new: &Media) {
             )
         });
     }
-    if let (Some(before), Some(now)) = (old.discontinuity_sequence, new.discontinuity_sequence) {
+    let sequence = |media: &Media| media.discontinuity_sequence.unwrap_or(0);
+    let is_told = |media: &Media| media.discontinuity_sequence.is_some();
+    if is_told(old) || is_told(new) {
+        let (before, now) = (sequence(old), sequence(new));
         let removed = new.media_sequence.saturating_sub(old.media_sequence);
         let removed = old
             .segments
@@ -359,6 +376,8 @@ fn segment_is_stable(
 
 /// What needs all playlists.
 pub(super) fn finish(findings: &mut Findings, book: &Book) {
+    independent(findings, book);
+    breaks(findings, book);
     for (name, rendition) in &book.renditions {
         let Some(last) = rendition
             .last
@@ -368,5 +387,54 @@ pub(super) fn finish(findings: &mut Findings, book: &Book) {
             continue;
         };
         waited(findings, &Place::new(name, "playlist"), rendition, last);
+    }
+}
+
+/// Whether playlists say that segments can be decoded on their own, where the encoder decides that.
+fn independent(findings: &mut Findings, book: &Book) {
+    if book.is_cut_by_source() {
+        return;
+    }
+    let top = book.multivariant.as_ref();
+    let top = top.map(|found| ("", "multivariant playlist", found.independent_segments));
+    let lists = book.renditions.iter().filter_map(|(name, rendition)| {
+        let last = rendition.last.as_ref()?;
+        Some((name.as_str(), "playlist", last.independent_segments))
+    });
+    for (name, object, says) in top.into_iter().chain(lists) {
+        let place = Place::new(name, object);
+        findings.check(&rules::HLS_INDEPENDENT_SEGMENTS, says, &place, || {
+            (
+                "nothing".to_owned(),
+                "EXT-X-INDEPENDENT-SEGMENTS".to_owned(),
+            )
+        });
+    }
+}
+
+/// Discontinuities of every rendition against those of the first.
+fn breaks(findings: &mut Findings, book: &Book) {
+    let mut all = book.renditions.iter();
+    let Some((first_name, first)) = all.next() else {
+        return;
+    };
+    for (name, rendition) in all {
+        for (msn, breaks) in &rendition.breaks {
+            let Some(expected) = first.breaks.get(msn) else {
+                continue;
+            };
+            let place = Place::new(name, format!("segment {msn}"));
+            findings.check(
+                &rules::HLS_DISCONTINUITY_MATCH,
+                breaks == expected,
+                &place,
+                || {
+                    (
+                        format!("{breaks} discontinuities up to it"),
+                        format!("{expected} as in {first_name}"),
+                    )
+                },
+            );
+        }
     }
 }

@@ -80,7 +80,8 @@ pub(super) fn segment(
     };
     let mut all = published.mpd.representations.iter();
     let found = all.find(|r| r.id == seen.rendition && r.is_chunked());
-    let (Some(representation), Some(init)) = (found, book.dash_inits.get(&seen.rendition)) else {
+    let init = found.and_then(|found| book.dash_inits.get(&found.init()?));
+    let (Some(representation), Some(init)) = (found, init) else {
         return;
     };
     let place = Place::new(&seen.rendition, file(&seen.url));

@@ -396,7 +396,7 @@ pub(super) fn part(findings: &mut Findings, book: &mut Book, seen: &Observation,
     media::again(findings, book, seen);
     let rendition = book.renditions.entry(seen.rendition.clone()).or_default();
     let place = Place::new(&seen.rendition, media::file(&seen.url));
-    let init = rendition.init();
+    let init = rendition.init_of(at.0).or_else(|| rendition.init());
     let read = boxes::parse_media(&seen.answer.body, init);
     findings.check(&rules::CMAF_FRAGMENT, read.is_ok(), &place, || {
         (

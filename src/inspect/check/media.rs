@@ -123,7 +123,14 @@ pub(super) fn segment(findings: &mut Findings, book: &mut Book, seen: &Observati
     for fragment in &media.fragments {
         check_fragment(findings, &place, fragment, init);
     }
-    starts_well(findings, &place, &media);
+    let top = book.multivariant.as_ref();
+    let last = rendition.last.as_ref();
+    let promised = last.is_none_or(|last| last.independent_segments)
+        || top.is_some_and(|top| top.independent_segments);
+    starts_well(findings, &place, &media, promised);
+    if promised {
+        starts_in_order(findings, &place, &media);
+    }
     inner_continuity(findings, &place, &media);
     let timescale = init.map_or(0, |init| init.timescale);
     if let Some(listed) = rendition.listed.get(&msn).filter(|_| timescale > 0) {
@@ -209,12 +216,17 @@ pub(super) fn check_fragment(
     }
 }
 
-fn starts_well(findings: &mut Findings, place: &Place, media: &Media) {
+fn starts_well(findings: &mut Findings, place: &Place, media: &Media, promised: bool) {
     let Some(first) = media.fragments.first() else {
         return;
     };
     let sync = first.first_is_sync && first.first_is_idr != Some(false);
-    findings.check(&rules::CMAF_SYNC, sync, place, || {
+    let rule = if promised {
+        &rules::CMAF_SYNC
+    } else {
+        &rules::CMAF_SYNC_ALL
+    };
+    findings.check(rule, sync, place, || {
         let flag = if first.first_is_sync { "is" } else { "is not" };
         let idr = match first.first_is_idr {
             Some(false) => ", holds no IDR picture",
@@ -225,6 +237,12 @@ fn starts_well(findings: &mut Findings, place: &Place, media: &Media) {
             "a sync sample".to_owned(),
         )
     });
+}
+
+fn starts_in_order(findings: &mut Findings, place: &Place, media: &Media) {
+    let Some(first) = media.fragments.first() else {
+        return;
+    };
     findings.check(
         &rules::CMAF_FIRST_TIME,
         first.first_offset == 0,
@@ -322,7 +340,7 @@ fn mpd_step(representation: &super::mpd::Representation) -> Option<i64> {
 }
 
 fn grid(findings: &mut Findings, name: &str, book: &Book, rendition: &Rendition) {
-    let Some(step) = grid_us(book, rendition) else {
+    let Some(step) = grid_us(book, rendition).filter(|_| !book.is_cut_by_source()) else {
         return;
     };
     for (msn, fetched) in &rendition.segments {
@@ -403,7 +421,7 @@ fn alignment(findings: &mut Findings, book: &Book) {
             let Some((start, other)) = fetched.start_us.zip(other) else {
                 continue;
             };
-            let sample = if rendition.is_video() {
+            let sample = if rendition.is_video() && !book.is_cut_by_source() {
                 0
             } else {
                 micros(fetched.media.longest().into(), fetched.timescale)

@@ -24,6 +24,7 @@ mod media;
 mod multivariant;
 mod observation;
 mod text;
+mod timeline;
 
 pub mod mpd;
 pub mod playlist;

@@ -1,8 +1,10 @@
-//! Reads an MPD: what a player needs to address segments by `$Number$` and `@duration`.
+//! Reads an MPD: what a player needs to address segments by `$Number$` and `@duration`, or as a SegmentTimeline
+//! lists them.
 //!
 //! Enters: XML from anyone
 //! Leaves: [`Mpd`], and what is missing in it
-//! Never:  SegmentTimeline, SegmentList: representations that use them are read, but not followed
+//! Never:  SegmentList, a timeline whose end is left open (`@r` of -1): representations that use them are read,
+//! but not followed
 //! Time:   microseconds; dates since the Unix epoch
 //! Spec:   [DASH] §5.3
 
@@ -14,6 +16,31 @@ use super::text::{SECOND_US, join, parse_date, parse_duration};
 const MAX_NODES: u32 = 200_000;
 /// The namespace.
 const NAMESPACE: &str = "urn:mpeg:dash:schema:mpd:2011";
+
+/// The most segments of a timeline that are read: three days of two seconds.
+const MAX_TIMELINE: i64 = 130_000;
+
+/// A segment that a SegmentTimeline lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// `$Number$`.
+    pub number: u64,
+    /// `@t`, in the timescale of the template.
+    pub time: i64,
+    /// `@d`.
+    pub length: i64,
+}
+
+/// A Period.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Period {
+    /// `@id`.
+    pub id: String,
+    /// `@start`, or where the one before ends.
+    pub start_us: i64,
+    /// `@duration`.
+    pub length_us: Option<i64>,
+}
 
 /// SegmentTemplate with all that it inherits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +56,8 @@ pub struct Template {
     /// `@availabilityTimeComplete` is `false`.
     is_chunked: bool,
     has_timeline: bool,
+    /// What it lists: time and length, as far as it can be read.
+    timeline: Vec<(i64, i64)>,
 }
 
 /// ProducerReferenceTime: where media time is tied to the wall clock.
@@ -68,8 +97,12 @@ pub struct Representation {
     pub size: Option<(u32, u32)>,
     /// `@audioSamplingRate`.
     pub sample_rate: Option<u32>,
+    /// `Period@id`.
+    pub period: String,
     /// `Period@start`.
     pub period_start_us: i64,
+    /// `Period@duration`.
+    pub period_length_us: Option<i64>,
     /// ProducerReferenceTime.
     pub reference: Option<Reference>,
     /// Resync@dT, in the timescale of the template.
@@ -101,11 +134,67 @@ pub struct Mpd {
     pub clocks: Vec<(String, String)>,
     /// Latency of the first ServiceDescription that has one.
     pub latency: Option<Latency>,
+    /// All periods.
+    pub periods: Vec<Period>,
     /// All representations of all periods.
     pub representations: Vec<Representation>,
 }
 
+impl Mpd {
+    /// Whether segments are listed by their times.
+    #[must_use]
+    pub fn has_timelines(&self) -> bool {
+        let mut all = self.representations.iter();
+        all.any(|representation| representation.timeline().is_some())
+    }
+
+    /// The representation `id` that has segment `number` at `url`; else the first of that name.
+    #[must_use]
+    pub fn representation(&self, id: &str, number: u64, url: &str) -> Option<&Representation> {
+        let mut named = self.representations.iter().filter(|r| r.id == id);
+        let exact = named.clone().find(|r| {
+            r.timeline().is_none_or(|_| r.listed(number).is_some())
+                && r.media(number).as_deref() == Some(url)
+        });
+        exact.or_else(|| named.next())
+    }
+}
+
 impl Representation {
+    /// The segments that are listed by their times; `None` where they are not, or not readably.
+    #[must_use]
+    pub fn timeline(&self) -> Option<Vec<Listed>> {
+        let template = self.template.as_ref().filter(|t| t.has_timeline)?;
+        let numbers = template.start_number..;
+        let all = numbers.zip(&template.timeline);
+        let all = all.map(|(number, (time, length))| Listed {
+            number,
+            time: *time,
+            length: *length,
+        });
+        Some(all.collect()).filter(|all: &Vec<_>| !all.is_empty())
+    }
+
+    /// Segment `number` as it is listed.
+    #[must_use]
+    pub fn listed(&self, number: u64) -> Option<Listed> {
+        let template = self.template.as_ref().filter(|t| t.has_timeline)?;
+        let index = usize::try_from(number.checked_sub(template.start_number)?).ok()?;
+        let (time, length) = *template.timeline.get(index)?;
+        Some(Listed {
+            number,
+            time,
+            length,
+        })
+    }
+
+    /// Where media at `time`, in the timescale of the template, lies in its period.
+    #[must_use]
+    pub fn presentation_us(&self, time: i64) -> Option<i64> {
+        let template = self.template.as_ref()?;
+        template.scaled(time.checked_sub(template.offset)?)
+    }
+
     /// The length of a segment; `None` where segments are not addressed by number and duration.
     #[must_use]
     pub fn step_us(&self) -> Option<i64> {
@@ -202,6 +291,10 @@ impl Representation {
                 "" => out.push('$'),
                 "RepresentationID" => out.push_str(&self.id),
                 "Number" => out.push_str(&format!("{:0width$}", number?)),
+                "Time" => {
+                    let time = self.listed(number?)?.time;
+                    out.push_str(&format!("{time:0width$}"));
+                }
                 "Bandwidth" => out.push_str(&format!("{:0width$}", self.bandwidth?)),
                 _ => return None,
             }
@@ -233,8 +326,33 @@ impl Template {
         if let Some(complete) = node.attribute("availabilityTimeComplete") {
             self.is_chunked = complete == "false";
         }
-        self.has_timeline |= child(node, "SegmentTimeline").is_some();
+        if let Some(timeline) = child(node, "SegmentTimeline") {
+            self.has_timeline = true;
+            self.timeline = read_timeline(&timeline).unwrap_or_default();
+        }
     }
+}
+
+/// Times and lengths; `None` if there is anything that cannot be read or followed.
+fn read_timeline(node: &Node<'_, '_>) -> Option<Vec<(i64, i64)>> {
+    let mut all = Vec::new();
+    let mut end = 0;
+    for run in children(node, "S") {
+        let number = |name: &str| run.attribute(name).map(str::parse::<i64>);
+        let number = |name: &str| number(name).transpose().ok();
+        let mut time = number("t")?.unwrap_or(end);
+        let length = number("d")?.filter(|length| *length > 0)?;
+        let more = number("r")?.unwrap_or(0);
+        if !(0..MAX_TIMELINE).contains(&more) || all.len() > usize::try_from(MAX_TIMELINE).ok()? {
+            return None;
+        }
+        for _ in 0..=more {
+            all.push((time, length));
+            time = time.checked_add(length)?;
+        }
+        end = time;
+    }
+    Some(all)
 }
 
 fn child<'a, 'i>(node: &Node<'a, 'i>, name: &str) -> Option<Node<'a, 'i>> {
@@ -326,11 +444,17 @@ fn read_root(mpd: &mut Mpd, root: &Node<'_, '_>, url: &str) {
         })
         .next();
     let base = based(root, url);
-    let mut count = 0;
     for period in children(root, "Period") {
-        count += 1;
-        read(&mut mpd.missing, &period, "id", mpd.is_dynamic, text);
+        let id = read(&mut mpd.missing, &period, "id", mpd.is_dynamic, text);
         let start = read(&mut mpd.missing, &period, "start", false, parse_duration);
+        let last = mpd.periods.last();
+        let end = last.map(|last| last.start_us.saturating_add(last.length_us.unwrap_or(0)));
+        let length_us = read(&mut mpd.missing, &period, "duration", false, parse_duration);
+        mpd.periods.push(Period {
+            id: id.unwrap_or_default(),
+            start_us: start.or(end).unwrap_or(0),
+            length_us,
+        });
         let base = based(&period, &base);
         let mut template = Template {
             timescale: 1,
@@ -343,15 +467,10 @@ fn read_root(mpd: &mut Mpd, root: &Node<'_, '_>, url: &str) {
             has_template = true;
         }
         for set in children(&period, "AdaptationSet") {
-            read_set(
-                mpd,
-                &set,
-                &base,
-                (start.unwrap_or(0), has_template.then(|| template.clone())),
-            );
+            read_set(mpd, &set, &base, has_template.then(|| template.clone()));
         }
     }
-    if count == 0 {
+    if mpd.periods.is_empty() {
         mpd.missing.push("MPD has no Period".to_owned());
     }
 }
@@ -374,8 +493,9 @@ fn based(node: &Node<'_, '_>, url: &str) -> String {
     base.map_or_else(|| url.to_owned(), |base| join(url, base))
 }
 
-fn read_set(mpd: &mut Mpd, set: &Node<'_, '_>, base: &str, inherited: (i64, Option<Template>)) {
-    let (period_start_us, template) = inherited;
+/// Reads what belongs to the last period read.
+fn read_set(mpd: &mut Mpd, set: &Node<'_, '_>, base: &str, template: Option<Template>) {
+    let period = mpd.periods.last().cloned().unwrap_or_default();
     let base = based(set, base);
     let refined = |template: &Option<Template>, node: &Node<'_, '_>| {
         let Some(own) = child(node, "SegmentTemplate") else {
@@ -421,7 +541,9 @@ fn read_set(mpd: &mut Mpd, set: &Node<'_, '_>, base: &str, inherited: (i64, Opti
             codecs: either("codecs").map(str::to_owned),
             size: number("width").zip(number("height")),
             sample_rate: number("audioSamplingRate"),
-            period_start_us,
+            period: period.id.clone(),
+            period_start_us: period.start_us,
+            period_length_us: period.length_us,
             reference: read_reference(&node).or_else(|| read_reference(set)),
             resync: read_resync(&node).or_else(|| read_resync(set)),
             base: based(&node, &base),

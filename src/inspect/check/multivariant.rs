@@ -24,17 +24,6 @@ pub(super) fn observe(findings: &mut Findings, book: &mut Book, seen: &Observati
     let mut found = playlist::parse_multivariant(&seen.answer.body);
     let place = Place::new("", "multivariant playlist");
     syntax(findings, &place, &found.problems);
-    findings.check(
-        &rules::HLS_INDEPENDENT_SEGMENTS,
-        found.independent_segments,
-        &place,
-        || {
-            (
-                "nothing".to_owned(),
-                "EXT-X-INDEPENDENT-SEGMENTS".to_owned(),
-            )
-        },
-    );
     let none = |variant: &&Variant| variant.attributes.get("CLOSED-CAPTIONS") == Some("NONE");
     let without = found.variants.iter().filter(none).count();
     let pictures = |variant: &&Variant| variant.attributes.get("RESOLUTION").is_some();
@@ -262,16 +251,14 @@ fn pictures(findings: &mut Findings, place: &Place, variant: &Variant, main: &Re
             || (format!("RESOLUTION={said}"), format!("{width}x{height}")),
         );
     }
-    let samples: u64 = main
-        .segments
-        .values()
-        .map(|fetched| fetched.media.samples())
-        .sum();
-    let ticks: u64 = main
-        .segments
-        .values()
-        .map(|fetched| fetched.media.duration())
-        .sum();
+    let map_of = |msn: &u64| main.listed.get(msn).map(|segment| &segment.map);
+    let newest = main.listed.keys().next_back().and_then(map_of);
+    let segments = main.segments.iter();
+    let (mut samples, mut ticks) = (0_u64, 0_u64);
+    for (_, fetched) in segments.filter(|(msn, _)| map_of(msn) == newest) {
+        samples += fetched.media.samples();
+        ticks += fetched.media.duration();
+    }
     let scale = u64::from(init.timescale);
     if let Some(milli) = (samples * 1_000 * scale).checked_div(ticks) {
         let said = variant.attributes.get("FRAME-RATE").unwrap_or_default();

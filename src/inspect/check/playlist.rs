@@ -100,6 +100,8 @@ pub struct Media {
     pub segments: Vec<Segment>,
     /// The parts of the segment that is not whole yet.
     pub open_parts: Vec<Part>,
+    /// The EXT-X-MAP in force for them.
+    pub open_map: Option<String>,
     /// The date before them.
     pub open_date_us: Option<i64>,
     /// URI of EXT-X-PRELOAD-HINT with TYPE=PART.
@@ -323,6 +325,7 @@ pub fn parse_media(bytes: &[u8]) -> Media {
     }
     let mut media = reader.media;
     media.open_parts = reader.next.parts;
+    media.open_map = reader.map;
     media.open_date_us = reader.next.date_us;
     if media.target_s.is_none() {
         media

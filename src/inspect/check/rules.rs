@@ -68,10 +68,12 @@ catalogue! {
     HLS_ENDLIST "HLS-ENDLIST" Must "[HLS] §6.2.1" "After ENDLIST a playlist stays as it is";
     HLS_PLAYLIST_TYPE "HLS-PLAYLIST-TYPE" Must "[HLS] §6.2.2" "A playlist that loses segments has no EXT-X-PLAYLIST-TYPE";
     HLS_DISCONTINUITY_SEQUENCE "HLS-DISCONTINUITY-SEQUENCE" Must "[HLS] §6.2.2" "Where discontinuities are, DISCONTINUITY-SEQUENCE counts those that were removed";
+    HLS_DISCONTINUITY_MATCH "HLS-DISCONTINUITY-MATCH" Must "[HLS] §6.2.4" "Discontinuities are before the same segments in every rendition, and counted alike";
+    HLS_DISCONTINUITY "HLS-DISCONTINUITY" Must "[HLS] §4.4.4.3" "Where the init segment changes there is a discontinuity";
     HLS_MAP "HLS-MAP" Must "[HLS] §4.4.4.5" "Fragmented MP4 has an EXT-X-MAP before its first segment";
-    HLS_INDEPENDENT_SEGMENTS "HLS-INDEPENDENT-SEGMENTS" Should "[HLS] §4.4.2.1" "Playlists say that segments can be decoded on their own";
+    HLS_INDEPENDENT_SEGMENTS "HLS-INDEPENDENT-SEGMENTS" Should "[HLS] §4.4.2.1" "Playlists say that segments can be decoded on their own, unless the MPD lists them by their times, as of a source that decides itself";
     HLS_DATE "HLS-DATE" Must "[HLS-AUTHORING] 8.4" "A live playlist has PROGRAM-DATE-TIME, with milliseconds and a zone";
-    HLS_DATE_CONTINUOUS "HLS-DATE-CONTINUOUS" Must "[HLS] §6.2.1" "A segment's date is the one before plus its duration, but after a discontinuity";
+    HLS_DATE_CONTINUOUS "HLS-DATE-CONTINUOUS" Must "[HLS] §6.2.1" "A segment's date is the one before plus its duration, but after a discontinuity; a sample more or less beside a gap";
     HLS_DATE_MAPPING "HLS-DATE-MAPPING" Must "[HLS] §6.2.4" "Dates map to media time in the same way in every rendition";
     HLS_ALIGNMENT "HLS-ALIGNMENT" Must "[HLS] §6.2.4, [CMAF] §7.3.4" "Segments of one number begin at the same instant in every rendition";
     HLS_GAP "HLS-GAP" Should "[HLS] §4.4.4.7" "No segment is marked as missing";
@@ -123,8 +125,9 @@ catalogue! {
     CMAF_TFDT "CMAF-TFDT" Must "[CMAF] §7.5.1" "Every traf has a tfdt";
     CMAF_TFDT_WIDE "CMAF-TFDT-WIDE" Should "[ISOBMFF] §8.8.12" "tfdt is of version 1, so that it does not overflow";
     CMAF_CONTINUITY "CMAF-CONTINUITY" Must "[CMAF] §7.3.2.3" "A fragment begins exactly where the one before ends";
-    CMAF_SYNC "CMAF-SYNC" Must "[CMAF] §7.3.2.3, [HLS-AUTHORING] 7.4" "A segment begins with a sync sample, of H.264 with an IDR picture";
-    CMAF_FIRST_TIME "CMAF-FIRST-TIME" Should "[CMAF] §7.5.17" "The first sample of a segment is presented at its decode time";
+    CMAF_SYNC "CMAF-SYNC" Must "[CMAF] §7.3.2.3, [HLS-AUTHORING] 7.4" "Where playlists say that segments can be decoded on their own, one begins with a sync sample, of H.264 with an IDR picture";
+    CMAF_SYNC_ALL "CMAF-SYNC-ALL" Should "[CMAF] §7.3.2.3" "Where they do not say so, it begins with one, too";
+    CMAF_FIRST_TIME "CMAF-FIRST-TIME" Should "[CMAF] §7.5.17" "Where playlists say that segments can be decoded on their own, the first sample of one is presented at its decode time";
     CMAF_SWITCHING "CMAF-SWITCHING" Must "[CMAF] §7.3.4" "Tracks that are switched between have one timescale";
 
     GRID_NUMBER "GRID-NUMBER" Should "docs/time.md" "Where numbers count from the epoch: number and media sequence are start over length";
@@ -136,9 +139,16 @@ catalogue! {
     DASH_START_FIXED "DASH-START-FIXED" Must "[DASH] §5.3.1.2" "availabilityStartTime never changes";
     DASH_PUBLISH_TIME "DASH-PUBLISH-TIME" Must "[DASH] §5.3.1.2" "publishTime rises with every change of the MPD, and only then";
     DASH_UTC_TIMING "DASH-UTC-TIMING" Must "[DASHIOP] timing" "A dynamic MPD names a clock, and it answers with the time";
-    DASH_EDGE "DASH-EDGE" Must "[DASH] §5.3.9.5.3, §A.3" "The segment that the clock makes the newest is there";
+    DASH_EDGE "DASH-EDGE" Must "[DASH] §5.3.9.5.3, §A.3" "The segment that the clock or the timeline makes the newest is there";
     DASH_WINDOW "DASH-WINDOW" Must "[DASH] §5.3.1.2" "Listed segments within timeShiftBufferDepth are there";
     DASH_SEGMENT_TIME "DASH-SEGMENT-TIME" Must "[DASHIOP] addressing" "A segment begins within half a segment of where its number puts it";
+    DASH_TIMELINE "DASH-TIMELINE" Must "[DASH] §5.3.9.6" "Segments of a SegmentTimeline do not overlap";
+    DASH_TIMELINE_WHOLE "DASH-TIMELINE-WHOLE" Should "[DASH] §5.3.9.6" "A SegmentTimeline leaves out no time";
+    DASH_TIMELINE_STABLE "DASH-TIMELINE-STABLE" Must "[DASH] §5.4" "A segment keeps its number, time and length from MPD to MPD";
+    DASH_TIMELINE_MEDIA "DASH-TIMELINE-MEDIA" Must "[DASH] §5.3.9.6" "A segment begins and lasts as its S element says, within one sample";
+    DASH_PERIODS "DASH-PERIODS" Must "[DASH] §5.3.2, §5.4" "Periods have names of their own, begin one after the other, and keep their starts";
+    DASH_PERIOD_MEDIA "DASH-PERIOD-MEDIA" Must "[DASH] §5.3.2" "What a SegmentTimeline lists lies within its Period";
+    DASH_PERIOD_TIME "DASH-PERIOD-TIME" Must "[DASH] §5.3.2, [HLS] §4.4.4.6" "DASH puts a segment at the date that HLS gives it, in every Period alike";
     DASH_BANDWIDTH "DASH-BANDWIDTH" Should "[DASH] §5.3.5.2" "The measured peak is below 125 % of bandwidth";
     DASH_CODECS "DASH-CODECS" Must "[DASH] §5.3.7.2" "codecs, width, height and audioSamplingRate are what the init segment says";
     DASH_SAME_BYTES "DASH-SAME-BYTES" Should "[CMAF] §6" "HLS and DASH list the same bytes";

@@ -1,5 +1,5 @@
 //! Follows the MPD: loads it, sets its clock as it says, and asks for the segments that the clock makes
-//! available.
+//! available, or that it lists.
 //!
 //! Enters: the address of an MPD
 //! Leaves: observations
@@ -29,6 +29,7 @@ pub(super) async fn follow(follower: Follower, url: String, mut ended: watch::Re
         url,
         offset_us: None,
         inits: BTreeSet::new(),
+        listed: BTreeSet::new(),
         is_known: false,
     };
     loop {
@@ -58,6 +59,8 @@ struct Player {
     /// The MPD's clock minus this machine's.
     offset_us: Option<i64>,
     inits: BTreeSet<String>,
+    /// The segments that were asked for because a timeline lists them.
+    listed: BTreeSet<String>,
     is_known: bool,
 }
 
@@ -92,10 +95,11 @@ impl Player {
                     .ask(Role::DashInit, &representation.id, &url, &[])
                     .await;
             }
-            if mpd.is_dynamic && is_folder {
-                continue;
+            if representation.timeline().is_some() {
+                self.fetch_listed(representation).await;
+            } else if !(mpd.is_dynamic && is_folder) {
+                self.fetch_segments(mpd, representation).await;
             }
-            self.fetch_segments(mpd, representation).await;
         }
     }
 
@@ -114,6 +118,22 @@ impl Player {
         let answered_us = self.follower.clock.now_us();
         let told = parse_date(String::from_utf8_lossy(&answer.body).trim());
         self.offset_us = told.map(|told| told - (asked_us + answered_us) / 2);
+    }
+
+    /// The newest segment of a timeline and the oldest, each once.
+    async fn fetch_listed(&mut self, representation: &Representation) {
+        let all = representation.timeline().unwrap_or_default();
+        let ends = all.last().map(|last| (last.number, true));
+        let ends = ends
+            .into_iter()
+            .chain(all.first().map(|first| (first.number, false)));
+        for (number, edge) in ends {
+            let url = representation.media(number);
+            if let Some(url) = url.filter(|url| self.listed.insert(url.clone())) {
+                let role = Role::DashSegment { number, edge };
+                self.follower.ask(role, &representation.id, &url, &[]).await;
+            }
+        }
     }
 
     /// The newest segment by the clock and the oldest in the window; of a recording the first and the last.

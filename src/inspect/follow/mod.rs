@@ -333,6 +333,10 @@ async fn follow_all(follower: Follower, entry: Entry, playlist: Option<(i64, Ans
     let (ended, watching) = watch::channel(false);
     let mpd = tokio::spawn(dash::follow(follower.clone(), entry.mpd.clone(), watching));
     let mut tasks = JoinSet::new();
+    let is_live = playlist
+        .as_ref()
+        .is_some_and(|(_, answer)| is_multivariant(&answer.body))
+        && !matches!(follower.source, Source::Folder);
     if let Some((asked_us, answer)) = playlist {
         for url in renditions(&follower, &entry, (asked_us, answer)).await {
             tasks.spawn(rendition::follow(follower.clone(), listing_name(&url), url));
@@ -343,6 +347,11 @@ async fn follow_all(follower: Follower, entry: Entry, playlist: Option<(i64, Ans
         }
     }
     while tasks.join_next().await.is_some() {}
+    if is_live {
+        // What is published may have changed since.
+        let role = Role::Multivariant;
+        follower.ask(role, "", &entry.playlist, &[]).await;
+    }
     ended.send_replace(true);
     let _ = mpd.await;
 }

@@ -156,6 +156,10 @@ impl Track {
         for segment in media.segments.iter().skip(newest) {
             self.fetch_segment(media, segment).await;
         }
+        let begun = media.open_parts.first().and(media.open_map.as_ref());
+        if let Some(map) = begun {
+            self.fetch_once(Role::Init, map).await;
+        }
         for (index, part) in media.open_parts.iter().enumerate() {
             if !part.gap && !part.is_range {
                 self.fetch_part(&part.uri, media.next_msn(), index).await;

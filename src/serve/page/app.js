@@ -51,6 +51,10 @@ async function askServer() {
     const server = await ask('/api/v1/server');
     const now = Date.parse(server.now);
     if (Number.isFinite(now)) offset = now - (before + Date.now()) / 2;
+    const isReader = server.rtmp === null;
+    document.body.classList.toggle('reader', isReader);
+    show($('find'), isReader);
+    show($('golive'), !isReader);
     rtmp = { port: number(server.rtmp?.port) ?? 1935, app: words(server.rtmp?.app, 64) ?? 'live' };
     say($('version'), words(server.version, 20) ? `Headwater ${server.version}` : 'Headwater');
     renderObs();
@@ -162,7 +166,40 @@ function startObs() {
   renderObs();
 }
 
+// ---- a server that only reads: it lists what somebody has asked for
+
+/** Asks for a playlist of `name`, so that the server knows of the stream and lists it. */
+async function find(name) {
+  const folder = `/live/${name}/`;
+  const text = async (path) => {
+    const answer = await fetch(path, { signal: AbortSignal.timeout(POLL_TIMEOUT_MS) });
+    if (!answer.ok) throw new Error(answer.status === 404 ? `There is no stream “${name}”.` : 'The store could not be read.');
+    return answer.text();
+  };
+  const playlist = (await text(`${folder}index.m3u8`)).split('\n').find((line) => line && !line.startsWith('#'));
+  if (playlist) await text(folder + playlist);
+  await poll();
+}
+
+function startFind() {
+  $('find').addEventListener('submit', async (event) => {
+    event.preventDefault();
+    const name = $('find-name').value.trim();
+    const bad = (words) => {
+      say($('find-bad'), words);
+      show($('find-bad'), words !== '');
+    };
+    if (!KEY.test(name)) {
+      bad('A name has 1 to 64 letters, digits, dots, dashes or underscores.');
+      return;
+    }
+    bad('');
+    await find(name).catch((error) => bad(error.message));
+  });
+}
+
 startObs();
+startFind();
 askServer();
 setInterval(askServer, SERVER_MS);
 setInterval(() => {

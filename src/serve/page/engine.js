@@ -73,6 +73,12 @@ const tallestFirst = (a, b) => b.height - a.height || b.bps - a.bps;
 
 // How long a player may take to begin and to find its place.
 const SETTLE_MS = 32_000;
+// How often its distance from live is looked at.
+const FOLLOW_MS = 250;
+// How fast it may catch up: nobody hears or sees so little.
+const CATCH_UP_RATE = 1.05;
+// The share of the wanted latency that has to be buffered for that.
+const BUFFER_SHARE = 0.75;
 
 function hlsEngine(video, url, events) {
   const Hls = window.Hls;
@@ -80,7 +86,8 @@ function hlsEngine(video, url, events) {
     // How far behind live it plays is the playlist's to say (PART-HOLD-BACK, or else HOLD-BACK): any
     // liveSync setting here would take its place.
     lowLatencyMode: true,
-    maxLiveSyncPlaybackRate: 1.05,
+    // It does not catch up by itself: `follow` does.
+    maxLiveSyncPlaybackRate: 1,
     // No backBufferLength: when hls.js 1.7.4 first removes what was played, it loads nothing for four seconds
     // at the live edge. The browser itself makes room when it has to.
   });
@@ -99,21 +106,12 @@ function hlsEngine(video, url, events) {
     }
     fatal(data.type === Hls.ErrorTypes.NETWORK_ERROR ? network(data.response?.code) : decode());
   });
-  // hls.js may begin far behind on a busy machine, and catches up by itself only from within a target
-  // duration. While it settles it is set to the live edge from farther away; who goes back by hand later
-  // stays there.
-  const begun = performance.now();
-  const settling = setInterval(() => {
-    if (performance.now() - begun > SETTLE_MS) clearInterval(settling);
-    const target = hls.latestLevelDetails?.targetduration ?? Infinity;
-    const isFar = hls.latency > hls.targetLatency + target;
-    if (isFar && !video.paused && video.readyState >= 3) video.currentTime = hls.liveSyncPosition;
-  }, SETTLE_MS / 8);
+  const unfollow = follow(hls, video);
   hls.loadSource(url);
   hls.attachMedia(video);
   return {
     stop: () => {
-      clearInterval(settling);
+      unfollow();
       hls.destroy();
       video.playbackRate = 1;
     },
@@ -143,6 +141,31 @@ function hlsEngine(video, url, events) {
       if (hls.liveSyncPosition) video.currentTime = hls.liveSyncPosition;
     },
   };
+}
+
+/**
+ * Keeps `video` as far behind live as the playlist says. hls.js would do so too, but only while more than a
+ * second is buffered, so it never comes closer than that, and only from within a target duration, where it
+ * may not be after it began on a busy machine. While it settles, it is set to the live edge from farther
+ * away; who goes back by hand later stays there.
+ */
+function follow(hls, video) {
+  const begun = performance.now();
+  const timer = setInterval(() => {
+    const details = hls.latestLevelDetails;
+    if (!details?.live || video.paused || video.readyState < 3) return;
+    const excess = hls.latency - hls.targetLatency;
+    if (excess > details.targetduration) {
+      const isSettling = performance.now() - begun < SETTLE_MS;
+      if (isSettling) video.currentTime = hls.liveSyncPosition;
+      video.playbackRate = 1;
+      return;
+    }
+    const end = video.buffered.length ? video.buffered.end(video.buffered.length - 1) : 0;
+    const hasRoom = end - video.currentTime > Math.min(1, BUFFER_SHARE * hls.targetLatency);
+    video.playbackRate = hasRoom && excess > 0.05 ? CATCH_UP_RATE : 1;
+  }, FOLLOW_MS);
+  return () => clearInterval(timer);
 }
 
 // dash.js's numbers for what it does not get over by itself: a manifest that cannot be had or read,

@@ -1,0 +1,148 @@
+//! A thousand clients before a server that only reads, whose memory is empty.
+//!
+//! All fetch the same segments of two seconds at 2.8 Mbit/s, one after the other, as viewers of one
+//! broadcast do, for five seconds. Beside it nginx sends the same files. How often each object was read
+//! from the store is the server's own count: one is ideal.
+
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench may fail loudly, and prints its result"
+)]
+
+mod broadcast;
+mod peer;
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use self::broadcast::cpu_ns;
+use self::peer::{Killed, get, start_nginx};
+
+const CLIENTS: usize = 1_000;
+const SEGMENTS: usize = 30;
+const SEGMENT_BYTES: usize = 700_000;
+const FIRST: usize = 897_600_000;
+/// Runs of each, in turn; the best counts.
+const RUNS: usize = 3;
+
+/// A server that reads what is in `folder`, with nothing in memory, and its address.
+fn start_ours(folder: &Path) -> (Killed, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
+    command
+        .args([
+            "origin",
+            "--http",
+            "127.0.0.1:0",
+            "--log",
+            "error",
+            "--store",
+        ])
+        .arg(folder);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = Killed(command.spawn().expect("started"));
+    let lines = BufReader::new(child.0.stdout.take().expect("piped")).lines();
+    let found = lines.map_while(Result::ok).find_map(|line| {
+        let (_, rest) = line.split_once("http://")?;
+        rest.split('/').next().map(str::to_owned)
+    });
+    (child, found.expect("an address"))
+}
+
+/// What one run of wrk found.
+struct Found {
+    megabytes_per_second: u64,
+    /// Of the server, for each megabyte.
+    cpu_us: u64,
+}
+
+fn measure(pid: u32, address: &str, script: &Path) -> Found {
+    let before = cpu_ns(pid);
+    let mut wrk = Command::new("wrk");
+    wrk.args([
+        "-t1",
+        &format!("-c{CLIENTS}"),
+        "-d5s",
+        "--timeout",
+        "20s",
+        "-s",
+    ]);
+    let output = wrk.arg(script).arg(format!("http://{address}")).output();
+    let output = output.expect("wrk");
+    let spent = cpu_ns(pid) - before;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(!text.contains("Non-2xx"), "{text}");
+    let line = text.lines().find(|line| line.contains("requests in"));
+    let count = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    let bytes = count.expect("a count") * SEGMENT_BYTES as u64;
+    Found {
+        megabytes_per_second: bytes / 5_000_000,
+        cpu_us: spent * 1_000 / bytes.max(1),
+    }
+}
+
+fn reads(address: &str) -> u64 {
+    let text = String::from_utf8(get(address, "/metrics")).expect("text");
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("headwater_origin_reads_total "));
+    line.expect("counted").parse().expect("a number")
+}
+
+/// The files, and the order in which wrk asks for them.
+fn lay_out(folder: &Path) -> std::path::PathBuf {
+    let media = folder.join("live/bench/v720");
+    std::fs::create_dir_all(&media).expect("made");
+    let mut script = String::from("local n = 0\nlocal paths = {");
+    for number in FIRST..FIRST + SEGMENTS {
+        let body: Vec<u8> = (0..SEGMENT_BYTES)
+            .map(|at| u8::try_from((at * 31 + number) % 251).expect("small"))
+            .collect();
+        std::fs::write(media.join(format!("{number}.m4s")), body).expect("written");
+        // Writing to a String cannot fail.
+        let _ = write!(script, "\"/live/bench/v720/{number}.m4s\",");
+    }
+    // Each segment for every client, before the next one.
+    let _ = write!(
+        script,
+        "}}\nrequest = function()\n  n = n + 1\n  \
+         return wrk.format(nil, paths[math.floor(n / {CLIENTS}) % {SEGMENTS} + 1])\nend\n"
+    );
+    let path = folder.join("requests.lua");
+    std::fs::write(&path, script).expect("written");
+    path
+}
+
+fn main() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let script = lay_out(folder.path());
+    println!(
+        "{CLIENTS} clients fetch {SEGMENTS} segments in step, nothing in memory, the best of {RUNS}"
+    );
+    let (mut ours, mut theirs): (Vec<Found>, Vec<Found>) = (Vec::new(), Vec::new());
+    for run in 0..RUNS {
+        let (server, address) = start_ours(folder.path());
+        ours.push(measure(server.0.id(), &address, &script));
+        println!("  run {run}: {} reads from the store", reads(&address));
+        drop(server);
+        let (server, address) = start_nginx(folder.path());
+        theirs.push(measure(server.0.id(), &address, &script));
+    }
+    let best = |found: &[Found]| {
+        let speed = found.iter().map(|found| found.megabytes_per_second).max();
+        let cpu = found.iter().map(|found| found.cpu_us).min();
+        (speed.unwrap_or(0), cpu.unwrap_or(0))
+    };
+    let (ours, theirs) = (best(&ours), best(&theirs));
+    for (name, (speed, cpu)) in [("headwater", ours), ("nginx", theirs)] {
+        println!("  {name:<9} {speed:>6} MB/s   CPU {cpu:>5} us for each megabyte");
+    }
+    let percent = |a: u64, b: u64| a * 100 / b.max(1);
+    println!(
+        "  ratio     throughput {} %   CPU {} %",
+        percent(ours.0, theirs.0),
+        percent(ours.1, theirs.1)
+    );
+}
