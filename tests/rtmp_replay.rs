@@ -10,11 +10,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use headwater::demux::flv::{AUDIO_TRACK, Demuxer, Message, VIDEO_TRACK};
-use headwater::demux::{Output, Repair, check_invariants};
+use headwater::demux::{DropReason, Output, Repair, check_invariants};
 use headwater::id::TrackId;
 use headwater::ingest::rtmp::session::{self, Event, Session};
 use headwater::ingest::rtmp::{Config, Metadata};
-use headwater::media::{CodecConfig, MediaKind, TrackInfo};
+use headwater::media::{CodecString, MediaKind, TrackInfo};
 use headwater::time::{FrameRate, WallTime};
 
 /// When the replay takes place, in milliseconds of the epoch.
@@ -122,13 +122,21 @@ struct Expected {
     stream_key: &'static str,
     encoder: &'static str,
     metadata_messages: usize,
+    /// Of pictures and of sound, as manifests name them.
+    codecs: [&'static str; 2],
     size: (u32, u32),
     channels: u8,
     pictures: usize,
     sounds: usize,
-    /// Pictures that were stamped like the one before.
-    nudged: usize,
+    /// Whether pictures are shown in another order than they are decoded in.
+    reordered: bool,
+    repairs: &'static [Repair],
 }
+
+/// A picture that was stamped like the one before.
+const NUDGED: Repair = Repair::Nudged {
+    kind: MediaKind::Video,
+};
 
 fn check(expected: &Expected) {
     let replay = Replay::of(expected.name, 1_460);
@@ -146,18 +154,12 @@ fn check(expected: &Expected) {
         vec![Some(expected.encoder); expected.metadata_messages]
     );
 
-    let CodecConfig::H264(video) = &replay.track(VIDEO_TRACK).codec else {
-        panic!("pictures are H.264");
-    };
-    let size = (video.dimensions.width, video.dimensions.height);
-    assert_eq!(size, expected.size);
-    let CodecConfig::Aac(audio) = &replay.track(AUDIO_TRACK).codec else {
-        panic!("sound is AAC");
-    };
-    assert_eq!(
-        (audio.sample_rate, audio.channels),
-        (48_000, expected.channels)
-    );
+    let [video, audio] = [VIDEO_TRACK, AUDIO_TRACK].map(|id| &replay.track(id).codec);
+    let codecs = [video, audio].map(CodecString::of);
+    assert_eq!(codecs.each_ref().map(CodecString::as_str), expected.codecs);
+    let size = video.dimensions().map(|size| (size.width, size.height));
+    assert_eq!(size, Some(expected.size));
+    assert_eq!(audio.audio(), Some((48_000, expected.channels)));
 
     let rates: Vec<_> = replay
         .outputs
@@ -170,7 +172,7 @@ fn check(expected: &Expected) {
     assert_eq!(rates, Vec::from_iter(FrameRate::new(30, 1)));
     let counts = (replay.samples(VIDEO_TRACK), replay.samples(AUDIO_TRACK));
     assert_eq!(counts, (expected.pictures, expected.sounds));
-    assert!(replay.reordered(), "x264 at veryfast has B-frames");
+    assert_eq!(replay.reordered(), expected.reordered);
     let repairs: Vec<_> = replay
         .outputs
         .iter()
@@ -179,10 +181,7 @@ fn check(expected: &Expected) {
             _ => None,
         })
         .collect();
-    let nudged = Repair::Nudged {
-        kind: MediaKind::Video,
-    };
-    assert_eq!(repairs, vec![nudged; expected.nudged]);
+    assert_eq!(repairs, expected.repairs);
 
     for step in [1, 97, 65_536, 1 << 20] {
         assert!(Replay::of(expected.name, step) == replay, "cut at {step}");
@@ -196,11 +195,13 @@ fn obs_is_taken() {
         stream_key: "obs",
         encoder: "obs-output module (libobs version 29.0.2.1-1+b1)",
         metadata_messages: 1,
+        codecs: ["avc1.64001E", "mp4a.40.2"],
         size: (640, 360),
         channels: 2,
         pictures: 155,
         sounds: 240,
-        nudged: 0,
+        reordered: true,
+        repairs: &[],
     });
 }
 
@@ -211,11 +212,13 @@ fn ffmpeg_is_taken() {
         stream_key: "cap_ffmpeg",
         encoder: "Lavf59.27.100",
         metadata_messages: 1,
+        codecs: ["avc1.64000D", "mp4a.40.2"],
         size: (320, 180),
         channels: 6,
         pictures: 120,
         sounds: 189,
-        nudged: 0,
+        reordered: true,
+        repairs: &[],
     });
 }
 
@@ -226,11 +229,13 @@ fn rtmp2sink_is_taken() {
         stream_key: "cap_rtmp2sink",
         encoder: "GStreamer 1.22.0 FLV muxer",
         metadata_messages: 21,
+        codecs: ["avc1.64000D", "mp4a.40.2"],
         size: (320, 180),
         channels: 6,
         pictures: 120,
         sounds: 188,
-        nudged: 2,
+        reordered: true,
+        repairs: &[NUDGED; 2],
     });
 }
 
@@ -241,10 +246,75 @@ fn rtmpsink_is_taken() {
         stream_key: "cap_rtmpsink",
         encoder: "GStreamer 1.22.0 FLV muxer",
         metadata_messages: 21,
+        codecs: ["avc1.64000D", "mp4a.40.2"],
         size: (320, 180),
         channels: 6,
         pictures: 120,
         sounds: 188,
-        nudged: 2,
+        reordered: true,
+        repairs: &[NUDGED; 2],
+    });
+}
+
+/// What ffmpeg 9 sends of codecs that only Enhanced RTMP has.
+const ENHANCED: Expected = Expected {
+    name: "",
+    stream_key: "",
+    encoder: "Lavf63.1.102",
+    metadata_messages: 1,
+    codecs: ["", ""],
+    size: (160, 90),
+    channels: 2,
+    pictures: 90,
+    sounds: 142,
+    reordered: false,
+    repairs: &[],
+};
+
+#[test]
+fn hevc_and_opus_are_taken() {
+    check(&Expected {
+        name: "ffmpeg_9.0.2_hevc_opus.bin",
+        stream_key: "ff9_hevc",
+        codecs: ["hvc1.1.6.L30.90", "opus"],
+        sounds: 151,
+        reordered: true,
+        ..ENHANCED
+    });
+}
+
+#[test]
+fn av1_and_opus_in_mono_are_taken() {
+    check(&Expected {
+        name: "ffmpeg_9.0.2_av1_opus_mono.bin",
+        stream_key: "ff9_av1",
+        codecs: ["av01.0.00M.08", "opus"],
+        channels: 1,
+        sounds: 151,
+        ..ENHANCED
+    });
+}
+
+#[test]
+fn vp9_is_taken() {
+    check(&Expected {
+        name: "ffmpeg_9.0.2_vp9_aac.bin",
+        stream_key: "ff9_vp9",
+        codecs: ["vp09.00.10.08", "mp4a.40.2"],
+        ..ENHANCED
+    });
+}
+
+#[test]
+fn of_two_tracks_of_sound_the_first_is_taken() {
+    check(&Expected {
+        name: "ffmpeg_9.0.2_two_tracks_of_sound.bin",
+        stream_key: "ff9_multi",
+        codecs: ["avc1.42C00B", "mp4a.40.2"],
+        repairs: &[Repair::Dropped {
+            kind: MediaKind::Audio,
+            reason: DropReason::OtherTrack,
+        }],
+        ..ENHANCED
     });
 }

@@ -40,7 +40,7 @@ pub enum Command {
     /// Any number of these may stand behind a load balancer. It needs no more than the right to read the
     /// store, and reads each object once, however many ask for it at the same time.
     Origin(OriginArgs),
-    /// Publish an MP4 file (H.264 and AAC) to an RTMP address at the speed it plays.
+    /// Publish an MP4 file to an RTMP address at the speed it plays: H.264 and AAC, or what Enhanced RTMP adds.
     Publish(PublishArgs),
     /// Follow a broadcast as players do and check it against the rules of HLS, LL-HLS, DASH and CMAF.
     ///
@@ -114,7 +114,7 @@ pub struct OriginArgs {
 /// `headwater publish`.
 #[derive(Args, Clone, Debug)]
 pub struct PublishArgs {
-    /// The film: MP4 with H.264 video and AAC sound.
+    /// The film: MP4 with H.264, HEVC, AV1 or VP9 video, and AAC-LC or Opus sound.
     pub file: PathBuf,
     /// Where to, with the stream key at the end: rtmp://HOST/live/KEY
     pub url: String,

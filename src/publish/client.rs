@@ -4,7 +4,7 @@
 //! Leaves: RTMP to the server; what was sent, counted
 //! Never:  skips a sample: a slow server makes it late, not lossy
 //! Time:   the monotonic clock paces; sample times go on over the loops, one length for all tracks
-//! Spec:   [RTMP] §7.2, [ERTMP] onMetaData
+//! Spec:   [RTMP] §7.2, [ERTMP] v2 connect, onMetaData
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ impl Player {
     /// Plays until the end, or until `shutdown`.
     pub(super) async fn play(self, mut shutdown: watch::Receiver<bool>) -> Result<(), Error> {
         let mut link = tokio::select! {
-            link = Link::open(&self.target) => link?,
+            link = Link::open(&self.target, &self.movie) => link?,
             () = stopped(&mut shutdown) => return Ok(()),
         };
         link.metadata(&self.movie).await?;
@@ -96,7 +96,7 @@ impl Player {
             pts_ns: sample.pts_ns + offset_ns,
             ..*sample
         };
-        let body = placed.body(&data);
+        let body = self.movie.body(&placed, &data);
         let sent = link.media(placed.kind, millis(placed.dts_ns), body).await?;
         self.counter.bytes.fetch_add(sent, Ordering::Relaxed);
         let media_ns = placed.dts_ns.unsigned_abs();
@@ -123,7 +123,7 @@ struct Link {
 
 impl Link {
     /// Connects, shakes hands, and talks until the server lets us publish.
-    async fn open(target: &Target) -> Result<Self, Error> {
+    async fn open(target: &Target, movie: &Movie) -> Result<Self, Error> {
         let place = (&*target.host, target.port);
         let connect = tokio::time::timeout(ANSWER_TIMEOUT, TcpStream::connect(place)).await;
         let connect = connect.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
@@ -144,26 +144,40 @@ impl Link {
             stream_id: 0,
             transaction: 0.0,
         };
-        link.negotiate(target).await?;
+        link.negotiate(target, movie).await?;
         Ok(link)
     }
 
-    async fn negotiate(&mut self, target: &Target) -> Result<(), Error> {
+    async fn negotiate(&mut self, target: &Target, movie: &Movie) -> Result<(), Error> {
         let chunk_size = self
             .serializer
             .set_max_chunk_size(CHUNK_BYTES, RtmpTimestamp::new(0));
         let chunk_size = chunk_size.map_err(|_| Error::Inside)?;
         self.output.write_all(&chunk_size.bytes).await?;
-        let object = HashMap::from([
+        let mut object = HashMap::from([
             ("app".to_owned(), text(&target.app)),
             ("type".to_owned(), text("nonprivate")),
             ("flashVer".to_owned(), text(&encoder())),
             ("tcUrl".to_owned(), text(&target.tc_url())),
         ]);
+        let fourcc = |kind| fourcc(movie, kind);
+        let (video, audio) = (fourcc(MediaKind::Video), fourcc(MediaKind::Audio));
+        if video.is_some() || audio.is_some() {
+            object.extend(capabilities(video, audio));
+        }
         let connect = self
             .command("connect", Amf0Value::Object(object), vec![])
             .await?;
-        self.result_of(connect, "connect").await?;
+        let connected = self.result_of(connect, "connect").await?;
+        // Of sound not every server says anything there.
+        if let (Some(codec), Some(taken)) = (video, connected.texts("fourCcList"))
+            && !taken.iter().any(|name| *name == "*" || *name == codec)
+        {
+            return Err(Error::CodecNotTaken {
+                codec,
+                taken: taken.join(", "),
+            });
+        }
         let name = target.name();
         for early in ["releaseStream", "FCPublish"] {
             self.command(early, Amf0Value::Null, vec![text(&name)])
@@ -196,10 +210,10 @@ impl Link {
             number("width", video.width.into());
             number("height", video.height.into());
             number("framerate", video.frame_rate);
-            number("videocodecid", 7.0);
+            number("videocodecid", video.codec.number().into());
         }
         if let Some(audio) = movie.audio() {
-            number("audiocodecid", 10.0);
+            number("audiocodecid", audio.codec.number().into());
             number("audiosamplerate", audio.sample_rate.into());
             number("audiochannels", audio.channels.into());
         }
@@ -327,6 +341,30 @@ impl Link {
         let _goodbye = tokio::time::timeout(GOODBYE_TIMEOUT, words).await;
         Ok(())
     }
+}
+
+/// The codec of a track that only Enhanced RTMP has a name for.
+fn fourcc(movie: &Movie, kind: MediaKind) -> Option<&'static str> {
+    let fourcc = movie.codec(kind)?.fourcc()?;
+    std::str::from_utf8(fourcc).ok()
+}
+
+/// What an encoder says of its codecs when it connects: that it sends them on as they are.
+fn capabilities(
+    video: Option<&'static str>,
+    audio: Option<&'static str>,
+) -> [(String, Amf0Value); 3] {
+    const CAN_FORWARD: f64 = 4.0;
+    let map = |fourcc: Option<&str>| {
+        let entry = fourcc.map(|fourcc| (fourcc.to_owned(), Amf0Value::Number(CAN_FORWARD)));
+        Amf0Value::Object(entry.into_iter().collect())
+    };
+    let all = video.into_iter().chain(audio).map(text).collect();
+    [
+        ("fourCcList".to_owned(), Amf0Value::StrictArray(all)),
+        ("videoFourCcInfoMap".to_owned(), map(video)),
+        ("audioFourCcInfoMap".to_owned(), map(audio)),
+    ]
 }
 
 /// What comes after the server's part of the handshake.

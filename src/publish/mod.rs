@@ -1,10 +1,10 @@
 //! A publisher of our own: plays a film over RTMP at the pace of the clock.
 //!
-//! Enters: an MP4 file of H.264 and AAC, an `rtmp://` address
+//! Enters: an MP4 file, an `rtmp://` address
 //! Leaves: what an encoder would send; progress for whoever watches
 //! Never:  decodes or encodes; knows the server beyond its protocol
 //! Time:   one clock for all tracks: nanoseconds from the film's first sample, sent as milliseconds
-//! Spec:   [RTMP] §7.2, [FLV] §E.4, [ISOBMFF] §8.6
+//! Spec:   [RTMP] §7.2, [FLV] §E.4, [ERTMP] v2, [ISOBMFF] §8.6
 
 mod client;
 mod movie;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-pub use movie::{Movie, MovieError, MovieReader, Sample};
+pub use movie::{Codec, Movie, MovieError, MovieReader, Sample};
 pub use url::{Target, TargetError};
 
 /// How often progress is reported.
@@ -29,7 +29,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// What to publish, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
-    /// An MP4 file with H.264, AAC or both.
+    /// An MP4 file with H.264, HEVC, AV1 or VP9, with AAC-LC or Opus, or with one of each.
     pub file: PathBuf,
     /// `rtmp://host[:port]/app/key`.
     pub url: String,
@@ -72,6 +72,14 @@ pub enum Error {
         address: String,
         /// Why.
         source: std::io::Error,
+    },
+    /// The server names the codecs that it takes, and this film's is none of them.
+    #[error("the server does not take {codec}, only {taken}")]
+    CodecNotTaken {
+        /// Its FourCC.
+        codec: &'static str,
+        /// What it takes.
+        taken: String,
     },
     /// The server does not take the stream.
     #[error("the server refused: {description} ({code})")]

@@ -49,6 +49,22 @@ impl Reply {
         })
     }
 
+    /// The texts of the list `name` in the first object that has it.
+    pub(super) fn texts(&self, name: &str) -> Option<Vec<&str>> {
+        let list = self.values.iter().find_map(|value| match value {
+            Amf0Value::Object(properties) => properties.get(name),
+            _ => None,
+        });
+        let Some(Amf0Value::StrictArray(list)) = list else {
+            return None;
+        };
+        let texts = list.iter().filter_map(|value| match value {
+            Amf0Value::Utf8String(text) => Some(&**text),
+            _ => None,
+        });
+        Some(texts.collect())
+    }
+
     /// Whether it says no, and how.
     pub(super) fn refusal(&self) -> Option<Error> {
         let says_no = self.name == "_error" || self.text("level") == Some("error");

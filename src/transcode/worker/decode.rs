@@ -290,35 +290,90 @@ pub(super) fn colour_caps(info: &gst_video::VideoInfo) -> String {
     )
 }
 
+/// What a decoder is fed with, and the chains of elements that decode it: the first whose last element is
+/// there is taken.
 fn video_decoder(codec: &CodecConfig) -> Result<(gst::Caps, &'static str), Error> {
-    match codec {
+    let data = |record: &Bytes| gst::Buffer::from_slice(record.clone());
+    let (caps, chains): (_, &[_]) = match codec {
         CodecConfig::H264(config) => {
             let caps = gst::Caps::builder("video/x-h264")
                 .field("stream-format", "avc")
                 .field("alignment", "au")
-                .field("codec_data", gst::Buffer::from_slice(config.avcc.clone()))
-                .build();
-            Ok((caps, "h264parse ! avdec_h264 max-errors=-1"))
+                .field("codec_data", data(&config.avcc));
+            let chains = &["h264parse ! avdec_h264 max-errors=-1"];
+            (caps.build(), chains)
         }
-        other => Err(unsupported(other)),
-    }
+        CodecConfig::Hevc(config) => {
+            let caps = gst::Caps::builder("video/x-h265")
+                .field("stream-format", "hvc1")
+                .field("alignment", "au")
+                .field("codec_data", data(&config.hvcc));
+            let chains = &[
+                "h265parse ! avdec_h265 max-errors=-1",
+                "h265parse ! libde265dec",
+            ];
+            (caps.build(), chains)
+        }
+        CodecConfig::Av1(config) => {
+            let caps = gst::Caps::builder("video/x-av1")
+                .field("stream-format", "obu-stream")
+                .field("alignment", "tu")
+                .field("codec_data", data(&config.av1c));
+            (caps.build(), &["av1parse ! dav1ddec", "av1parse ! av1dec"])
+        }
+        CodecConfig::Vp9(config) => {
+            let side = |side: u32| i32::try_from(side).unwrap_or(i32::MAX);
+            let caps = gst::Caps::builder("video/x-vp9")
+                .field("width", side(config.dimensions.width))
+                .field("height", side(config.dimensions.height));
+            (caps.build(), &["avdec_vp9 max-errors=-1", "vp9dec"])
+        }
+        other => return Err(unsupported(other)),
+    };
+    Ok((caps, first_there(chains).ok_or_else(|| unsupported(codec))?))
 }
 
+/// As [`video_decoder`].
 fn audio_decoder(codec: &CodecConfig) -> Result<(gst::Caps, &'static str), Error> {
-    match codec {
+    let (caps, chains): (_, &[_]) = match codec {
         CodecConfig::Aac(config) => {
             let caps = gst::Caps::builder("audio/mpeg")
                 .field("mpegversion", 4_i32)
                 .field("stream-format", "raw")
-                .field("codec_data", gst::Buffer::from_slice(config.asc.clone()))
-                .build();
-            Ok((caps, "aacparse ! avdec_aac max-errors=-1"))
+                .field("codec_data", gst::Buffer::from_slice(config.asc.clone()));
+            (caps.build(), &["aacparse ! avdec_aac max-errors=-1"])
         }
-        other => Err(unsupported(other)),
-    }
+        CodecConfig::Opus(config) => {
+            // Without a header: a decoder that is given one drops what the encoder added in front, and the
+            // stamps of publishers are those of the sound with it.
+            let caps = gst::Caps::builder("audio/x-opus")
+                .field("channel-mapping-family", 0_i32)
+                .field("channels", i32::from(config.channels))
+                .field("rate", 48_000_i32);
+            (caps.build(), &["opusdec", "avdec_opus max-errors=-1"])
+        }
+        other => return Err(unsupported(other)),
+    };
+    Ok((caps, first_there(chains).ok_or_else(|| unsupported(codec))?))
+}
+
+/// The first chain whose last element, the decoder, this machine has.
+fn first_there(chains: &[&'static str]) -> Option<&'static str> {
+    chains.iter().copied().find(|chain| {
+        let decoder = chain.rsplit("! ").next().unwrap_or_default();
+        let name = decoder.split(' ').next().unwrap_or_default();
+        gst::ElementFactory::find(name).is_some()
+    })
 }
 
 fn unsupported(codec: &CodecConfig) -> Error {
-    let codec = crate::media::CodecString::of(codec).to_string();
-    Error::Unsupported { codec }
+    let (name, package) = match codec {
+        CodecConfig::H264(_) => ("H.264", "gstreamer1.0-libav"),
+        CodecConfig::Hevc(_) => ("HEVC", "gstreamer1.0-libav"),
+        CodecConfig::Av1(_) => ("AV1", "gstreamer1.0-plugins-bad"),
+        CodecConfig::Vp9(_) => ("VP9", "gstreamer1.0-plugins-good"),
+        CodecConfig::Aac(_) => ("AAC", "gstreamer1.0-libav"),
+        CodecConfig::Opus(_) => ("Opus", "gstreamer1.0-plugins-base"),
+    };
+    Error::Unsupported { name, package }
 }

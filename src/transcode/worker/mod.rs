@@ -72,11 +72,13 @@ pub enum Error {
     /// The source's time cannot be followed.
     #[error("{0}")]
     Conductor(#[from] crate::transcode::conductor::Error),
-    /// A codec that no decoder is known for.
-    #[error("no decoder for {codec}")]
+    /// A codec of the source that GStreamer has no decoder for.
+    #[error("GStreamer has no decoder of {name} here: install {package}, or send another codec")]
     Unsupported {
         /// Its name.
-        codec: String,
+        name: &'static str,
+        /// What brings one, in Debian's names.
+        package: &'static str,
     },
     /// An encoder's output has no usable configuration.
     #[error("rendition {rendition}: {text}")]

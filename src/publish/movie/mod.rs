@@ -2,25 +2,30 @@
 //!
 //! Enters: a file that a person chose
 //! Leaves: an index of its samples in decode order, their FLV bodies one by one
-//! Never:  the whole file in memory; fragments, encryption, codecs other than H.264 and AAC
+//! Never:  the whole file in memory; fragments, encryption, other codecs than those of [`Codec`]
 //! Time:   nanoseconds from the earliest decode time, both tracks on one clock, edit lists applied
-//! Spec:   [ISOBMFF] §8.6–8.7, [FLV] §E.4
+//! Spec:   [ISOBMFF] §8.6–8.7, [FLV] §E.4, [ERTMP] v2
+
+mod entry;
+mod index;
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use mp4::{Mp4Reader, Mp4Track};
 
+pub use self::entry::Codec;
+use self::entry::Entry;
+use self::index::{Places, Runs, edit_shift, frame_rate, nanos};
 use crate::media::MediaKind;
 
 /// Samples in one film: a day of 60 fps with its sound. The index costs 40 bytes for each.
 const MAX_SAMPLES: u32 = 10_000_000;
 /// The largest access unit: with its FLV header it has to fit an RTMP message.
 const MAX_SAMPLE_BYTES: u32 = 8 << 20;
-const NANOS: i128 = 1_000_000_000;
 
 /// Where one access unit lies, in the file and in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,26 +42,6 @@ pub struct Sample {
     pub offset: u64,
     /// Length in bytes.
     pub size: u32,
-}
-
-impl Sample {
-    /// The FLV tag body of this sample, whose access unit is `data`. The composition offset is the
-    /// difference of the rounded times, so that rounding does not move the picture.
-    #[must_use]
-    pub fn body(&self, data: &[u8]) -> Bytes {
-        let mut body = BytesMut::with_capacity(data.len() + 5);
-        match self.kind {
-            MediaKind::Audio => body.put_slice(&[0xAF, 1]),
-            MediaKind::Video => {
-                let offset_ms = millis(self.pts_ns) - millis(self.dts_ns);
-                let [.., a, b, c] = offset_ms.to_be_bytes();
-                let frame_type = if self.keyframe { 0x17 } else { 0x27 };
-                body.put_slice(&[frame_type, 1, a, b, c]);
-            }
-        }
-        body.put_slice(data);
-        body.freeze()
-    }
 }
 
 /// What a person's file may lack.
@@ -89,8 +74,11 @@ pub enum MovieError {
         /// The box.
         table: &'static str,
     },
-    /// No H.264 and no AAC-LC in it, or nothing of them.
-    #[error("{} has neither H.264 nor AAC-LC samples", path.display())]
+    /// No codec that is published in it, or nothing of it.
+    #[error(
+        "{} has no samples of H.264, HEVC, AV1, VP9, AAC-LC or Opus",
+        path.display()
+    )]
     NothingToPublish {
         /// The file.
         path: PathBuf,
@@ -113,7 +101,7 @@ pub(super) struct Video {
     pub(super) width: u16,
     pub(super) height: u16,
     pub(super) frame_rate: f64,
-    avcc: Bytes,
+    pub(super) codec: Codec,
 }
 
 /// What the metadata says of the sound.
@@ -121,7 +109,7 @@ pub(super) struct Video {
 pub(super) struct Audio {
     pub(super) sample_rate: u32,
     pub(super) channels: u16,
-    config: Bytes,
+    pub(super) codec: Codec,
 }
 
 impl Movie {
@@ -134,8 +122,10 @@ impl Movie {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(read_error)?;
+        let mut file = File::open(path).map_err(read_error)?;
         let size = file.metadata().map_err(read_error)?.len();
+        let entries = entry::read(&mut file, size).map_err(read_error)?;
+        file.rewind().map_err(read_error)?;
         let reader = Mp4Reader::read_header(BufReader::new(file), size);
         let reader = reader.map_err(|source| MovieError::Format {
             path: path.to_owned(),
@@ -152,8 +142,11 @@ impl Movie {
         let mut tracks: Vec<_> = reader.tracks().values().collect();
         tracks.sort_by_key(|track| track.track_id());
         for track in tracks {
+            let Some(entry) = entries.iter().find(|e| e.track_id == track.track_id()) else {
+                continue;
+            };
             movie
-                .add(track, movie_scale)
+                .add(track, entry, movie_scale)
                 .map_err(|(kind, table)| MovieError::Table {
                     path: path.to_owned(),
                     kind,
@@ -178,12 +171,29 @@ impl Movie {
     /// The FLV sequence headers: configuration first, by track.
     #[must_use]
     pub fn headers(&self) -> Vec<(MediaKind, Bytes)> {
-        let body = |head: &[u8], record: &Bytes| [head, record].concat().into();
-        let video = self.video.as_ref();
-        let video = video.map(|v| (MediaKind::Video, body(&[0x17, 0, 0, 0, 0], &v.avcc)));
-        let audio = self.audio.as_ref();
-        let audio = audio.map(|a| (MediaKind::Audio, body(&[0xAF, 0], &a.config)));
-        video.into_iter().chain(audio).collect()
+        let kinds = [MediaKind::Video, MediaKind::Audio];
+        let header = |kind| Some((kind, self.codec(kind)?.header()));
+        kinds.into_iter().filter_map(header).collect()
+    }
+
+    /// The codec of the track of `kind`, if there is one.
+    #[must_use]
+    pub fn codec(&self, kind: MediaKind) -> Option<&Codec> {
+        match kind {
+            MediaKind::Video => self.video.as_ref().map(|video| &video.codec),
+            MediaKind::Audio => self.audio.as_ref().map(|audio| &audio.codec),
+        }
+    }
+
+    /// The FLV tag body of `sample`, whose access unit is `data`; empty if it is none of this film. The
+    /// composition offset is the difference of the rounded times, so that rounding does not move the picture.
+    #[must_use]
+    pub fn body(&self, sample: &Sample, data: &[u8]) -> Bytes {
+        let offset_ms = millis(sample.pts_ns) - millis(sample.dts_ns);
+        let codec = self.codec(sample.kind);
+        codec.map_or_else(Bytes::new, |codec| {
+            codec.body(sample.keyframe, offset_ms, data)
+        })
     }
 
     pub(super) const fn video(&self) -> Option<&Video> {
@@ -203,30 +213,38 @@ impl Movie {
         Ok(MovieReader { file })
     }
 
-    /// Adds a track; one that is neither H.264 nor AAC-LC, or is the second of its kind, is left out.
-    fn add(&mut self, track: &Mp4Track, movie_scale: u32) -> Result<(), (MediaKind, &'static str)> {
-        let stsd = &track.trak.mdia.minf.stbl.stsd;
-        let kind = if let (Some(avc1), None) = (&stsd.avc1, &self.video) {
-            self.video = Some(Video {
-                width: avc1.width,
-                height: avc1.height,
-                frame_rate: frame_rate(track),
-                avcc: avcc(track).ok_or((MediaKind::Video, "avcC"))?,
-            });
-            MediaKind::Video
-        } else if let (Some(mp4a), None) = (&stsd.mp4a, &self.audio) {
-            let Some(config) = audio_config(track) else {
-                return Ok(());
-            };
-            self.audio = Some(Audio {
-                sample_rate: track.trak.mdia.mdhd.timescale,
-                channels: channels(config[1] >> 3 & 0x0F, mp4a.channelcount),
-                config,
-            });
-            MediaKind::Audio
-        } else {
+    /// Adds a track; one of no codec that is published, or the second of its kind, is left out.
+    fn add(
+        &mut self,
+        track: &Mp4Track,
+        entry: &Entry,
+        movie_scale: u32,
+    ) -> Result<(), (MediaKind, &'static str)> {
+        let Some(codec) = entry.codec(track)? else {
             return Ok(());
         };
+        let kind = codec.kind();
+        if self.codec(kind).is_some() {
+            return Ok(());
+        }
+        match kind {
+            MediaKind::Video => {
+                let (width, height) = entry.size();
+                self.video = Some(Video {
+                    width,
+                    height,
+                    frame_rate: frame_rate(track),
+                    codec,
+                });
+            }
+            MediaKind::Audio => {
+                self.audio = Some(Audio {
+                    sample_rate: track.trak.mdia.mdhd.timescale,
+                    channels: codec.channels().unwrap_or_else(|| entry.channels()),
+                    codec,
+                });
+            }
+        }
         if track.trak.mdia.mdhd.timescale == 0 {
             return Err((kind, "mdhd"));
         }
@@ -326,166 +344,6 @@ pub(super) const fn millis(nanos: i64) -> i64 {
     nanos.div_euclid(1_000_000)
 }
 
-/// Ticks of a scale that is not zero, in nanoseconds.
-fn nanos(ticks: impl Into<i128>, scale: u32) -> i64 {
-    let exact = (ticks.into() * NANOS).div_euclid(i128::from(scale.max(1)));
-    i64::try_from(exact).unwrap_or(i64::MAX / 4)
-}
-
-/// Frames per second on average.
-fn frame_rate(track: &Mp4Track) -> f64 {
-    let stbl = &track.trak.mdia.minf.stbl;
-    let runs = stbl.stts.entries.iter();
-    let ticks = runs.map(|run| f64::from(run.sample_count) * f64::from(run.sample_delta));
-    let ticks = ticks.sum::<f64>().max(1.0);
-    f64::from(stbl.stsz.sample_count) * f64::from(track.trak.mdia.mdhd.timescale) / ticks
-}
-
-/// How far the edit list moves the track: an empty edit delays it, the first real one begins inside
-/// the media. Later edits are not followed.
-fn edit_shift(track: &Mp4Track, movie_scale: u32) -> Option<i64> {
-    let edits = track.trak.edts.as_ref().and_then(|e| e.elst.as_ref());
-    let mut shift = 0_i64;
-    for edit in edits.iter().flat_map(|e| &e.entries) {
-        let empty = edit.media_time == u64::from(u32::MAX) || edit.media_time == u64::MAX;
-        if empty {
-            let delay = i64::try_from(edit.segment_duration).ok()?;
-            shift = shift.checked_add(nanos(delay, movie_scale))?;
-        } else {
-            let begin = i64::try_from(edit.media_time).ok()?;
-            return shift.checked_sub(nanos(begin, track.trak.mdia.mdhd.timescale));
-        }
-    }
-    Some(shift)
-}
-
-/// A run-length table unrolled.
-struct Runs<I, T> {
-    runs: I,
-    value: Option<T>,
-    left: u32,
-}
-
-impl<T: Copy, I: Iterator<Item = (u32, T)>> Runs<I, T> {
-    const fn new(runs: I) -> Self {
-        Self {
-            runs,
-            value: None,
-            left: 0,
-        }
-    }
-
-    fn next(&mut self) -> Option<T> {
-        while self.left == 0 {
-            let (count, value) = self.runs.next()?;
-            (self.left, self.value) = (count, Some(value));
-        }
-        self.left -= 1;
-        self.value
-    }
-}
-
-/// Positions of samples in the file, in order.
-struct Places<'a> {
-    track: &'a Mp4Track,
-    /// Chunks begun so far, in the sense of `stco`.
-    chunk: u32,
-    run: usize,
-    left: u32,
-    offset: u64,
-}
-
-impl<'a> Places<'a> {
-    const fn new(track: &'a Mp4Track) -> Self {
-        Self {
-            track,
-            chunk: 0,
-            run: 0,
-            left: 0,
-            offset: 0,
-        }
-    }
-
-    fn next(&mut self, size: u32) -> Option<u64> {
-        let stbl = &self.track.trak.mdia.minf.stbl;
-        let runs = &stbl.stsc.entries;
-        while self.left == 0 {
-            let index = self.chunk as usize;
-            self.offset = match (&stbl.stco, &stbl.co64) {
-                (Some(stco), _) => (*stco.entries.get(index)?).into(),
-                (None, Some(co64)) => *co64.entries.get(index)?,
-                (None, None) => return None,
-            };
-            self.chunk += 1;
-            while runs
-                .get(self.run + 1)
-                .is_some_and(|r| r.first_chunk <= self.chunk)
-            {
-                self.run += 1;
-            }
-            self.left = runs.get(self.run)?.samples_per_chunk;
-        }
-        self.left -= 1;
-        let offset = self.offset;
-        self.offset = offset.checked_add(size.into())?;
-        Some(offset)
-    }
-}
-
-/// The AVCDecoderConfigurationRecord; the extension of the High profiles is left out, the parameter
-/// sets say the same.
-fn avcc(track: &Mp4Track) -> Option<Bytes> {
-    let avcc = &track.trak.mdia.minf.stbl.stsd.avc1.as_ref()?.avcc;
-    let mut record = BytesMut::new();
-    let sps = u8::try_from(avcc.sequence_parameter_sets.len()).ok()?;
-    let pps = u8::try_from(avcc.picture_parameter_sets.len()).ok()?;
-    record.put_slice(&[
-        1,
-        avcc.avc_profile_indication,
-        avcc.profile_compatibility,
-        avcc.avc_level_indication,
-        0xFC | avcc.length_size_minus_one,
-        0xE0 | sps,
-    ]);
-    let put = |record: &mut BytesMut, bytes: &[u8]| {
-        record.put_u16(u16::try_from(bytes.len()).ok()?);
-        record.put_slice(bytes);
-        Some(())
-    };
-    for unit in &avcc.sequence_parameter_sets {
-        put(&mut record, &unit.bytes)?;
-    }
-    record.put_u8(pps);
-    for unit in &avcc.picture_parameter_sets {
-        put(&mut record, &unit.bytes)?;
-    }
-    Some(record.freeze())
-}
-
-/// The AudioSpecificConfig of AAC-LC at one of the listed rates; `None` for any other.
-fn audio_config(track: &Mp4Track) -> Option<Bytes> {
-    const AAC_LC: u8 = 2;
-    let mp4a = track.trak.mdia.minf.stbl.stsd.mp4a.as_ref()?;
-    let specific = &mp4a.esds.as_ref()?.es_desc.dec_config.dec_specific;
-    let (rate, channels) = (specific.freq_index, specific.chan_conf);
-    if specific.profile != AAC_LC || rate > 12 || channels > 15 {
-        return None;
-    }
-    Some(Bytes::copy_from_slice(&[
-        AAC_LC << 3 | rate >> 1,
-        (rate & 1) << 7 | channels << 3,
-    ]))
-}
-
-/// Channels of a channel configuration; what the sample entry says is worth less, many writers put 2.
-const fn channels(configuration: u8, sample_entry: u16) -> u16 {
-    match configuration {
-        0 => sample_entry,
-        7 => 8,
-        count => count as u16,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -569,6 +427,7 @@ mod tests {
             offset: 0,
             size: 1,
         };
-        assert_eq!(sample.body(&[9])[..], [0x17, 1, 0xFF, 0xFF, 0xFE, 9]);
+        let expected = [0x17, 1, 0xFF, 0xFF, 0xFE, 9];
+        assert_eq!(film().body(&sample, &[9])[..], expected);
     }
 }
