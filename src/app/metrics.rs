@@ -105,6 +105,7 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
     let repairs = Family::<RepairLabels, Counter>::default();
     let restarts = Family::<StreamLabel, Counter>::default();
     let segments = Family::<StreamLabel, Counter>::default();
+    let keyless = Family::<StreamLabel, Counter>::default();
     for stream in streams {
         let label = StreamLabel {
             stream: stream.name().to_string(),
@@ -124,6 +125,7 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
         }
         set(&restarts, &stream.worker_restarts);
         set(&segments, &stream.segments);
+        set(&keyless, &stream.keyless_segments);
     }
     add_absence(registry, streams);
     add_latency(registry, streams);
@@ -147,6 +149,11 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
         "segments",
         "Segments published, all renditions together",
         segments,
+    );
+    registry.register(
+        "keyless_segments",
+        "Segments of copied pictures that begin without a key frame",
+        keyless,
     );
 }
 

@@ -160,10 +160,13 @@ impl Publication {
             tracing::warn!(stream = %self.stream.name(), "low latency is off for this broadcast: \
                 its frame rate is not constant, or has no part length in common with its sound");
         }
-        let segment = match cuts {
-            Cuts::Grid => Duration::from_millis(config.segment_ms.get().into()),
-            Cuts::Source { .. } => Duration::from_secs(presentation.target_duration_s.into()),
+        let copied_ms = match cuts {
+            Cuts::Grid => 0,
+            Cuts::Source { longest_ms } => longest_ms,
         };
+        let told = &self.stream.copied_segment_ms;
+        told.store(copied_ms.into(), Ordering::Relaxed);
+        let segment = Duration::from_millis(config.segment_ms.get().max(copied_ms).into());
         let out = Out {
             stream: Arc::clone(&self.stream),
             renditions,
@@ -178,7 +181,11 @@ impl Publication {
             listed: 0..0,
         };
         out.keep(&packager.snapshot());
-        let mut open = Open { packager, out };
+        let mut open = Open {
+            packager,
+            out,
+            begins: None,
+        };
         open.drain();
         Ok(open)
     }
@@ -196,6 +203,8 @@ fn in_open(
 struct Open {
     packager: Packager,
     out: Out,
+    /// The rendition whose next sample begins a segment, of a copied broadcast.
+    begins: Option<usize>,
 }
 
 impl Open {
@@ -205,6 +214,10 @@ impl Open {
         if self.out.stream.is_vacant() {
             // The publisher is gone for good, and the transcoder drains.
             self.packager.close_soon();
+        }
+        if self.begins.take_if(|begins| *begins == rendition).is_some() && !sample.keyframe {
+            let counter = &self.out.stream.keyless_segments;
+            counter.fetch_add(1, Ordering::Relaxed);
         }
         self.packager.push(rendition, sample)?;
         let packaged = Instant::now();
@@ -222,6 +235,7 @@ impl Open {
     /// The next sample of `rendition` begins segment `number`.
     fn cut(&mut self, rendition: usize, number: SegmentNumber) -> Result<(), package::Error> {
         self.packager.cut(rendition, number)?;
+        self.begins = Some(rendition);
         self.drain();
         Ok(())
     }
@@ -250,7 +264,9 @@ impl Open {
 
     /// Closes what is open; the manifests say so, and all of it is stored.
     async fn finish(self) {
-        let Self { packager, mut out } = self;
+        let Self {
+            packager, mut out, ..
+        } = self;
         match packager.finish() {
             Ok(outputs) => outputs.into_iter().for_each(|output| out.publish(output)),
             Err(error) => {

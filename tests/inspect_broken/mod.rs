@@ -140,7 +140,10 @@ impl Camera {
             wanted.extend(parts(segment.msn, &segment.parts));
             wanted.push((Role::Segment { msn: segment.msn }, segment.uri.clone()));
         }
-        let open_map = media.open_map.clone().filter(|_| !media.open_parts.is_empty());
+        let open_map = media
+            .open_map
+            .clone()
+            .filter(|_| !media.open_parts.is_empty());
         wanted.extend(open_map.map(|map| (Role::Init, map)));
         wanted.extend(parts(media.next_msn(), &media.open_parts));
         for (role, uri) in wanted {

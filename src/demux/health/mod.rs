@@ -124,6 +124,12 @@ impl Checkup {
         self.top_rung_bps = bps;
     }
 
+    /// Says how long segments of copied pictures may be, in milliseconds: key frames farther apart are told, as a
+    /// segment then begins without one. `None` where pictures are encoded.
+    pub const fn set_copied_segment(&mut self, ms: Option<u64>) {
+        self.pictures.set_copied_segment(ms);
+    }
+
     /// Says how slow the source's clock runs, in parts per million.
     pub const fn set_drift(&mut self, ppm: Option<i64>) {
         self.drift_ppm = ppm;
