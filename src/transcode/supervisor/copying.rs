@@ -16,31 +16,50 @@ use crate::transcode::copy::{self, Copier, Counts};
 /// How often what could not be done is said again, in segments without a key frame.
 const REMINDER_CUTS: u64 = 100;
 
-/// Copies until the source ends, or nobody listens any more.
-pub(super) async fn run(
+/// One broadcast that is copied.
+#[derive(Debug)]
+pub(super) struct Copying {
     stream: StreamName,
-    (grid, first): (Grid, SegmentNumber),
-    mut inputs: mpsc::Receiver<Input>,
-    outputs: mpsc::Sender<Output>,
-) {
-    let mut copier = Copier::new(grid, first);
-    let mut told = Counts::default();
-    loop {
-        let input = inputs.recv().await;
-        let is_over = input.is_none();
-        take(&mut copier, input, &stream);
-        while let Some(output) = copier.poll_output() {
-            // A caller that does not listen any more does not care how it ended.
-            if outputs.send(hand_on(output)).await.is_err() {
-                return;
-            }
-        }
-        tell(&stream, &mut told, copier.counts());
-        if is_over {
-            break;
+    inputs: mpsc::Receiver<Input>,
+    copier: Copier,
+    told: Counts,
+    /// Whether the source has ended, and whether that was said.
+    is_over: bool,
+    has_finished: bool,
+}
+
+impl Copying {
+    pub(super) fn new(
+        stream: StreamName,
+        (grid, first): (Grid, SegmentNumber),
+        inputs: mpsc::Receiver<Input>,
+    ) -> Self {
+        Self {
+            stream,
+            inputs,
+            copier: Copier::new(grid, first),
+            told: Counts::default(),
+            is_over: false,
+            has_finished: false,
         }
     }
-    let _ = outputs.send(Output::Finished).await;
+
+    /// The next output; `None` after the last. Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<Output> {
+        loop {
+            if let Some(output) = self.copier.poll_output() {
+                return Some(hand_on(output));
+            }
+            tell(&self.stream, &mut self.told, self.copier.counts());
+            if self.is_over {
+                let is_first = !std::mem::replace(&mut self.has_finished, true);
+                return is_first.then_some(Output::Finished);
+            }
+            let input = self.inputs.recv().await;
+            self.is_over = input.is_none();
+            take(&mut self.copier, input, &self.stream);
+        }
+    }
 }
 
 fn take(copier: &mut Copier, input: Option<Input>, stream: &StreamName) {

@@ -39,6 +39,7 @@ use crate::transcode::ladder::{self, Machine};
 use crate::transcode::template::Template;
 
 use self::attend::Charge;
+use self::copying::Copying;
 use self::deaths::{Deaths, Verdict};
 use self::gather::Gather;
 
@@ -187,12 +188,21 @@ pub struct Probe {
 #[derive(Clone, Debug)]
 pub struct Transcoder {
     inputs: mpsc::Sender<Input>,
+    /// Whether anything is made up for what does not come in time.
+    needs_time: bool,
 }
 
 /// The side of a transcoder that the renditions come out of. Dropping it kills the worker.
 #[derive(Debug)]
-pub struct Outputs {
-    outputs: mpsc::Receiver<Output>,
+pub struct Outputs(Made);
+
+/// Where outputs are made.
+#[derive(Debug)]
+enum Made {
+    /// By a worker, which a task attends.
+    Elsewhere(mpsc::Receiver<Output>),
+    /// By whoever asks for them.
+    Here(Box<Copying>),
 }
 
 #[derive(Clone, Debug)]
@@ -213,24 +223,25 @@ impl Transcoder {
         let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
         let (output_queue, outputs) = mpsc::channel(MAX_OUTPUTS);
         tokio::spawn(run(options, input_queue, output_queue));
-        (Self { inputs }, Outputs { outputs })
+        let transcoder = Self {
+            inputs,
+            needs_time: true,
+        };
+        (transcoder, Outputs(Made::Elsewhere(outputs)))
     }
 
     /// Starts one that makes nothing: it hands on the samples of the source as they are, cut at its key frames.
-    /// It needs no worker. While the source sends nothing, nothing comes out.
-    ///
-    /// Must be called within a tokio runtime.
+    /// It needs no worker, nor a task of its own: whoever asks for the outputs does the little there is to do.
+    /// While the source sends nothing, nothing comes out.
     #[must_use]
     pub fn copy(stream: StreamName, grid: Grid, first: SegmentNumber) -> (Self, Outputs) {
         let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
-        let (output_queue, outputs) = mpsc::channel(MAX_OUTPUTS);
-        tokio::spawn(copying::run(
-            stream,
-            (grid, first),
-            input_queue,
-            output_queue,
-        ));
-        (Self { inputs }, Outputs { outputs })
+        let copying = Copying::new(stream, (grid, first), input_queue);
+        let transcoder = Self {
+            inputs,
+            needs_time: false,
+        };
+        (transcoder, Outputs(Made::Here(Box::new(copying))))
     }
 
     /// Announces a track, or a change of one. Waits while the worker is behind.
@@ -258,7 +269,9 @@ impl Transcoder {
     ///
     /// Where the worker is behind, this one is left out: another comes.
     pub fn clock(&self, now: WallTime) {
-        let _ = self.inputs.try_send(Input::Clock(now));
+        if self.needs_time {
+            let _ = self.inputs.try_send(Input::Clock(now));
+        }
     }
 
     /// Tells that the source has gone. Another one may begin, with its tracks; until then what it sent last
@@ -276,7 +289,10 @@ impl Transcoder {
 impl Outputs {
     /// The next output; `None` after [`Output::Finished`] or [`Output::Failed`]. Cancel safe.
     pub async fn next(&mut self) -> Option<Output> {
-        self.outputs.recv().await
+        match &mut self.0 {
+            Made::Elsewhere(outputs) => outputs.recv().await,
+            Made::Here(copying) => copying.next().await,
+        }
     }
 }
 
