@@ -86,10 +86,14 @@ impl Received {
         while let Ok(Some(message)) = timeout(PATIENCE, messages.recv()).await {
             match message {
                 Message::Metadata(metadata) => received.metadata = Some(metadata),
-                Message::Video { timestamp_ms, data } => {
+                Message::Video {
+                    timestamp_ms, data, ..
+                } => {
                     received.video.push((timestamp_ms, data.to_vec()));
                 }
-                Message::Audio { timestamp_ms, data } => {
+                Message::Audio {
+                    timestamp_ms, data, ..
+                } => {
                     received.audio.push((timestamp_ms, data.to_vec()));
                 }
                 Message::End(reason) => received.end = Some(reason),

@@ -1,32 +1,32 @@
 //! One broadcast, from its first publisher's first media to its last stored manifest.
 //!
-//! Enters: lines of publishers, one after the other: a broadcast outlives any of them
+//! Enters: lines of publishers to its two inputs, one after the other: a broadcast outlives any of them
 //! Leaves: a [`Publication`], and a refusal for each publisher whose media cannot be used
 //! Never:  parses, cuts or encodes: it moves values from stage to stage
 //! Time:   one [`SteadyClock`] for all its publishers, told to the transcoder every [`CLOCK_PERIOD`]
 //! Spec:   docs/architecture.md, docs/resilience.md
 //!
 //! ```text
-//! lines ─▶ Door ─▶ Intake (one per publisher) ─▶ Transcoder ─▶ Publication
-//!                       (this task)                         (a task of its own)
+//! lines ─▶ Relay (intake of both inputs) ─▶ Transcoder ─▶ Publication
+//!                  (this task)                         (a task of its own)
 //! ```
 
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::app::clock::{SteadyClock, wall_now};
+use crate::app::clock::SteadyClock;
 use crate::app::context::Context;
-use crate::app::intake::{self, Intake, MAX_LEAD};
-use crate::app::line::{Door, Line, Publisher};
+use crate::app::inputs::{self, Both, Relay};
+use crate::app::intake::MAX_LEAD;
+use crate::app::line::Line;
 use crate::app::past;
 use crate::app::publication::{self, Publication};
 use crate::app::stream::Stream;
-use crate::config::Grace;
 use crate::id::SegmentNumber;
 use crate::ingest::rtmp::{EndReason, RefusalCode};
 use crate::time::{Grid, Timescale};
@@ -47,7 +47,7 @@ const LINGER: Duration = Duration::from_secs(60);
 pub(super) enum Error {
     /// The publisher's media could not be used, or the transcoder has ended.
     #[error(transparent)]
-    Intake(#[from] intake::Error),
+    Inputs(#[from] inputs::Error),
     /// What came out of the transcoder could not be published.
     #[error(transparent)]
     Publication(#[from] publication::Error),
@@ -57,12 +57,12 @@ pub(super) enum Error {
 }
 
 impl Error {
-    const DOWNSTREAM: Self = Self::Intake(intake::Error::Downstream);
+    const DOWNSTREAM: Self = Self::Inputs(inputs::Error::Downstream);
 
     /// What the publisher is told.
     const fn code(&self) -> RefusalCode {
         match self {
-            Self::Intake(intake::Error::Demux(_)) => RefusalCode::Rejected,
+            Self::Inputs(inputs::Error::Demux(_)) => RefusalCode::Rejected,
             Self::Publication(error) if error.is_source() => RefusalCode::Rejected,
             _ => RefusalCode::Failed,
         }
@@ -77,8 +77,8 @@ pub(super) struct Broadcast {
     pub(super) stream: Arc<Stream>,
     /// Its number among them.
     pub(super) run: u64,
-    /// Where its publishers come in.
-    pub(super) lines: mpsc::Receiver<Line>,
+    /// Where the publishers of its inputs come in.
+    pub(super) lines: Both<mpsc::Receiver<Line>>,
     /// Turns true when nobody will come any more.
     pub(super) closed: watch::Receiver<bool>,
 }
@@ -111,15 +111,10 @@ impl Broadcast {
         };
         // Who comes back at once waits for the end of what came before to be stored.
         let turn = stream.turn().await;
-        let displace = context.config.broadcast.displace;
         let cast = Cast {
             context: Arc::clone(&context),
             stream: Arc::clone(&stream),
-            run,
-            door: Door::new(Arc::clone(&stream), displace, lines),
-            closed,
-            line: None,
-            has_samples: false,
+            relay: Relay::new((&context, &stream), run, lines, closed),
         };
         match cast.run(held).await {
             Ok(end) => tracing::info!(stream = %stream.name(), reason = ?end, "broadcast ended"),
@@ -138,22 +133,15 @@ impl Broadcast {
 struct Cast {
     context: Arc<Context>,
     stream: Arc<Stream>,
-    run: u64,
-    door: Door,
-    closed: watch::Receiver<bool>,
-    /// Who is listened to.
-    line: Option<Line>,
-    /// Whether any publisher had something that could be used.
-    has_samples: bool,
+    relay: Relay,
 }
 
 impl Cast {
     async fn run(mut self, held: Held) -> Result<EndReason, Error> {
         let result = self.carry(held).await;
-        self.door.close();
-        if let (Some(line), Err(error)) = (self.line, &result) {
-            line.refuse(error.code(), error.to_string());
-        }
+        let why = result.as_ref().err();
+        self.relay
+            .close(why.map(|error| (error.code(), error.to_string())));
         result
     }
 
@@ -168,7 +156,7 @@ impl Cast {
             Publication::new(Arc::clone(&self.context), Arc::clone(&self.stream), past);
         let mut publishing = tokio::spawn(publication.run(outputs));
         let fed = tokio::select! {
-            fed = self.listen_to_all(&transcoder, clock) => fed,
+            fed = self.relay.run(&transcoder, clock) => fed.map_err(Error::from),
             // What is published fails on its own only when the transcoder or the packager does.
             published = &mut publishing => return Err(early_end(published)),
             never = tell_time(&transcoder, clock) => match never {},
@@ -198,143 +186,6 @@ impl Cast {
             absence: self.context.absence.clone(),
         }))
     }
-
-    /// Listens to one publisher after the other, until no more come.
-    async fn listen_to_all(
-        &mut self,
-        transcoder: &Transcoder,
-        clock: SteadyClock,
-    ) -> Result<EndReason, Error> {
-        let mut last = EndReason::Disconnected;
-        loop {
-            if self.line.is_none() {
-                self.line = self.wait(last).await;
-            }
-            let Some(line) = self.line.take() else {
-                return Ok(last);
-            };
-            last = self.listen(line, transcoder, clock).await?;
-            if self.is_over(last) {
-                return Ok(last);
-            }
-            self.stream.detach(wall_now());
-            let detached = transcoder.detach().await;
-            detached.map_err(|_| Error::DOWNSTREAM)?;
-        }
-    }
-
-    /// Whether a publisher that left for `reason` ends its broadcast at once: one that says so means it.
-    fn is_over(&self, reason: EndReason) -> bool {
-        match reason {
-            EndReason::ShutDown => true,
-            EndReason::Unpublished => !matches!(self.grace(), Grace::Forever),
-            _ => false,
-        }
-    }
-
-    fn grace(&self) -> Grace {
-        self.context.config.broadcast.reconnect_grace
-    }
-
-    /// Waits for a publisher after the last one left for `reason`; `None` if none comes in time.
-    async fn wait(&mut self, reason: EndReason) -> Option<Line> {
-        let since = Instant::now();
-        let until = match self.grace() {
-            _ if !self.has_samples => Some(since),
-            Grace::Forever => None,
-            Grace::For(grace) => since.checked_add(grace),
-        };
-        if self.has_samples {
-            tracing::info!(stream = %self.stream.name(), ?reason, grace = %self.grace(),
-                "the publisher is gone; waiting for it");
-        }
-        let mut closed = self.closed.clone();
-        loop {
-            let over = async {
-                match until {
-                    Some(until) => tokio::time::sleep_until(until.into()).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                biased;
-                _ = closed.wait_for(|closed| *closed) => return None,
-                line = self.door.next(None) => if line.is_some() {
-                    return line;
-                },
-                // Who stands in the door already is given the chance to show something.
-                () = over, if !self.door.is_used() => {}
-            }
-            let is_late = until.is_some_and(|until| Instant::now() >= until);
-            if is_late && self.door.try_end(self.run) {
-                return None;
-            }
-        }
-    }
-
-    /// Takes the media of `line`, until it ends or another takes its place. Who still publishes then is in
-    /// `self.line`: the one who did so, or whoever is to be told the error.
-    async fn listen(
-        &mut self,
-        line: Line,
-        transcoder: &Transcoder,
-        clock: SteadyClock,
-    ) -> Result<EndReason, Error> {
-        let publisher = line.publisher.clone();
-        tracing::debug!(stream = %self.stream.name(), conn = %publisher.conn, "listening");
-        self.stream.attach(publisher.clone(), Instant::now());
-        let mut intake = Intake::new(&self.stream, transcoder, clock);
-        let line = self.line.insert(line);
-        let came = tokio::select! {
-            taken = intake.run(line) => Came::End(taken),
-            by = next_line(&mut self.door, &publisher) => Came::Another(by),
-        };
-        self.has_samples |= intake.has_samples();
-        let (stream, peer) = (self.stream.name(), &publisher.address);
-        match came {
-            Came::End(Err(error @ intake::Error::Demux(_))) if self.has_samples => {
-                // Its encoder may be set right while the broadcast holds.
-                tracing::warn!(%stream, %peer, %error, "publisher closed");
-                self.tell(RefusalCode::Rejected, error.to_string());
-                Ok(EndReason::Refused)
-            }
-            Came::End(Err(error)) => Err(error.into()),
-            Came::End(Ok(reason)) => {
-                self.line = None;
-                Ok(reason)
-            }
-            Came::Another(by) => {
-                let address = by.publisher.address.clone();
-                tracing::warn!(%stream, %peer, by = %address, "another publisher took over this stream key");
-                let reason = format!("another publisher took over this stream key from {address}");
-                self.tell(RefusalCode::Failed, reason);
-                self.line = Some(by);
-                Ok(EndReason::Refused)
-            }
-        }
-    }
-
-    /// Closes the line with a reason.
-    fn tell(&mut self, code: RefusalCode, reason: String) {
-        if let Some(line) = self.line.take() {
-            line.refuse(code, reason);
-        }
-    }
-}
-
-/// What happens first to a publisher.
-enum Came {
-    End(Result<EndReason, intake::Error>),
-    Another(Line),
-}
-
-/// The next line that may take the place of `present`.
-async fn next_line(door: &mut Door, present: &Publisher) -> Line {
-    loop {
-        if let Some(line) = door.next(Some(present)).await {
-            return line;
-        }
-    }
 }
 
 /// Tells the transcoder the time, for as long as it is polled.
@@ -353,7 +204,7 @@ fn outcome(
     published: Result<(), Error>,
 ) -> Result<EndReason, Error> {
     match (fed, published) {
-        (Err(cause @ Error::Intake(intake::Error::Demux(_))), _) => Err(cause),
+        (Err(cause @ Error::Inputs(inputs::Error::Demux(_))), _) => Err(cause),
         (_, Err(cause)) => Err(cause),
         (fed, Ok(())) => fed,
     }
@@ -431,7 +282,7 @@ mod tests {
     #[test]
     fn the_publisher_is_told_the_cause_not_its_effect() {
         let codec = || {
-            intake::Error::Demux(flv::Error::UnsupportedCodec {
+            inputs::Error::Demux(flv::Error::UnsupportedCodec {
                 kind: MediaKind::Video,
                 found: flv::FoundCodec::FourCc(*b"vvc1"),
             })

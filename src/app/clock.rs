@@ -41,7 +41,14 @@ impl SteadyClock {
     /// Now, by this clock.
     #[must_use]
     pub fn now(&self) -> WallTime {
-        let elapsed = i64::try_from(self.since.elapsed().as_micros()).unwrap_or(i64::MAX);
+        self.at(Instant::now())
+    }
+
+    /// What this clock said at `instant`; its beginning for what was before.
+    #[must_use]
+    pub fn at(&self, instant: Instant) -> WallTime {
+        let elapsed = instant.saturating_duration_since(self.since).as_micros();
+        let elapsed = i64::try_from(elapsed).unwrap_or(i64::MAX);
         WallTime::from_micros(self.begin.as_micros().saturating_add(elapsed))
     }
 }

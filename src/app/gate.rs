@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use crate::app::broadcast::Broadcast;
 use crate::app::clock::wall_now;
 use crate::app::context::Context;
+use crate::app::inputs::Input;
 use crate::app::line::{Line, Publisher};
 use crate::app::registry::Admission;
 use crate::id::StreamName;
@@ -52,17 +53,17 @@ async fn admit(context: Arc<Context>, request: PublishRequest, closed: watch::Re
         conn,
         peer,
         stream_key,
+        query,
         encoder,
         mut reply,
-        ..
     } = request;
     let decided = tokio::select! {
-        decided = decide(&context, &stream_key) => decided,
+        decided = decide(&context, &stream_key, query.as_deref()) => decided,
         // It has gone meanwhile.
         () = reply.closed() => return,
     };
-    let name = match decided {
-        Ok(name) => name,
+    let (name, input) = match decided {
+        Ok(place) => place,
         Err(refusal) => {
             tracing::warn!(%peer, reason = %refusal, "publisher refused");
             let _ = reply.send(Decision::Refuse(refusal));
@@ -85,14 +86,17 @@ async fn admit(context: Arc<Context>, request: PublishRequest, closed: watch::Re
             encoder,
             since: wall_now(),
         },
+        input,
         said: VecDeque::new(),
         media: received,
         close,
     };
     match context.registry.enter(&name, line, Instant::now()) {
-        Admission::Joined => tracing::info!(stream = %name, %peer, "publishing goes on"),
+        Admission::Joined => {
+            tracing::info!(stream = %name, input = input.as_str(), %peer, "publishing goes on");
+        }
         Admission::Begins { stream, run, lines } => {
-            tracing::info!(stream = %name, %peer, "publishing begins");
+            tracing::info!(stream = %name, input = input.as_str(), %peer, "publishing begins");
             let broadcast = Broadcast {
                 context,
                 stream,
@@ -109,17 +113,33 @@ async fn admit(context: Arc<Context>, request: PublishRequest, closed: watch::Re
     }
 }
 
-/// The stream that `stream_key` may publish. Where a publisher is there and has just fallen silent, this
-/// waits until it goes on or has been silent for long enough: an encoder that is refused does not try again.
-async fn decide(context: &Context, stream_key: &str) -> Result<StreamName, Refusal> {
-    let name: StreamName = stream_key
-        .parse()
-        .map_err(|error: crate::id::StreamNameError| bad_name(error.to_string()))?;
-    let (asked, displace) = (Instant::now(), context.config.broadcast.displace);
+/// The input that `stream_key` and `query` may publish to. Where a publisher is there and has just fallen
+/// silent, this waits until it goes on or has been silent for long enough: an encoder that is refused does not
+/// try again.
+async fn decide(
+    context: &Context,
+    stream_key: &str,
+    query: Option<&str>,
+) -> Result<(StreamName, Input), Refusal> {
+    let config = &context.config.broadcast;
+    let (name, input) = Input::of(stream_key, query, &config.backup_suffix)
+        .map_err(|error| bad_name(error.to_string()))?;
+    let asked = Instant::now();
     loop {
-        match context.registry.entry(&name, displace, asked) {
-            Ok(()) => return Ok(name),
-            Err(Some(reason)) => return Err(bad_name(reason)),
+        match context
+            .registry
+            .entry((&name, input), config.displace, asked)
+        {
+            Ok(()) => return Ok((name, input)),
+            Err(Some(reason)) => {
+                let suffix = &config.backup_suffix;
+                return Err(bad_name(match input {
+                    Input::Primary if !suffix.is_empty() => {
+                        format!("{reason}, or \"{name}{suffix}\" to be its backup")
+                    }
+                    _ => reason,
+                }));
+            }
             Err(None) => tokio::time::sleep(LOOK_AGAIN).await,
         }
     }

@@ -8,10 +8,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::app::inputs::{Both, Input};
 use crate::app::stream::Stream;
 use crate::demux::health::{Change, Checkup, Figures, Finding, Severity};
 use crate::demux::{Output, Repair};
@@ -23,7 +24,7 @@ const REPAIRS: usize = Repair::NAMES.len();
 #[derive(Debug, Default)]
 pub(super) struct Health {
     repairs: [AtomicU64; REPAIRS],
-    report: Mutex<HealthStatus>,
+    reports: Mutex<Both<HealthStatus>>,
 }
 
 /// What the API says of it.
@@ -97,9 +98,9 @@ impl FindingStatus {
 }
 
 impl Health {
-    /// Forgets what was found: another publisher begins. Counters count on.
-    pub(super) fn begin(&self) {
-        self.set(HealthStatus::default());
+    /// Forgets what was found at `input`: another publisher begins. Counters count on.
+    pub(super) fn begin(&self, input: Input) {
+        self.set(input, HealthStatus::default());
     }
 
     /// Repairs by kind.
@@ -111,18 +112,19 @@ impl Health {
         Repair::NAMES.into_iter().zip(counts)
     }
 
-    /// What the API says now.
+    /// What the API says of `input` now.
     #[must_use]
-    pub(super) fn status(&self) -> HealthStatus {
-        let report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn status(&self, input: Input) -> HealthStatus {
+        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         HealthStatus {
             repairs: self.repairs().filter(|(_, count)| *count > 0).collect(),
-            ..report.clone()
+            ..reports.get(input).clone()
         }
     }
 
-    fn set(&self, report: HealthStatus) {
-        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    fn set(&self, input: Input, report: HealthStatus) {
+        let mut reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        *reports.get_mut(input) = report;
     }
 }
 
@@ -166,18 +168,20 @@ impl HealthStatus {
 }
 
 /// Watches what one publisher sends to a stream.
-pub(super) struct Watch<'a> {
-    stream: &'a Stream,
+pub(super) struct Watch {
+    stream: Arc<Stream>,
+    input: Input,
     checkup: Checkup,
     looked: Option<WallTime>,
 }
 
-impl<'a> Watch<'a> {
-    /// For the next publisher of `stream`.
-    pub(super) fn new(stream: &'a Stream) -> Self {
-        stream.health.begin();
+impl Watch {
+    /// For the next publisher of `input` of `stream`.
+    pub(super) fn new(stream: &Arc<Stream>, input: Input) -> Self {
+        stream.health.begin(input);
         Self {
-            stream,
+            stream: Arc::clone(stream),
+            input,
             checkup: Checkup::new(),
             looked: None,
         }
@@ -207,24 +211,27 @@ impl<'a> Watch<'a> {
         self.checkup.set_top_rung(top_rung);
         self.checkup
             .set_copied_segment(Some(copied_ms).filter(|ms| *ms > 0));
+        self.checkup
+            .set_without_pictures(self.stream.is_without_pictures());
         self.checkup.set_drift(drift_ppm);
         for change in self.checkup.examine(now) {
             self.log(&change);
         }
-        self.stream.health.set(HealthStatus::of(&self.checkup));
+        let report = HealthStatus::of(&self.checkup);
+        self.stream.health.set(self.input, report);
     }
 
     fn log(&self, change: &Change) {
-        let stream = self.stream.name();
+        let (stream, input) = (self.stream.name(), self.input.as_str());
         match change {
             Change::Found(finding) if finding.kind.severity() == Severity::Hint => {
-                tracing::info!(%stream, finding = finding.kind.id(), "{finding}");
+                tracing::info!(%stream, input, finding = finding.kind.id(), "{finding}");
             }
             Change::Found(finding) => {
-                tracing::warn!(%stream, finding = finding.kind.id(), "{finding}");
+                tracing::warn!(%stream, input, finding = finding.kind.id(), "{finding}");
             }
             Change::Mended(kind) => {
-                tracing::info!(%stream, finding = kind.id(), "mended");
+                tracing::info!(%stream, input, finding = kind.id(), "mended");
             }
         }
     }

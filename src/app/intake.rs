@@ -1,217 +1,191 @@
-//! One publisher's messages, demuxed into the transcoder of its broadcast.
+//! One publisher's messages, demuxed for the transcoder of its broadcast.
 //!
 //! Enters: messages of one line, from its first media to its end
 //! Leaves: tracks and samples on the timeline; what the API says of the source
 //! Never:  outlives its publisher: the next one's clock begins anew
-//! Time:   the broadcast's [`SteadyClock`] gives each message its arrival; media may run [`MAX_LEAD`] ahead
+//! Time:   a message's arrival at its socket, by the broadcast's [`SteadyClock`]; media may run [`MAX_LEAD`]
+//!         ahead
 //! Spec:   docs/architecture.md
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::app::clock::{self, SteadyClock};
 use crate::app::health::Watch;
-use crate::app::line::Line;
+use crate::app::inputs::{Input, Item};
 use crate::app::status::TrackStatus;
 use crate::app::stream::Stream;
 use crate::demux::{self, flv};
 use crate::id::TrackId;
-use crate::ingest::rtmp::{EndReason, Message};
+use crate::ingest::rtmp::Message;
 use crate::media::MediaKind;
-use crate::time::{FrameRate, MediaTime, Ticks, Timescale, WallTime};
-use crate::transcode::Transcoder;
+use crate::time::{FrameRate, Timescale, WallTime};
 
 /// How often the rate of arrival is measured.
 const METER_PERIOD: Duration = Duration::from_secs(2);
-
-/// In the order of `Intake::arrivals`.
-const KINDS: [MediaKind; 2] = [MediaKind::Video, MediaKind::Audio];
 
 /// How far media may run ahead of time. A publisher that sends faster than its media plays is made to wait
 /// for the rest: else its numbers would run into the future, and its next broadcast could only wait for time
 /// to come round. Ten seconds are the longest usual GOP, which relays send at once.
 pub(super) const MAX_LEAD: Duration = Duration::from_secs(10);
 
-/// Why a publisher's media are taken no further.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub(super) enum Error {
-    /// They could not be understood.
-    #[error(transparent)]
-    Demux(#[from] flv::Error),
-    /// The transcoder or what follows it has ended, which says why.
-    #[error("the transcoder has ended")]
-    Downstream,
-}
-
-/// Demuxes the messages of one publisher into the transcoder.
-pub(super) struct Intake<'a> {
-    stream: &'a Stream,
+/// Demuxes the messages of one publisher. Drain [`Self::poll_output`] to `None` after every [`Self::take`].
+pub(super) struct Intake {
+    stream: Arc<Stream>,
+    input: Input,
     demuxer: flv::Demuxer,
-    transcoder: &'a Transcoder,
     clock: SteadyClock,
-    /// The tracks' timescales; the demuxer has two tracks.
-    scales: BTreeMap<TrackId, Timescale>,
+    /// The tracks' timescales and kinds; the demuxer has two tracks.
+    tracks: BTreeMap<TrackId, (Timescale, MediaKind)>,
     rate: Option<FrameRate>,
     meter: Meter,
+    /// When the message came that is being demuxed.
+    arrived: WallTime,
+    /// Of pictures, and of sound.
     arrivals: [Arrivals; 2],
-    watch: Watch<'a>,
-    /// Whether anything could be passed on.
-    has_samples: bool,
+    watch: Watch,
 }
 
-/// When the messages of one kind came, and the ticks of the samples that they become.
+/// When the messages of one kind came.
 #[derive(Clone, Copy, Debug, Default)]
 struct Arrivals {
-    track: Option<(TrackId, Timescale)>,
     /// The last message, and the one before: whose sample the last one lets go, because the demuxer
     /// holds one to learn how long it lasts.
     last: Option<Instant>,
     before: Option<Instant>,
 }
 
-impl<'a> Intake<'a> {
-    /// For the next publisher of a broadcast.
-    pub(super) fn new(stream: &'a Stream, transcoder: &'a Transcoder, clock: SteadyClock) -> Self {
-        let demuxer = flv::Demuxer::new();
+impl Intake {
+    /// For the next publisher of an input.
+    pub(super) fn new(stream: &Arc<Stream>, input: Input, clock: SteadyClock) -> Self {
         Self {
-            stream,
-            demuxer,
-            transcoder,
+            stream: Arc::clone(stream),
+            input,
+            demuxer: flv::Demuxer::new(),
             clock,
-            scales: BTreeMap::new(),
+            tracks: BTreeMap::new(),
             rate: None,
             meter: Meter::new(Instant::now()),
+            arrived: clock.now(),
             arrivals: [Arrivals::default(); 2],
-            watch: Watch::new(stream),
-            has_samples: false,
+            watch: Watch::new(stream, input),
         }
     }
 
-    /// Whether any sample was understood and passed on.
-    pub(super) const fn has_samples(&self) -> bool {
-        self.has_samples
-    }
-
-    /// Takes what `line` says, to its end.
+    /// Takes one message; the end of a publisher is nothing to it.
     ///
     /// # Errors
-    /// Why no more of it can be taken.
-    pub(super) async fn run(&mut self, line: &mut Line) -> Result<EndReason, Error> {
-        loop {
-            let message = match line.next().await {
-                Message::End(reason) => return Ok(reason),
-                Message::Video { timestamp_ms, data } => {
-                    self.count(MediaKind::Video, data.len());
-                    flv::Message::Video { timestamp_ms, data }
+    /// It could not be understood, and no more can be taken.
+    pub(super) fn take(&mut self, message: Message) -> Result<(), flv::Error> {
+        let message = match message {
+            Message::End(_) => return Ok(()),
+            Message::Video {
+                timestamp_ms,
+                data,
+                arrived,
+            } => {
+                self.count(MediaKind::Video, data.len(), arrived);
+                flv::Message::Video { timestamp_ms, data }
+            }
+            Message::Audio {
+                timestamp_ms,
+                data,
+                arrived,
+            } => {
+                self.count(MediaKind::Audio, data.len(), arrived);
+                flv::Message::Audio { timestamp_ms, data }
+            }
+            Message::Metadata(metadata) => {
+                if let Some(encoder) = metadata.encoder {
+                    self.stream.set_encoder(self.input, encoder);
                 }
-                Message::Audio { timestamp_ms, data } => {
-                    self.count(MediaKind::Audio, data.len());
-                    flv::Message::Audio { timestamp_ms, data }
-                }
-                Message::Metadata(metadata) => {
-                    if let Some(encoder) = metadata.encoder {
-                        self.stream.set_encoder(encoder);
-                    }
-                    flv::Message::Metadata {
-                        frame_rate_millihertz: metadata.frame_rate_millihertz,
-                        width: metadata.width,
-                        height: metadata.height,
-                    }
-                }
-            };
-            self.demuxer.push(message, self.clock.now())?;
-            while let Some(output) = self.demuxer.poll_output() {
-                let at = self.position(&output);
-                self.watch.observe(&output, self.clock.now());
-                self.pass_on(output).await?;
-                // Somebody who has gone cannot be made to wait.
-                if let (Some(at), false) = (at, line.media.is_closed()) {
-                    tokio::time::sleep(pause(at, self.clock.now())).await;
+                flv::Message::Metadata {
+                    frame_rate_millihertz: metadata.frame_rate_millihertz,
+                    width: metadata.width,
+                    height: metadata.height,
                 }
             }
-            self.watch
-                .examine(self.clock.now(), self.demuxer.drift_ppm());
-        }
+        };
+        self.demuxer.push(message, self.arrived)
     }
 
-    fn position(&self, output: &demux::Output) -> Option<MediaTime> {
+    /// What became of the messages, in order; `None` when another one is needed.
+    pub(super) fn poll_output(&mut self) -> Option<Item> {
+        while let Some(output) = self.demuxer.poll_output() {
+            self.watch.observe(&output, self.arrived);
+            if let Some(item) = self.item(output) {
+                return Some(item);
+            }
+        }
+        self.watch.examine(self.arrived, self.demuxer.drift_ppm());
+        None
+    }
+
+    fn item(&mut self, output: demux::Output) -> Option<Item> {
         match output {
-            demux::Output::Sample { track, sample } => {
-                Some(sample.dts.at(*self.scales.get(track)?))
-            }
-            _ => None,
-        }
-    }
-
-    async fn pass_on(&mut self, output: demux::Output) -> Result<(), Error> {
-        let sent = match output {
             demux::Output::Track(track) => {
-                self.scales.insert(track.id, track.timescale);
-                let rate = (track.codec.kind() == MediaKind::Video)
-                    .then_some(self.rate)
-                    .flatten();
-                self.arrivals_of(track.codec.kind()).track = Some((track.id, track.timescale));
-                self.stream
-                    .set_source(track.codec.kind(), TrackStatus::of(&track.codec, rate));
-                self.transcoder.track(track).await
+                let kind = track.codec.kind();
+                self.tracks.insert(track.id, (track.timescale, kind));
+                let rate = self.rate.filter(|_| kind == MediaKind::Video);
+                let status = TrackStatus::of(&track.codec, rate);
+                self.stream.set_source(self.input, kind, status);
+                Some(Item::Track(track))
             }
             demux::Output::FrameRate(rate) => {
                 self.rate = Some(rate);
-                self.stream.set_source_rate(rate);
-                Ok(())
+                self.stream.set_source_rate(self.input, rate);
+                None
             }
             demux::Output::Sample { track, sample } => {
-                let dts = sample.dts;
-                let sent = self.transcoder.sample(track, sample).await;
-                self.has_samples = true;
-                self.tell_arrival(track, dts);
-                sent
+                let (scale, kind) = *self.tracks.get(&track)?;
+                Some(Item::Sample {
+                    track,
+                    kind,
+                    at_us: sample.dts.at(scale).to_wall().as_micros(),
+                    sample,
+                })
             }
-            demux::Output::Repair(_) => Ok(()),
-        };
-        sent.map_err(|_| Error::Downstream)
-    }
-
-    /// Tells when the sample at `dts` arrived, now that the transcoder has it.
-    fn tell_arrival(&self, track: TrackId, dts: Ticks) {
-        for (arrivals, kind) in self.arrivals.iter().zip(KINDS) {
-            if let (Some((id, scale)), Some(before)) = (arrivals.track, arrivals.before)
-                && id == track
-            {
-                let at = dts.at(scale).to_wall().as_micros();
-                self.stream.latency.arrive(kind, at, before);
-            }
+            demux::Output::Repair(_) => None,
         }
     }
 
-    const fn arrivals_of(&mut self, kind: MediaKind) -> &mut Arrivals {
-        let [video, audio] = &mut self.arrivals;
-        match kind {
+    /// Tells that the sample of `kind` at `at_us`, the last that was polled, has been handed to the
+    /// transcoder.
+    pub(super) fn tell_arrival(&self, kind: MediaKind, at_us: i64) {
+        let [video, audio] = &self.arrivals;
+        let arrivals = match kind {
             MediaKind::Video => video,
             MediaKind::Audio => audio,
+        };
+        if let Some(before) = arrivals.before {
+            self.stream.latency.arrive(kind, at_us, before);
         }
     }
 
-    fn count(&mut self, kind: MediaKind, bytes: usize) {
-        let arrivals = self.arrivals_of(kind);
-        let now = Instant::now();
-        arrivals.before = arrivals.last.replace(now);
-        self.stream.hear(now);
+    fn count(&mut self, kind: MediaKind, bytes: usize, arrived: Instant) {
+        self.arrived = self.arrived.max(self.clock.at(arrived));
+        let [video, audio] = &mut self.arrivals;
+        let arrivals = match kind {
+            MediaKind::Video => video,
+            MediaKind::Audio => audio,
+        };
+        arrivals.before = arrivals.last.replace(arrived);
+        self.stream.hear(self.input, arrived);
         let bytes = bytes as u64;
         self.stream
             .received_bytes
             .fetch_add(bytes, Ordering::Relaxed);
-        if let Some(bps) = self.meter.push(bytes, now) {
-            self.stream.set_received_bps(bps);
+        if let Some(bps) = self.meter.push(bytes, arrived) {
+            self.stream.set_received_bps(self.input, bps);
         }
     }
 }
 
-/// How long to wait after media at `at`, so that it is no more than [`MAX_LEAD`] ahead of `now`.
-fn pause(at: MediaTime, now: WallTime) -> Duration {
-    clock::ahead(at.to_wall(), now).saturating_sub(MAX_LEAD)
+/// How long to wait after media at `at_us`, so that it is no more than [`MAX_LEAD`] ahead of `now`.
+pub(super) fn pause(at_us: i64, now: WallTime) -> Duration {
+    clock::ahead(WallTime::from_micros(at_us), now).saturating_sub(MAX_LEAD)
 }
 
 /// Measures a rate over [`METER_PERIOD`].
@@ -252,10 +226,7 @@ mod tests {
     #[test]
     fn publisher_waits_for_what_exceeds_the_lead() {
         let now = WallTime::from_micros(1_795_000_000_000_000);
-        let pause_at = |ahead_ms: i64| {
-            let at = Ticks::new(1_795_000_000_000 + ahead_ms);
-            pause(at.at(Timescale::MILLIS), now)
-        };
+        let pause_at = |ahead_ms: i64| pause(now.as_micros() + ahead_ms * 1_000, now);
         assert_eq!(pause_at(-3_600_000), Duration::ZERO);
         assert_eq!(pause_at(10_000), Duration::ZERO);
         assert_eq!(pause_at(10_040), Duration::from_millis(40));

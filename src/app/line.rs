@@ -1,4 +1,4 @@
-//! The publishers of one broadcast, one after the other.
+//! The publishers of one input of a broadcast, one after the other.
 //!
 //! Enters: lines of publishers that were let in
 //! Leaves: the line to take media from, once it has shown some
@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::app::inputs::Input;
 use crate::app::stream::Stream;
 use crate::config::Displace;
 use crate::id::ConnId;
-use crate::ingest::rtmp::{EndReason, Message, Refusal, RefusalCode};
+use crate::ingest::rtmp::{Message, Refusal, RefusalCode};
 use crate::time::WallTime;
 
 /// How long a publisher may be silent before another one may take its place. Longer than a hiccup of a busy
@@ -46,6 +47,8 @@ pub(super) struct Publisher {
 pub(super) struct Line {
     /// Who it is.
     pub(super) publisher: Publisher,
+    /// Which input it is to be.
+    pub(super) input: Input,
     /// What it said before it was listened to.
     pub(super) said: VecDeque<Message>,
     /// What it says.
@@ -59,15 +62,6 @@ impl Line {
     pub(super) fn refuse(self, code: RefusalCode, description: String) {
         let _ = self.close.send(Refusal { code, description });
     }
-
-    /// The next message; an end where the connection's task failed, which its owner has reported.
-    pub(super) async fn next(&mut self) -> Message {
-        if let Some(message) = self.said.pop_front() {
-            return message;
-        }
-        let next = self.media.recv().await;
-        next.unwrap_or(Message::End(EndReason::Disconnected))
-    }
 }
 
 /// Why a publisher is turned away while another holds the stream.
@@ -79,10 +73,11 @@ pub(super) fn taken(stream: &Stream, present: &Publisher) -> String {
     )
 }
 
-/// Where the publishers of a broadcast come in.
+/// Where the publishers of one input come in.
 #[derive(Debug)]
 pub(super) struct Door {
     stream: Arc<Stream>,
+    input: Input,
     displace: Displace,
     lines: mpsc::Receiver<Line>,
     /// One that has not shown media yet.
@@ -90,14 +85,16 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// The door that `lines` come through.
+    /// The door of `input`, that `lines` come through.
     pub(super) const fn new(
         stream: Arc<Stream>,
+        input: Input,
         displace: Displace,
         lines: mpsc::Receiver<Line>,
     ) -> Self {
         Self {
             stream,
+            input,
             displace,
             lines,
             candidate: None,
@@ -156,7 +153,7 @@ impl Door {
         match self.displace {
             Displace::Always => true,
             Displace::Never => false,
-            Displace::Stale => self.stream.silence(Instant::now()) >= SILENT_AFTER,
+            Displace::Stale => self.stream.silence(self.input, Instant::now()) >= SILENT_AFTER,
         }
     }
 
@@ -170,13 +167,14 @@ impl Door {
         }
     }
 
-    /// Ends the broadcast for those who come, unless somebody is there already.
-    pub(super) fn try_end(&mut self, run: u64) -> bool {
-        if self.candidate.is_some() {
-            return false;
-        }
-        self.candidate = self.stream.try_end(run, || self.lines.try_recv().ok());
-        self.candidate.is_none()
+    /// Who has come and was not looked at yet.
+    pub(super) fn try_next(&mut self) -> Option<Line> {
+        self.lines.try_recv().ok()
+    }
+
+    /// Lets `line` stand in it.
+    pub(super) fn keep(&mut self, line: Line) {
+        self.candidate = Some(line);
     }
 }
 

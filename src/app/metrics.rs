@@ -20,6 +20,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::app::inputs::Input;
 use crate::app::latency::Stage;
 use crate::app::stream::Stream;
 use crate::serve;
@@ -35,6 +36,12 @@ struct StreamLabel {
 struct RepairLabels {
     stream: String,
     kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InputLabels {
+    stream: String,
+    input: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -160,7 +167,7 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
 /// What was made up for what publishers did not send.
 fn add_absence(registry: &mut Registry, streams: &[Arc<Stream>]) {
     type Of = fn(&Stream) -> u64;
-    let counters: [(&str, &str, Of); 3] = [
+    let counters: [(&str, &str, Of); 4] = [
         (
             "held_slots",
             "Slots that show a picture again because no other came in time",
@@ -176,6 +183,11 @@ fn add_absence(registry: &mut Registry, streams: &[Arc<Stream>]) {
             "Publishers that took up a broadcast under way",
             |stream| stream.reconnects.load(Ordering::Relaxed),
         ),
+        (
+            "input_switches",
+            "Times that another input became live",
+            |stream| stream.switches.load(Ordering::Relaxed),
+        ),
     ];
     let label = |stream: &Arc<Stream>| StreamLabel {
         stream: stream.name().to_string(),
@@ -187,6 +199,18 @@ fn add_absence(registry: &mut Registry, streams: &[Arc<Stream>]) {
         }
         registry.register(name, help, family);
     }
+    let live = Family::<InputLabels, Gauge>::default();
+    for stream in streams {
+        for input in Input::ALL {
+            let labels = InputLabels {
+                stream: stream.name().to_string(),
+                input: input.as_str(),
+            };
+            let is_live = stream.live() == Some(input);
+            live.get_or_create(&labels).set(i64::from(is_live));
+        }
+    }
+    registry.register("input_live", "1 for the input that viewers see", live);
     let slate = Family::<StreamLabel, Counter<f64, AtomicU64>>::default();
     for stream in streams {
         let shown = Duration::from_millis(stream.slate_ms.load(Ordering::Relaxed));

@@ -23,6 +23,7 @@ pub mod doctor;
 mod examine;
 mod gate;
 mod health;
+mod inputs;
 mod inspection;
 mod intake;
 mod latency;

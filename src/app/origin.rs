@@ -248,6 +248,8 @@ fn status(name: &StreamName, state: StreamState) -> StreamStatus {
         started_at: None,
         hls: path(Item::Multivariant),
         dash: path(Item::Mpd),
+        live: None,
+        inputs: Vec::new(),
         publisher: None,
         source: None,
         renditions: Vec::new(),

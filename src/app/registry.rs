@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::app::clock::wall_now;
+use crate::app::inputs::{Both, Input};
 use crate::app::line::{self, Line};
 use crate::app::metrics;
 use crate::app::status::{RtmpStatus, ServerStatus, StreamsStatus};
@@ -46,7 +47,7 @@ pub(super) enum Admission {
         /// The number of the broadcast.
         run: u64,
         /// Where its lines come in; the first is there.
-        lines: mpsc::Receiver<Line>,
+        lines: Both<mpsc::Receiver<Line>>,
     },
     /// There is no place for it; why.
     Refused(Line, String),
@@ -75,17 +76,17 @@ impl Registry {
         }
     }
 
-    /// Whether another publisher, who asked at `asked`, may publish `name`.
+    /// Whether another publisher, who asked at `asked`, may publish to that input of `name`.
     pub(super) fn entry(
         &self,
-        name: &StreamName,
+        (name, input): (&StreamName, Input),
         displace: Displace,
         asked: Instant,
     ) -> Result<(), Option<String>> {
         let Some(stream) = self.get(name) else {
             return Ok(());
         };
-        match stream.entry(displace, asked, Instant::now()) {
+        match stream.entry((input, displace), asked, Instant::now()) {
             Entry::Free => Ok(()),
             Entry::Unsure => Err(None),
             Entry::Taken(present) => Err(Some(line::taken(&stream, &present))),

@@ -8,7 +8,8 @@
 
 use serde::Serialize;
 
-use crate::app::health::HealthStatus;
+use crate::app::health::{self, HealthStatus};
+use crate::app::line::Publisher;
 use crate::media::{CodecConfig, CodecString, MediaKind, Rendition};
 use crate::time::FrameRate;
 
@@ -84,7 +85,11 @@ pub(super) struct StreamStatus {
     pub(super) hls: String,
     /// Path of the DASH MPD.
     pub(super) dash: String,
-    /// Who publishes; `null` once gone.
+    /// Which input is live; `null` while none is.
+    pub(super) live: Option<LiveStatus>,
+    /// Every input that somebody has published to.
+    pub(super) inputs: Vec<InputStatus>,
+    /// Who publishes to the live input; `null` once gone.
     pub(super) publisher: Option<PublisherStatus>,
     /// What it sends; `null` until known.
     pub(super) source: Option<SourceStatus>,
@@ -92,6 +97,50 @@ pub(super) struct StreamStatus {
     pub(super) renditions: Vec<RenditionStatus>,
     /// How well it arrives.
     pub(super) ingest: IngestStatus,
+}
+
+/// Which input is live.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct LiveStatus {
+    /// `primary` or `backup`.
+    pub(super) input: &'static str,
+    /// Since when.
+    pub(super) since: String,
+    /// Why that one: `first`, `gone`, `silent`, `no_pictures`, `steady`.
+    pub(super) why: &'static str,
+    /// How often another input became live.
+    pub(super) switches: u64,
+}
+
+/// What an input is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum InputState {
+    /// Viewers see what it sends.
+    Live,
+    /// It is listened to, and may take over.
+    Standby,
+    /// Nobody publishes to it.
+    Absent,
+}
+
+/// One input.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct InputStatus {
+    /// `primary` or `backup`.
+    pub(super) name: &'static str,
+    /// What it is doing.
+    pub(super) state: InputState,
+    /// Who publishes to it; `null` once gone.
+    pub(super) publisher: Option<PublisherStatus>,
+    /// What it sends; `null` until known.
+    pub(super) source: Option<SourceStatus>,
+    /// Media bits per second, over the last seconds.
+    pub(super) received_bps: u64,
+    /// How well it arrives, in a word.
+    pub(super) health: health::State,
+    /// What its streamer should change, in plain words.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Who publishes.
@@ -103,6 +152,18 @@ pub(super) struct PublisherStatus {
     pub(super) encoder: Option<String>,
     /// When it connected.
     pub(super) connected_at: String,
+}
+
+impl PublisherStatus {
+    /// What is known of `publisher`.
+    #[must_use]
+    pub(super) fn of(publisher: &Publisher) -> Self {
+        Self {
+            address: publisher.address.clone(),
+            encoder: publisher.encoder.clone(),
+            connected_at: publisher.since.to_string(),
+        }
+    }
 }
 
 /// What the publisher sends.

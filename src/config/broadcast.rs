@@ -31,6 +31,10 @@ pub struct Broadcast {
     pub reconnect_grace: Grace,
     /// Who takes the place of whom.
     pub displace: Displace,
+    /// What a stream key ends in that means the backup input.
+    pub backup_suffix: BackupSuffix,
+    /// How long the primary input must have been steady to be live again.
+    pub return_after: Duration,
 }
 
 impl Default for Broadcast {
@@ -40,6 +44,8 @@ impl Default for Broadcast {
             slate: Slate::BuiltIn,
             reconnect_grace: Grace::For(Duration::from_secs(30)),
             displace: Displace::Stale,
+            backup_suffix: BackupSuffix::default(),
+            return_after: Duration::from_secs(10),
         }
     }
 }
@@ -157,5 +163,57 @@ impl fmt::Display for Displace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let found = Self::ALL.iter().find(|(_, displace)| displace == self);
         f.write_str(found.map_or("", |(name, _)| name))
+    }
+}
+
+/// What a stream key ends in that means the backup input of the stream named before it; empty where no key does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupSuffix(String);
+
+impl Default for BackupSuffix {
+    fn default() -> Self {
+        Self("_backup".to_owned())
+    }
+}
+
+impl BackupSuffix {
+    /// The longest, so that a name is left before it.
+    const MAX_BYTES: usize = 32;
+
+    /// Reads it as it is written.
+    ///
+    /// # Errors
+    /// What to write instead.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let is_legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if text.len() <= Self::MAX_BYTES && text.chars().all(is_legal) {
+            Ok(Self(text.to_owned()))
+        } else {
+            let max = Self::MAX_BYTES;
+            Err(format!(
+                "use at most {max} of A-Z a-z 0-9 . _ -, or \"\" for no backup keys"
+            ))
+        }
+    }
+
+    /// Whether no key means a backup.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// What stands before it in `key`; `None` where the key does not end in it, or nothing does.
+    #[must_use]
+    pub fn strip<'a>(&self, key: &'a str) -> Option<&'a str> {
+        if self.is_empty() {
+            return None;
+        }
+        key.strip_suffix(&self.0).filter(|name| !name.is_empty())
+    }
+}
+
+impl fmt::Display for BackupSuffix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }

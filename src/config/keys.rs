@@ -30,6 +30,8 @@ pub const KEYS: &[Key] = &[
     plain("broadcast.slate"),
     plain("broadcast.reconnect_grace"),
     plain("broadcast.displace"),
+    plain("broadcast.backup_suffix"),
+    plain("broadcast.return_after"),
     twin("transcode.ladder", "HEADWATER_LADDER", "--ladder"),
     plain("package.segment"),
     plain("package.part"),

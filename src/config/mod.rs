@@ -16,7 +16,7 @@ mod tests;
 pub mod units;
 mod validate;
 
-pub use broadcast::{Broadcast, Displace, Grace, Slate};
+pub use broadcast::{BackupSuffix, Broadcast, Displace, Grace, Slate};
 pub use log::{Format, Level, Log};
 pub use problem::{Origin, Problem};
 pub use raw::Options;

@@ -51,6 +51,14 @@ pub(crate) fn values(config: &Config) -> Vec<(&'static str, Value)> {
             text(config.broadcast.reconnect_grace),
         ),
         ("broadcast.displace", text(config.broadcast.displace)),
+        (
+            "broadcast.backup_suffix",
+            text(&config.broadcast.backup_suffix),
+        ),
+        (
+            "broadcast.return_after",
+            time(config.broadcast.return_after),
+        ),
         ("transcode.ladder", text(&config.transcode.ladder)),
         ("package.segment", millis(package.segment_ms)),
         ("package.part", millis(package.part_ms)),

@@ -430,3 +430,16 @@ proptest! {
         let _ = parse(&text);
     }
 }
+
+#[test]
+fn what_means_a_backup_is_what_a_name_may_end_in() {
+    let suffix = |text: &str| parse(&format!("[broadcast]\nbackup_suffix = {text:?}\n"));
+    for legal in ["", "-2", ".b", "_backup"] {
+        let config = suffix(legal).expect("legal");
+        assert_eq!(config.broadcast.backup_suffix.to_string(), legal);
+    }
+    for wrong in ["/b", "ä", "a b", &"b".repeat(33)] {
+        let problems = suffix(wrong).expect_err("wrong");
+        assert!(problems[0].contains("use at most 32"), "{problems:?}");
+    }
+}

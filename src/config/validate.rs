@@ -22,7 +22,7 @@ use crate::config::log::{Format, Level};
 use crate::config::problem::{Origin, Problem};
 use crate::config::raw::{Raw, Scalar};
 use crate::config::units::{parse_duration, parse_size, print_duration, print_size};
-use crate::config::{Broadcast, Config, Displace, Grace, Log, Slate};
+use crate::config::{BackupSuffix, Broadcast, Config, Displace, Grace, Log, Slate};
 use crate::config::{package, rtmp, serve, store, transcode};
 use crate::package::LowLatency;
 
@@ -52,6 +52,10 @@ const MIN_TIMEOUT: Duration = Duration::from_secs(1);
 const MIN_HOLD: Duration = Duration::from_millis(100);
 /// The longest: a picture that stands for longer looks like a fault of the player.
 const MAX_HOLD: Duration = Duration::from_secs(60);
+/// The shortest that a primary input must have been steady to be live again: as long as two switches lie apart.
+const MIN_RETURN: Duration = Duration::from_secs(2);
+/// The longest: who never wants it back leaves the primary unpublished.
+const MAX_RETURN: Duration = Duration::from_secs(24 * 3600);
 /// The smallest message limit: a key frame of a modest broadcast.
 const MIN_MESSAGE_BYTES: u64 = 256 << 10;
 /// The largest: RTMP's length field ends one byte short of 16 MiB.
@@ -146,6 +150,14 @@ impl Reader<'_> {
             displace: self.parsed("broadcast.displace", default.displace, |text| {
                 Displace::parse(text).map_err(|why| quoted(text, &why))
             }),
+            backup_suffix: self.parsed("broadcast.backup_suffix", default.backup_suffix, |text| {
+                BackupSuffix::parse(text).map_err(|why| quoted(text, &why))
+            }),
+            return_after: self.duration(
+                "broadcast.return_after",
+                default.return_after,
+                MIN_RETURN..=MAX_RETURN,
+            ),
         }
     }
 

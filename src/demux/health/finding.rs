@@ -39,6 +39,8 @@ pub enum Kind {
     NoSound,
     /// No pictures come.
     NoPicture,
+    /// Pictures came too late for the broadcast to have any.
+    PicturesLeftOut,
     /// Key frames are too far apart.
     KeyframeInterval,
     /// Key frames come at intervals that differ much.
@@ -71,9 +73,10 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, the worst first.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NoSound,
         Self::NoPicture,
+        Self::PicturesLeftOut,
         Self::UplinkStalls,
         Self::StaysBehind,
         Self::FramesMissing,
@@ -96,6 +99,7 @@ impl Kind {
         match self {
             Self::NoSound => "no_sound",
             Self::NoPicture => "no_picture",
+            Self::PicturesLeftOut => "pictures_left_out",
             Self::KeyframeInterval => "keyframe_interval",
             Self::KeyframesIrregular => "keyframes_irregular",
             Self::OpenGop => "open_gop",
@@ -117,7 +121,7 @@ impl Kind {
     #[must_use]
     pub const fn severity(self) -> Severity {
         match self {
-            Self::NoSound | Self::NoPicture => Severity::Serious,
+            Self::NoSound | Self::NoPicture | Self::PicturesLeftOut => Severity::Serious,
             Self::KeyframeInterval
             | Self::OpenGop
             | Self::FramesMissing
@@ -140,6 +144,9 @@ impl Kind {
         match self {
             Self::NoSound => "No sound arrives: viewers hear silence",
             Self::NoPicture => "No picture arrives: viewers see none",
+            Self::PicturesLeftOut => {
+                "The broadcast began with sound alone, and goes on so: viewers do not see the pictures that came later"
+            }
             Self::KeyframeInterval => {
                 "Key frames are too far apart: after every hiccup viewers wait for the next one"
             }
@@ -185,6 +192,9 @@ impl Kind {
                 "Look at the Audio Mixer: is a source there, and not muted? Settings > Audio > Desktop Audio and Mic: choose a device"
             }
             Self::NoPicture => "Add a source to the scene, and restart the stream",
+            Self::PicturesLeftOut => {
+                "Stop Streaming, wait until the stream has ended, and start again with a source in the scene"
+            }
             Self::KeyframeInterval | Self::KeyframesIrregular => {
                 "Settings > Output > Streaming > Keyframe interval: set 2 s (not 0, which is automatic)"
             }
@@ -233,6 +243,7 @@ impl Kind {
         match self {
             Self::NoSound => "give an input with sound, and -c:a aac",
             Self::NoPicture => "give an input with pictures, and -c:v libx264",
+            Self::PicturesLeftOut => "end it, and start again with pictures from the beginning",
             Self::KeyframeInterval | Self::KeyframesIrregular => {
                 "-g 60 -sc_threshold 0 at 30 frames per second"
             }

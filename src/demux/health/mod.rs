@@ -83,6 +83,7 @@ pub struct Checkup {
     pictures: Pictures,
     arrivals: Arrivals,
     top_rung_bps: Option<u64>,
+    leaves_out_pictures: bool,
     drift_ppm: Option<i64>,
     /// Of which kinds more than one track is sent.
     other_tracks: Vec<MediaKind>,
@@ -128,6 +129,11 @@ impl Checkup {
     /// segment then begins without one. `None` where pictures are encoded.
     pub const fn set_copied_segment(&mut self, ms: Option<u64>) {
         self.pictures.set_copied_segment(ms);
+    }
+
+    /// Says whether the broadcast has no pictures, whatever comes.
+    pub const fn set_without_pictures(&mut self, is_without: bool) {
+        self.leaves_out_pictures = is_without;
     }
 
     /// Says how slow the source's clock runs, in parts per million.
@@ -245,6 +251,12 @@ impl Checkup {
         match kind {
             Kind::NoSound => self.missing(MediaKind::Audio, now_us),
             Kind::NoPicture => self.missing(MediaKind::Video, now_us),
+            Kind::PicturesLeftOut => {
+                let is_found = self.leaves_out_pictures && self.arrivals.has(MediaKind::Video);
+                let found = "pictures after the broadcast had begun";
+                let expected = "pictures from its first second on";
+                is_found.then(|| (found.to_owned(), expected.to_owned()))
+            }
             Kind::SoundLate => self.arrivals.lag(1),
             Kind::PictureLate => self.arrivals.lag(-1),
             Kind::UplinkStalls => self.arrivals.stalls(now_us),

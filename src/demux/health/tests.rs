@@ -373,6 +373,14 @@ fn open_gops_of_hevc_are_those_with_pictures_that_have_to_be_left_out() {
 }
 
 #[test]
+fn pictures_of_a_broadcast_without_any_are_told() {
+    let mut run = Run::new(CLEAN);
+    run.checkup.set_without_pictures(true);
+    run.send(CLEAN, 0, 3);
+    assert_eq!(run.found(), ["pictures_left_out"]);
+}
+
+#[test]
 fn every_kind_has_its_own_name_and_its_words() {
     let page = include_str!("../../../docs/health.md");
     for (at, kind) in Kind::ALL.into_iter().enumerate() {

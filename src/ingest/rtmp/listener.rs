@@ -199,16 +199,19 @@ impl Shell {
     ) -> Closed {
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
         let mut deadline = Instant::now();
+        let mut read = deadline;
         loop {
-            match self.drain(socket, session, accepted).await {
+            match self.drain(socket, session, (accepted, read)).await {
                 Ok(Some(at)) => deadline = at,
                 Ok(None) => {}
                 Err(closed) => return closed,
             }
             buffer.clear();
-            let result = match self.wait(socket, accepted, &mut buffer, deadline).await {
+            let woken = self.wait(socket, accepted, &mut buffer, deadline).await;
+            read = Instant::now();
+            let result = match woken {
                 Woken::Read(Ok(0)) => return Closed::Eof,
-                Woken::Read(Ok(_)) => session.handle_bytes(&buffer, Instant::now()),
+                Woken::Read(Ok(_)) => session.handle_bytes(&buffer, read),
                 Woken::Read(Err(error)) => return error.into(),
                 Woken::Deadline => session.handle_timeout(Instant::now()),
                 Woken::Close(refusal) => return refuse(session, refusal),
@@ -216,7 +219,7 @@ impl Shell {
             };
             if let Err(error) = result {
                 // Media that arrived whole before the fault is still media.
-                return match self.drain(socket, session, accepted).await {
+                return match self.drain(socket, session, (accepted, read)).await {
                     Err(closed @ (Closed::Unpublished | Closed::Refused(_))) => closed,
                     _ => error.into(),
                 };
@@ -241,19 +244,19 @@ impl Shell {
         }
     }
 
-    /// Does what the session asks for; gives the last deadline it named.
+    /// Does what the session asks for, which was `read` then; gives the last deadline it named.
     async fn drain(
         &mut self,
         socket: &mut TcpStream,
         session: &mut Session,
-        accepted: &mut Option<Accepted>,
+        (accepted, read): (&mut Option<Accepted>, Instant),
     ) -> Result<Option<Instant>, Closed> {
         let mut deadline = None;
         while let Some(output) = session.poll_output() {
             match output {
                 Output::Send(bytes) => send(socket, &bytes).await?,
                 Output::Deadline(at) => deadline = Some(at),
-                Output::Event(event) => match message_of(event) {
+                Output::Event(event) => match message_of(event, read) {
                     Told::Message(message) => self.pass_on(session, accepted, message).await?,
                     Told::Request(request) => {
                         *accepted = Some(self.ask(session, request).await?);
@@ -343,12 +346,20 @@ enum Told {
     Unpublished,
 }
 
-fn message_of(event: Event) -> Told {
+fn message_of(event: Event, arrived: Instant) -> Told {
     match event {
         Event::Requested(request) => Told::Request(request),
         Event::Metadata(metadata) => Told::Message(Message::Metadata(metadata)),
-        Event::Video { timestamp_ms, data } => Told::Message(Message::Video { timestamp_ms, data }),
-        Event::Audio { timestamp_ms, data } => Told::Message(Message::Audio { timestamp_ms, data }),
+        Event::Video { timestamp_ms, data } => Told::Message(Message::Video {
+            timestamp_ms,
+            data,
+            arrived,
+        }),
+        Event::Audio { timestamp_ms, data } => Told::Message(Message::Audio {
+            timestamp_ms,
+            data,
+            arrived,
+        }),
         Event::Unpublished => Told::Unpublished,
     }
 }

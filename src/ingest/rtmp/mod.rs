@@ -24,7 +24,7 @@ pub mod session;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -160,6 +160,8 @@ pub enum Message {
         timestamp_ms: u32,
         /// The body.
         data: Bytes,
+        /// When the last of it was read from the socket.
+        arrived: Instant,
     },
     /// The body of an FLV audio tag. Never empty.
     Audio {
@@ -167,6 +169,8 @@ pub enum Message {
         timestamp_ms: u32,
         /// The body.
         data: Bytes,
+        /// When the last of it was read from the socket.
+        arrived: Instant,
     },
     /// Nothing more will come.
     End(EndReason),

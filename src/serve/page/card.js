@@ -8,6 +8,15 @@ import {
 const STATES = { starting: 'Starting', live: 'Live', stalled: 'Stalled', ended: 'Ended' };
 // Live, though the source is not: the picture is held, or the slate is shown.
 const ABSENT = { holding: 'Live, picture held', slate: 'Live, on its slate', reconnecting: 'Live, encoder gone' };
+// Why an input is live.
+const REASONS = {
+  gone: 'the other encoder has gone',
+  silent: 'the other encoder sends nothing',
+  no_pictures: 'the other encoder sends no pictures',
+  steady: 'it is steady again',
+};
+const INPUTS = { primary: 'Primary', backup: 'Backup' };
+const DOINGS = { live: 'on air', standby: 'standing by', absent: 'gone' };
 const ENGINES = { hls: 'HLS', dash: 'DASH' };
 // A live picture that has not moved for this long is started afresh.
 const FROZEN_MS = 12_000;
@@ -50,6 +59,19 @@ function findingItem({ severity, problem, found, expected, obs }) {
       obs ? h('p', {}, h('b', {}, 'In OBS: '), `${obs}.`) : null,
     ),
   );
+}
+
+/** What the server says of the inputs of a stream, if there is more than one, or only the backup. */
+function inputFacts({ inputs, live }) {
+  const list = Array.isArray(inputs) ? inputs.filter((i) => Object.hasOwn(INPUTS, i?.name ?? '')) : [];
+  if (list.length < 2 && live?.input !== 'backup') return [];
+  return list.map((input) => {
+    const isLive = input.state === 'live';
+    const why = isLive && Object.hasOwn(REASONS, live?.why ?? '') ? `because ${REASONS[live.why]}` : null;
+    const doing = Object.hasOwn(DOINGS, input.state ?? '') ? DOINGS[input.state] : null;
+    const health = input.state === 'standby' && ['fair', 'poor'].includes(input.health) ? 'needs attention' : null;
+    return [`${INPUTS[input.name]} encoder`, join(doing, why, health)];
+  });
 }
 
 export class StreamCard {
@@ -199,12 +221,14 @@ export class StreamCard {
     const sound = audio ? join(codec(audio.codec), rate, channels) : null;
     const age = since(startedAt, this.page.now());
     const on = this.state === 'live' || this.state === 'stalled';
-    const summary = on ? join(age ? `On air for ${age}` : null, words(publisher?.encoder, 60)) : '';
+    const backup = this.broadcast.live?.input === 'backup' ? 'on its backup encoder' : null;
+    const summary = on ? join(age ? `On air for ${age}` : null, backup, words(publisher?.encoder, 60)) : '';
     say(this.summary, summary);
     show(this.summary, summary !== '');
     this.renderFacts([
       ['Picture sent', picture ?? (source ? 'none' : null)],
       ['Sound sent', sound ?? (source ? 'none' : null)],
+      ...inputFacts(this.broadcast),
       ['Encoder', words(publisher?.encoder)],
       ['From', words(publisher?.address)],
       ['Connected', since(publisher?.connected_at, this.page.now())],

@@ -80,6 +80,12 @@ impl AudioConductor {
         }
     }
 
+    /// Tells that what comes next is another source's: where it does not continue what was laid, that is its
+    /// place and no drift.
+    pub const fn detach(&mut self) {
+        self.anchored = false;
+    }
+
     /// Tells that sound is to be expected from now on, or no more.
     pub const fn expect_sound(&mut self, has_track: bool) {
         self.has_track = has_track;

@@ -68,6 +68,8 @@ pub struct VideoConductor<F> {
     hold_until: i64,
     /// A frame that belongs at `hold_until`, after the repetitions.
     placed: Option<F>,
+    /// Another source has come, and no frame of it was shown yet: it may begin with what is long past.
+    joining: bool,
     shown: Shown,
     held_slots: u64,
     slate_slots: u64,
@@ -98,6 +100,7 @@ impl<F: Clone> VideoConductor<F> {
             hold_slots: i64::MAX,
             hold_until: next,
             placed: None,
+            joining: false,
             shown: Shown::Source,
             held_slots: 0,
             slate_slots: 0,
@@ -113,6 +116,11 @@ impl<F: Clone> VideoConductor<F> {
         self.slate = Some(slate);
     }
 
+    /// Tells that the source has gone: what comes next is another one's.
+    pub const fn detach(&mut self) {
+        self.joining = true;
+    }
+
     /// Gives the frame shown at `position` (90 kHz).
     ///
     /// # Errors
@@ -122,8 +130,9 @@ impl<F: Clone> VideoConductor<F> {
     pub fn push(&mut self, position: Ticks, frame: F) -> Result<(), Error> {
         let slot = self.slot_for(position);
         if slot < self.next {
-            // What lies before the first slot was never to be shown.
-            self.dropped += u64::from(self.sourced.is_some());
+            // What lies before the first slot was never to be shown, nor what another source did before it
+            // took over.
+            self.dropped += u64::from(self.sourced.is_some() && !self.joining);
             // Before the start, and of two frames for one slot, the newest is the one to hold. One that
             // comes when its time is long past is not shown: it would be out of step with the sound.
             if self.sourced.is_none() || slot == self.next - 1 {
@@ -209,6 +218,7 @@ impl<F: Clone> VideoConductor<F> {
             let frame = self.placed.take()?;
             self.held = Some(frame.clone());
             (self.sourced, self.newest) = (Some(index), Some(index));
+            self.joining = false;
             (frame, Shown::Source)
         };
         self.next += 1;

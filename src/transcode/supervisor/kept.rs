@@ -24,6 +24,8 @@ const MAX_BYTES: usize = 32 << 20;
 /// The longest stretch of one track that is kept, in milliseconds: the longest usual GOP, and as much again for
 /// a worker that hangs before it is given up. More could not be caught up with in time anyway.
 const MAX_MS: i64 = 25_000;
+/// The most ends of sources that are kept: a switch of inputs every two seconds, as long as samples are.
+const MAX_DETACHED: usize = 16;
 /// Access units are kept and forgotten in pieces of at least this length, in milliseconds.
 const MIN_PIECE_MS: i64 = 250;
 /// How long before the first sample that is missing a decoder begins, in milliseconds: a picture may take the
@@ -43,8 +45,8 @@ pub(super) struct Kept {
     audio: Lane,
     /// What the next input is numbered with, so that both lanes can be put back into one order.
     next: u64,
-    /// When a source last went.
-    detached: Option<u64>,
+    /// When sources went, the newest last.
+    detached: VecDeque<u64>,
 }
 
 /// What is kept of one kind.
@@ -88,7 +90,10 @@ impl Kept {
             // The time is told again, and a source that has gone leaves the last of its pictures to be held.
             Input::Clock(_) => {}
             Input::Detach => {
-                self.detached = Some(number);
+                self.detached.push_back(number);
+                if self.detached.len() > MAX_DETACHED {
+                    self.detached.pop_front();
+                }
                 // What comes next announces its tracks again, even if they are the same.
                 (self.video.track, self.audio.track) = (None, None);
             }
@@ -158,7 +163,14 @@ impl Kept {
                 }));
             }
         }
-        all.extend(self.detached.map(|number| (number, Input::Detach)));
+        // What went before everything that is kept has nothing to end.
+        let first = all.iter().map(|(number, _)| *number).min();
+        let gone = self
+            .detached
+            .iter()
+            .filter(|number| first.is_some_and(|first| first < **number));
+        let gone: Vec<_> = gone.map(|number| (*number, Input::Detach)).collect();
+        all.extend(gone);
         all.sort_by_key(|(number, _)| *number);
         all.into_iter().map(|(_, input)| input).collect()
     }
@@ -379,6 +391,15 @@ mod tests {
         kept.push(&pictures(640));
         kept.push(&picture(50, 10));
         assert_eq!(said(&kept), ["w640", "v0", "gone", "w640", "v50"]);
+        // Back to the first, which begins with what it had sent meanwhile.
+        kept.push(&Input::Detach);
+        kept.push(&pictures(640));
+        kept.push(&picture(50, 10));
+        let (first, second) = (["w640", "v0", "gone"], ["w640", "v50", "gone"]);
+        assert_eq!(
+            said(&kept),
+            [&first[..], &second, &["w640", "v50"]].concat()
+        );
     }
 
     #[test]

@@ -171,11 +171,16 @@ impl<F: Clone> Conductor<F> {
 
     /// Tells that the source has gone. What comes next is another one's, placed anew.
     pub const fn detach(&mut self) {
-        self.has_sound = false;
-        self.audio.expect_sound(false);
+        // By the clock silence comes when it is due, and another source may have sound until then.
+        self.has_sound &= self.now_us.is_some();
+        self.audio.expect_sound(self.has_sound);
+        self.audio.detach();
         self.shift_us = 0;
         self.pictures.misplaced = None;
         self.sound.misplaced = None;
+        if let Some(video) = &mut self.video {
+            video.detach();
+        }
     }
 
     /// Gives the frame that the source shows at `position` (90 kHz).

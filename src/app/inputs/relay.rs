@@ -1,0 +1,350 @@
+//! Takes the media of both inputs, and passes on those of the one that is live.
+//!
+//! Enters: lines of publishers
+//! Leaves: tracks and samples in the transcoder, of one input at a time; why there are no more
+//! Never:  decides which input is live: that is [`Selector`]
+//! Time:   the broadcast's [`SteadyClock`]
+//! Spec:   docs/resilience.md
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+
+use crate::app::clock::{SteadyClock, wall_now};
+use crate::app::context::Context;
+use crate::app::inputs::hold::Item;
+use crate::app::inputs::lane::{Event, Lane};
+use crate::app::inputs::selector::{Choice, Selector, Why};
+use crate::app::inputs::{Both, Input};
+use crate::app::line::{Door, Line};
+use crate::app::stream::Stream;
+use crate::config::Grace;
+use crate::demux::flv;
+use crate::ingest::rtmp::{EndReason, Message, RefusalCode};
+use crate::media::MediaKind;
+use crate::transcode::Transcoder;
+
+/// How often it is looked whether an input is lost, while nothing happens.
+const LOOK_PERIOD: Duration = Duration::from_millis(100);
+
+/// Why no more media are taken.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(in crate::app) enum Error {
+    /// They could not be understood.
+    #[error(transparent)]
+    Demux(#[from] flv::Error),
+    /// The transcoder or what follows it has ended, which says why.
+    #[error("the transcoder has ended")]
+    Downstream,
+}
+
+/// Where the media go, and when they came.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    transcoder: &'a Transcoder,
+    clock: SteadyClock,
+}
+
+/// The inputs of one broadcast.
+pub(in crate::app) struct Relay {
+    context: Arc<Context>,
+    stream: Arc<Stream>,
+    run: u64,
+    closed: watch::Receiver<bool>,
+    lanes: Both<Lane>,
+    selector: Selector,
+    /// How far the media are that were passed on, in microseconds.
+    passed_us: i64,
+    /// Whether anything was passed on since the transcoder was told last that its source has gone.
+    is_fed: bool,
+    /// Whether any publisher had something that could be used.
+    has_samples: bool,
+    /// Why the last publisher left.
+    last: EndReason,
+}
+
+impl Relay {
+    /// The inputs of broadcast `run` of `stream`, whose publishers come in by `lines`, until `closed`.
+    pub(in crate::app) fn new(
+        (context, stream): (&Arc<Context>, &Arc<Stream>),
+        run: u64,
+        lines: Both<mpsc::Receiver<Line>>,
+        closed: watch::Receiver<bool>,
+    ) -> Self {
+        let config = &context.config.broadcast;
+        let lane = |input, lines| {
+            let door = Door::new(Arc::clone(stream), input, config.displace, lines);
+            Lane::new(door, input)
+        };
+        Self {
+            lanes: Both {
+                primary: lane(Input::Primary, lines.primary),
+                backup: lane(Input::Backup, lines.backup),
+            },
+            selector: Selector::new(config.return_after),
+            context: Arc::clone(context),
+            stream: Arc::clone(stream),
+            run,
+            closed,
+            passed_us: 0,
+            is_fed: false,
+            has_samples: false,
+            last: EndReason::Disconnected,
+        }
+    }
+
+    /// Passes media on until no more come.
+    ///
+    /// # Errors
+    /// Why no more can be taken. Whoever still publishes is to be told so: [`Self::close`].
+    pub(in crate::app) async fn run(
+        &mut self,
+        transcoder: &Transcoder,
+        clock: SteadyClock,
+    ) -> Result<EndReason, Error> {
+        let way = Way { transcoder, clock };
+        let mut looks = tokio::time::interval(LOOK_PERIOD);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !self.is_over() {
+            let Both { primary, backup } = &mut self.lanes;
+            let happened = tokio::select! {
+                event = primary.next() => Some((Input::Primary, event)),
+                event = backup.next() => Some((Input::Backup, event)),
+                _ = looks.tick() => None,
+            };
+            if let Some((input, event)) = happened {
+                self.handle(input, event, way).await?;
+            }
+            if let Some(choice) = self.selector.decide(clock.now()) {
+                self.switch(choice, way).await?;
+            }
+        }
+        Ok(self.last)
+    }
+
+    /// Takes nobody in any more, and tells those who are there why.
+    pub(in crate::app) fn close(self, why: Option<(RefusalCode, String)>) {
+        let Both { primary, backup } = self.lanes;
+        primary.close(why.clone());
+        backup.close(why);
+    }
+
+    async fn handle(&mut self, input: Input, event: Event, way: Way<'_>) -> Result<(), Error> {
+        match event {
+            Event::Message(Message::End(reason)) => {
+                self.leave(input, reason, way).await?;
+                Ok(())
+            }
+            Event::Message(message) => match self.take(input, message, way).await {
+                // Its encoder may be set right while the broadcast holds.
+                Err(Error::Demux(error)) if self.has_samples || self.is_joined(input) => {
+                    let gone = self.leave(input, EndReason::Refused, way).await?;
+                    if let Some(line) = gone {
+                        let peer = &line.publisher.address;
+                        tracing::warn!(stream = %self.stream.name(), %peer, %error, "publisher closed");
+                        line.refuse(RefusalCode::Rejected, error.to_string());
+                    }
+                    Ok(())
+                }
+                taken => taken,
+            },
+            Event::Came(line) => self.listen(line, way).await,
+            Event::Passed => Ok(()),
+        }
+    }
+
+    /// Listens to `line`, in place of whoever is there.
+    async fn listen(&mut self, line: Line, way: Way<'_>) -> Result<(), Error> {
+        let (input, publisher) = (line.input, line.publisher.clone());
+        if let Some(before) = self.leave(input, EndReason::Refused, way).await? {
+            let (stream, by) = (self.stream.name(), &publisher.address);
+            let peer = &before.publisher.address;
+            tracing::warn!(%stream, %peer, %by, "another publisher took over this stream key");
+            let reason = format!("another publisher took over this stream key from {by}");
+            before.refuse(RefusalCode::Failed, reason);
+        }
+        tracing::debug!(stream = %self.stream.name(), input = input.as_str(), conn = %publisher.conn, "listening");
+        self.stream.attach(input, publisher, Instant::now());
+        let lane = self.lanes.get_mut(input);
+        lane.attach(line, &self.stream, way.clock);
+        self.selector.attach(input, way.clock.now());
+        Ok(())
+    }
+
+    /// Listens no longer to the publisher of `input`, if there is one; gives its line.
+    async fn leave(
+        &mut self,
+        input: Input,
+        reason: EndReason,
+        way: Way<'_>,
+    ) -> Result<Option<Line>, Error> {
+        if self.lanes.get(input).present.is_none() {
+            return Ok(None);
+        }
+        self.last = reason;
+        let line = self.lanes.get_mut(input).detach(reason);
+        self.stream.detach(input, wall_now());
+        if self.has_samples && !self.is_joined(input) {
+            tracing::info!(stream = %self.stream.name(), ?reason, grace = %self.grace(),
+                "the publisher is gone; waiting for it");
+        }
+        if self.selector.detach(input) {
+            self.stream.set_live(None, wall_now());
+            self.unfeed(way).await?;
+        }
+        Ok(line)
+    }
+
+    /// Takes a message of the publisher of `input`.
+    async fn take(&mut self, input: Input, message: Message, way: Way<'_>) -> Result<(), Error> {
+        let kind = match &message {
+            Message::Video { .. } => Some(MediaKind::Video),
+            Message::Audio { .. } => Some(MediaKind::Audio),
+            _ => None,
+        };
+        let is_live = self.selector.live() == Some(input);
+        let lane = self.lanes.get_mut(input);
+        let Some(present) = &mut lane.present else {
+            return Ok(());
+        };
+        present.intake.take(message)?;
+        while let Some(item) = present.intake.poll_output() {
+            lane.hold.push(&item);
+            let Item::Sample { kind, at_us, .. } = item else {
+                if is_live {
+                    pass_on(way.transcoder, item).await?;
+                }
+                continue;
+            };
+            self.has_samples = true;
+            if is_live {
+                pass_on(way.transcoder, item).await?;
+                self.passed_us = at_us;
+                present.intake.tell_arrival(kind, at_us);
+            }
+            present.pace(at_us, way.clock);
+        }
+        let joinable = lane.hold.joinable(self.passed_us);
+        self.selector.hear(input, kind, joinable, way.clock.now());
+        Ok(())
+    }
+
+    /// Goes on with another input, from a key frame of it.
+    async fn switch(&mut self, choice: Choice, way: Way<'_>) -> Result<(), Error> {
+        let Choice { input, why } = choice;
+        self.unfeed(way).await?;
+        let items = self.lanes.get(input).hold.items(why == Why::Steady);
+        self.passed_us = 0;
+        for item in items {
+            if let Item::Sample { at_us, .. } = &item {
+                self.passed_us = self.passed_us.max(*at_us);
+            }
+            pass_on(way.transcoder, item).await?;
+        }
+        self.is_fed = true;
+        self.stream.set_live(Some((input, why)), wall_now());
+        let (stream, input) = (self.stream.name(), input.as_str());
+        match why {
+            Why::First => tracing::debug!(%stream, input, "input live"),
+            _ => tracing::warn!(%stream, input, %why, "switched to another input"),
+        }
+        Ok(())
+    }
+
+    /// Tells the transcoder that its source has gone, if it had one.
+    async fn unfeed(&mut self, way: Way<'_>) -> Result<(), Error> {
+        if std::mem::take(&mut self.is_fed) {
+            let told = way.transcoder.detach().await;
+            told.map_err(|_| Error::Downstream)?;
+        }
+        Ok(())
+    }
+
+    /// Whether somebody publishes to the other input than `input`.
+    fn is_joined(&self, input: Input) -> bool {
+        self.lanes.get(input.other()).present.is_some()
+    }
+
+    fn grace(&self) -> Grace {
+        self.context.config.broadcast.reconnect_grace
+    }
+
+    /// Whether nobody publishes, and nobody is waited for any longer.
+    fn is_over(&mut self) -> bool {
+        if self.last == EndReason::ShutDown {
+            return true;
+        }
+        if self.lanes.iter().any(|lane| lane.present.is_some()) {
+            return false;
+        }
+        if *self.closed.borrow() {
+            return true;
+        }
+        let is_late = self.lanes.iter().all(|lane| self.is_given_up(lane));
+        // Who stands in the door already is given the chance to show something.
+        if !is_late || self.lanes.iter().any(|lane| lane.door.is_used()) {
+            return false;
+        }
+        let Both { primary, backup } = &mut self.lanes;
+        let waiting = || primary.door.try_next().or_else(|| backup.door.try_next());
+        match self.stream.try_end(self.run, waiting) {
+            Some(line) => {
+                self.lanes.get_mut(line.input).door.keep(line);
+                false
+            }
+            None => true,
+        }
+    }
+
+    /// Whether a publisher of `lane` is no longer waited for.
+    fn is_given_up(&self, lane: &Lane) -> bool {
+        match lane.left {
+            Some((reason, at)) if self.has_samples => {
+                is_given_up(self.grace(), reason, at.elapsed())
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Whether a publisher that left for `reason` is not waited for after it has been `away`: one that says that it
+/// is done means it.
+fn is_given_up(grace: Grace, reason: EndReason, away: Duration) -> bool {
+    match grace {
+        Grace::Forever => false,
+        Grace::For(_) if reason == EndReason::Unpublished => true,
+        Grace::For(grace) => away >= grace,
+    }
+}
+
+async fn pass_on(transcoder: &Transcoder, item: Item) -> Result<(), Error> {
+    let sent = match item {
+        Item::Track(info) => transcoder.track(info).await,
+        Item::Sample { track, sample, .. } => transcoder.sample(track, sample).await,
+    };
+    sent.map_err(|_| Error::Downstream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_done_is_not_waited_for_and_who_is_lost_is_for_the_grace() {
+        use EndReason::{Disconnected, Refused, Unpublished};
+        let grace = Grace::For(Duration::from_secs(30));
+        for (grace, reason, away_s, expected) in [
+            (grace, Unpublished, 0, true),
+            (grace, Disconnected, 29, false),
+            (grace, Disconnected, 30, true),
+            (grace, Refused, 29, false),
+            (Grace::Forever, Unpublished, 86_400, false),
+        ] {
+            let found = is_given_up(grace, reason, Duration::from_secs(away_s));
+            assert_eq!(found, expected, "{grace} {reason:?} {away_s}");
+        }
+    }
+}
