@@ -150,6 +150,38 @@ fn ffmpeg_reads_the_static_mpd_whole() {
     assert!(complaints.lines().count() <= 1, "{complaints}");
 }
 
+/// A source that cuts by itself and changes once: 240 frames before, 180 after.
+fn changed(low_latency: bool) -> Vec<Output> {
+    let config = Config {
+        low_latency: low_latency.into(),
+        ..Config::default()
+    };
+    FILM.package_cut(&config, FIRST, [&[60, 120, 60], &[60, 120]])
+}
+
+/// Each period as one file: ffmpeg's reader of HLS takes no notice of a second EXT-X-MAP.
+#[test]
+fn ffmpeg_decodes_both_sides_of_a_change() {
+    let (objects, snapshot) = publish(changed(false));
+    let folder = tempfile::tempdir().expect("folder");
+    for (rendition, stream, expected) in [(0, "v:0", [240, 180]), (2, "a:0", [375, 281])] {
+        let name = &FILM.renditions[rendition].name;
+        for (period, expected) in snapshot.periods().zip(expected) {
+            let mut whole = objects[&format!("{name}/init-{}.mp4", period.id)].clone();
+            let segments = snapshot.listed_segments(rendition);
+            for segment in segments.filter(|segment| segment.period == period.id) {
+                whole.extend(&objects[&format!("{name}/{}.m4s", segment.number)]);
+            }
+            let path = folder.path().join(format!("{name}-{}.mp4", period.id));
+            std::fs::write(&path, whole).expect("written");
+            let url = path.to_string_lossy();
+            decode(&url);
+            let found = count_packets(&url, stream);
+            assert!(found.abs_diff(expected) <= 1, "{name}: {found}");
+        }
+    }
+}
+
 #[test]
 fn mp4_crate_finds_the_same_samples() {
     let (objects, snapshot) = publish(FILM.package(&Config::default(), FIRST, 6));
@@ -187,8 +219,8 @@ fn two_parsers_read_every_playlist() {
             low_latency: low_latency.into(),
             ..Config::default()
         };
-        let outputs = FILM.package(&config, FIRST, 9);
-        for output in &outputs {
+        let on_grid = FILM.package(&config, FIRST, 9);
+        for output in on_grid.iter().chain(&changed(low_latency)) {
             let Output::WindowChanged(snapshot) = output else {
                 continue;
             };
@@ -197,26 +229,28 @@ fn two_parsers_read_every_playlist() {
                     hls::media::render(snapshot, index),
                     hls::media::render_delta(snapshot, index),
                 ] {
-                    read_playlist(&text.unwrap_or_default());
+                    let presentation = snapshot.presentation();
+                    let promised = presentation.cuts.are_on_grid();
+                    let target = presentation.target_duration_s.into();
+                    read_playlist(&text.unwrap_or_default(), target, promised);
                 }
             }
             if let Some(text) = hls::multivariant::render(snapshot) {
                 let parsed = m3u8_rs::parse_master_playlist_res(text.as_bytes()).expect("parses");
-                assert_eq!(parsed.variants.len(), 2);
-                assert_eq!(parsed.alternatives.len(), 1);
+                assert_eq!((parsed.variants.len(), parsed.alternatives.len()), (2, 1));
                 read_lines(&text);
             }
         }
     }
 }
 
-fn read_playlist(text: &str) {
+fn read_playlist(text: &str, target_s: u64, promised: bool) {
     if text.is_empty() {
         return;
     }
     let parsed = m3u8_rs::parse_media_playlist_res(text.as_bytes()).expect("parses");
-    assert_eq!(parsed.target_duration, 2);
-    assert!(parsed.independent_segments);
+    assert_eq!(parsed.target_duration, target_s);
+    assert_eq!(parsed.independent_segments, promised);
     let dates = parsed
         .segments
         .iter()
@@ -364,7 +398,7 @@ fn mpd_is_valid_against_the_schema() {
     let folder = tempfile::tempdir().expect("folder");
     let path = folder.path().join("manifest.mpd");
     let on_grid = FILM.package(&Config::default(), FIRST, 6);
-    let cut = FILM.package_cut(&Config::default(), FIRST, [&[60, 120, 60], &[60, 120]]);
+    let cut = changed(false);
     let mut seen = BTreeSet::new();
     for output in on_grid.into_iter().chain(cut) {
         let Output::WindowChanged(snapshot) = output else {
