@@ -16,6 +16,10 @@
 
 mod common;
 #[path = "common/players.rs"]
+#[allow(
+    dead_code,
+    reason = "the page and the dash engine have tests of their own"
+)]
 mod players;
 
 use std::path::{Path, PathBuf};
