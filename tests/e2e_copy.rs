@@ -16,7 +16,7 @@
 
 mod common;
 #[path = "common/players.rs"]
-#[allow(
+#[expect(
     dead_code,
     reason = "the page and the dash engine have tests of their own"
 )]
