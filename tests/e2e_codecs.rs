@@ -69,18 +69,26 @@ fn encode(folder: &Path, film_of: &Film) -> PathBuf {
     path
 }
 
-fn check(server: &Server, folder: &Path, film: &Film) {
-    let path = encode(folder, film);
+fn publish(server: &Server, film: &Path, stream: &str) -> Process {
     let mut command = headwater(&["publish", "--loop"]);
-    command.arg(&path).arg(server.publish_url(film.stream));
-    let mut publisher = Process::start(command);
-    let status = eventually("the source on air", LIMIT, || {
-        let answer = server.get(&format!("/api/v1/streams/{}", film.stream));
+    command.arg(film).arg(server.publish_url(stream));
+    Process::start(command)
+}
+
+/// What the API says of `stream` once it shows pictures of `codec`.
+fn on_air(server: &Server, stream: &str, codec: &str) -> serde_json::Value {
+    eventually("the source on air", LIMIT, || {
+        let answer = server.get(&format!("/api/v1/streams/{stream}"));
         let status = (answer.status == 200).then(|| answer.json())?;
-        (status["state"] == "live").then_some(status)
-    });
+        let is_shown = status["source"]["video"]["codec"] == codec;
+        (is_shown && status["state"] == "live").then_some(status)
+    })
+}
+
+fn check(server: &Server, folder: &Path, film: &Film) {
+    let mut publisher = publish(server, &encode(folder, film), film.stream);
+    let status = on_air(server, film.stream, film.codecs[0]);
     let source = &status["source"];
-    assert_eq!(source["video"]["codec"], film.codecs[0], "{status}");
     assert_eq!(source["video"]["height"], 180, "{status}");
     assert_eq!(source["audio"]["codec"], film.codecs[1], "{status}");
     assert_eq!(source["audio"]["channels"], film.channels, "{status}");
@@ -112,6 +120,59 @@ fn check(server: &Server, folder: &Path, film: &Film) {
     assert!(moving >= 15, "{}: {moving} pictures", film.stream);
 }
 
+/// A publisher that loses its connection and comes back with other codecs continues the same renditions.
+fn check_change(server: &Server, folder: &Path) {
+    let folder = folder.join("change");
+    std::fs::create_dir(&folder).unwrap();
+    let stream = "change";
+    for film in &FILMS[..2] {
+        let path = encode(&folder, film);
+        let _killed_at_the_end = publish(server, &path, stream);
+        on_air(server, stream, film.codecs[0]);
+    }
+    let text = server.get("/live/change/v180/index.m3u8").text();
+    assert!(!text.contains("DISCONTINUITY\n"), "{text}");
+}
+
+/// The server on a machine whose GStreamer has no decoder of AV1.
+fn server_without_av1(plugins: &Path) -> Server {
+    let folder = run_ok(
+        tool("pkg-config", &["--variable=pluginsdir", "gstreamer-1.0"]),
+        LIMIT,
+    );
+    for file in std::fs::read_dir(folder.trim()).unwrap() {
+        let file = file.unwrap().path();
+        let name = file.file_name().unwrap().to_str().unwrap();
+        if !["aom", "dav1d"]
+            .iter()
+            .any(|decoder| name.contains(decoder))
+        {
+            std::os::unix::fs::symlink(&file, plugins.join(name)).unwrap();
+        }
+    }
+    let store = tempfile::tempdir().unwrap();
+    let mut command = headwater(&["serve", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    command.arg("--store").arg(store.path());
+    command.args(["--ladder", &small_ladder()]);
+    command.env("GST_PLUGIN_SYSTEM_PATH_1_0", plugins);
+    command.env("GST_REGISTRY_1_0", plugins.join("registry.bin"));
+    Server::start_command(command, store)
+}
+
+#[test]
+fn a_codec_without_a_decoder_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let plugins = folder.path().join("plugins");
+    std::fs::create_dir(&plugins).unwrap();
+    let server = server_without_av1(&plugins);
+    let mut command = headwater(&["publish", "--loop"]);
+    command.arg(encode(folder.path(), &FILMS[1]));
+    command.arg(server.publish_url("av1"));
+    let (code, _, said) = run(command, LIMIT);
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("no decoder of AV1 here: install"), "{said}");
+}
+
 #[test]
 fn every_codec_of_enhanced_rtmp_becomes_a_ladder() {
     let server = Server::start(&["--ladder", &small_ladder()]);
@@ -121,6 +182,7 @@ fn every_codec_of_enhanced_rtmp_becomes_a_ladder() {
         ("hevc", &|| check(server, folder, &FILMS[0])),
         ("av1", &|| check(server, folder, &FILMS[1])),
         ("vp9", &|| check(server, folder, &FILMS[2])),
+        ("a change of codec", &|| check_change(server, folder)),
     ]);
     let log = server.log();
     assert!(!log.contains("panicked") && !log.contains("died"), "{log}");

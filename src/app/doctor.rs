@@ -237,6 +237,35 @@ fn check_ladder(needs: &Needs, chosen: &str, has: &dyn Fn(&str) -> bool) -> Chec
     )
 }
 
+/// Whether `has` a decoder of each codec of `decoders`: without one, sources in that codec are refused.
+#[must_use]
+pub fn check_sources(decoders: &[(&str, &[&str])], has: &dyn Fn(&str) -> bool) -> Check {
+    let lacks = |(_, elements): &&(&str, &[&str])| !elements.iter().any(|element| has(element));
+    let missing: Vec<_> = decoders.iter().filter(lacks).collect();
+    let names = |of: &[&(&str, &[&str])]| {
+        let names: Vec<&str> = of.iter().map(|(name, _)| *name).collect();
+        names.join(", ")
+    };
+    let what = "sources";
+    if missing.is_empty() {
+        let all: Vec<_> = decoders.iter().collect();
+        return Check::ok(what, format!("{} are decoded, too", names(&all)));
+    }
+    let mut bringers: Vec<&str> = missing
+        .iter()
+        .filter_map(|(_, elements)| elements.first())
+        .map(|element| bringer(element))
+        .collect();
+    bringers.sort_unstable();
+    bringers.dedup();
+    Check::new(
+        what,
+        Status::Warn,
+        format!("no decoder of {}", names(&missing)),
+        format!("install {}", bringers.join(" and ")),
+    )
+}
+
 /// What brings an element, in Debian's names.
 fn bringer(element: &str) -> &'static str {
     const BRINGERS: &[(&str, &str)] = &[
@@ -513,6 +542,25 @@ mod tests {
         );
         assert_eq!(checks[0].fix, "install gstreamer1.0-plugins-ugly");
         assert!(checks[1].fix.contains("NVIDIA driver"));
+    }
+
+    #[test]
+    fn a_codec_of_sources_is_decoded_by_any_of_its_elements() {
+        let all: [(&str, &[&str]); 2] = [
+            ("HEVC", &["avdec_h265", "libde265dec"]),
+            ("AV1", &["dav1ddec", "av1dec"]),
+        ];
+        let check = check_sources(&all, &|e| ["libde265dec", "av1dec"].contains(&e));
+        assert_eq!(
+            (check.status, &*check.detail),
+            (Status::Ok, "HEVC, AV1 are decoded, too")
+        );
+        let check = check_sources(&all, &|e| e == "av1dec");
+        assert_eq!(
+            (check.status, &*check.detail),
+            (Status::Warn, "no decoder of HEVC")
+        );
+        assert_eq!(check.fix, "install gstreamer1.0-libav");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use crate::app::doctor::{self, Check, Facts, Needs, Status};
 use crate::config::Config;
 use crate::store::Store;
+use crate::transcode::SOURCE_DECODERS;
 use crate::transcode::supervisor::probe;
 use crate::transcode::template::{COPY, Pipeline, SHIPPED};
 
@@ -82,6 +83,8 @@ async fn gstreamer(chosen: &Pipeline) -> anyhow::Result<Vec<Check>> {
         ladders.insert(0, needs(chosen));
     }
     let mut elements: Vec<String> = ladders.iter().flat_map(|n| n.elements.clone()).collect();
+    let decoders = SOURCE_DECODERS.iter().flat_map(|(_, decoders)| *decoders);
+    elements.extend(decoders.map(|decoder| (*decoder).to_owned()));
     elements.sort();
     elements.dedup();
     let is_needed = !chosen.elements().is_empty();
@@ -95,6 +98,7 @@ async fn gstreamer(chosen: &Pipeline) -> anyhow::Result<Vec<Check>> {
     let found = version(&probe.gstreamer);
     let mut checks = vec![doctor::check_gstreamer(found, is_needed)];
     let has = |element: &str| !probe.missing.iter().any(|missing| missing == element);
+    checks.push(doctor::check_sources(&SOURCE_DECODERS, &has));
     checks.extend(doctor::check_ladders(&ladders, chosen.name(), &has));
     Ok(checks)
 }

@@ -243,6 +243,24 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_read_from_the_object_that_has_it() {
+        let text = |text: &str| Amf0Value::Utf8String(text.to_owned());
+        let object = |name: &str, value| Amf0Value::Object([(name.to_owned(), value)].into());
+        let list = Amf0Value::StrictArray(vec![text("avc1"), Amf0Value::Null, text("hvc1")]);
+        let values = vec![
+            text("_result"),
+            Amf0Value::Number(1.0),
+            object("fmsVer", text("x")),
+            object("fourCcList", list),
+        ];
+        let body = rml_amf0::serialize(&values).expect("small");
+        let reply = command(&body).expect("a command");
+        assert_eq!(reply.texts("fourCcList"), Some(vec!["avc1", "hvc1"]));
+        assert_eq!(reply.texts("fmsVer"), None);
+        assert_eq!(reply.texts("capsEx"), None);
+    }
+
+    #[test]
     fn nesting_does_not_reach_the_end_of_the_stack() {
         for levels in [MAX_OPENERS, MAX_OPENERS + 1, MAX_MESSAGE_BYTES / 4] {
             let body = [3, 0, 1, b'a'].repeat(levels);

@@ -29,6 +29,15 @@ use bytes::Bytes;
 /// The pipeline file used where none is named.
 pub const DEFAULT_LADDER: &str = "auto";
 
+/// The codecs of sources beside H.264 and AAC, without which nothing starts, and the elements that decode them:
+/// one of each is enough, the first is preferred.
+pub const SOURCE_DECODERS: [(&str, &[&str]); 4] = [
+    ("HEVC", &["avdec_h265", "libde265dec"]),
+    ("AV1", &["dav1ddec", "av1dec"]),
+    ("VP9", &["avdec_vp9", "vp9dec"]),
+    ("Opus", &["opusdec", "avdec_opus"]),
+];
+
 /// The largest slate: it goes to the worker in one message. A photograph of 4K has a third of this.
 pub const MAX_SLATE_BYTES: usize = 8 << 20;
 

@@ -24,6 +24,7 @@ fn written(made: &Made, index: usize) -> (Vec<u8>, &'static str) {
         CodecConfig::Av1(config) => (ivf(b"AV01", config.dimensions, samples), "ivf"),
         CodecConfig::Aac(config) => (adts(&config.asc, samples), "aac"),
         CodecConfig::Opus(_) => (ogg(samples), "ogg"),
+        CodecConfig::Hevc(_) => unreachable!("no ladder makes HEVC"),
     }
 }
 

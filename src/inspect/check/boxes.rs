@@ -13,7 +13,8 @@ use bytes::Bytes;
 use mp4::{BoxHeader, MoofBox, Mp4Reader, ReadBox as _};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::codec::h264;
+use crate::codec::{h264, hevc};
+use crate::media::{CodecConfig, CodecString};
 
 /// Seconds from 1900, where NTP counts from, to 1970.
 const NTP_TO_UNIX_S: i64 = 2_208_988_800;
@@ -216,8 +217,31 @@ fn read_entry(init: &mut Init, bytes: &[u8], entry: &Bx<'_>) -> Result<(), Strin
             init.channels = u16_at(entry.body, 16).and_then(|count| u8::try_from(count).ok());
             init.sample_rate = Some(48_000);
         }
+        b"hvc1" | b"hev1" => read_hevc(init, entry)?,
         kind => init.size = visual_size(kind, entry.body),
     }
+    Ok(())
+}
+
+/// Codec and size of HEVC.
+fn read_hevc(init: &mut Init, entry: &Bx<'_>) -> Result<(), String> {
+    let record = entry.body.get(78..).and_then(|b| find(b, &[b"hvcC"]));
+    let record = Bytes::copy_from_slice(record.ok_or("it has no hvcC")?);
+    let config = match hevc::Config::parse_hvcc(record) {
+        Ok(config) => config,
+        // Then its samples have them.
+        Err(hevc::Error::NoSps) if entry.kind == *b"hev1" => {
+            init.size = visual_size(&entry.kind, entry.body);
+            return Ok(());
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    init.size = Some((config.dimensions.width, config.dimensions.height));
+    let text = CodecString::of(&CodecConfig::Hevc(config)).to_string();
+    init.codec = Some(match &entry.kind {
+        b"hev1" => text.replacen("hvc1", "hev1", 1),
+        _ => text,
+    });
     Ok(())
 }
 

@@ -291,7 +291,7 @@ pub(super) fn colour_caps(info: &gst_video::VideoInfo) -> String {
 }
 
 /// What a decoder is fed with, and the chains of elements that decode it: the first whose last element is
-/// there is taken.
+/// there is taken. The doctor asks for the same ones: [`crate::transcode::SOURCE_DECODERS`].
 fn video_decoder(codec: &CodecConfig) -> Result<(gst::Caps, &'static str), Error> {
     let data = |record: &Bytes| gst::Buffer::from_slice(record.clone());
     let (caps, chains): (_, &[_]) = match codec {
