@@ -148,7 +148,7 @@ pub(crate) fn transcode_with(template: &Template, clip: &Clip, ms: i64, blows: &
                 Output::Sample { rendition, sample } => made.samples[rendition].push(sample),
                 Output::Restarted { skipped, .. } => made.restarts.push(skipped),
                 Output::Finished | Output::Conducted(_) => {}
-                Output::Cut { .. } | Output::Period { .. } => panic!("the grid cuts"),
+                Output::Cut { .. } | Output::Period { .. } => unreachable!("the grid cuts"),
                 Output::Failed(error) => made.failure = Some(format!("{error:?}")),
             }
             let count = made.samples.first().map_or(0, Vec::len);
