@@ -77,6 +77,8 @@ fn ours(clip: &Clip) {
                 | Output::Cut { .. }
                 | Output::Period { .. }
                 | Output::Conducted(_)
+                | Output::Load(_)
+                | Output::Rest { .. }
                 | Output::Restarted { .. }
                 | Output::Finished
                 | Output::Failed(_) => {}

@@ -16,10 +16,6 @@
 
 mod common;
 #[path = "common/players.rs"]
-#[expect(
-    dead_code,
-    reason = "the page and the dash engine have tests of their own"
-)]
 mod players;
 
 use std::path::{Path, PathBuf};

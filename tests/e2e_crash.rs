@@ -11,48 +11,30 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    reason = "a test may fail loudly"
+    clippy::print_stdout,
+    reason = "a test may fail loudly, and say what it does"
 )]
 
 mod common;
 #[path = "common/media.rs"]
 mod media;
+#[path = "common/watch.rs"]
+mod watch;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use common::{Server, eventually, ffmpeg_publish, headwater, run, run_ok, small_ladder, tool};
+use common::{
+    Server, eventually, ffmpeg_publish, headwater, run, run_ok, small_ladder, tool, worker_of,
+};
 use media::Segment;
+use watch::Watch;
 
 /// Renditions of the small ladder; the last is sound.
 const NAMES: [&str; 3] = ["v360", "v180", "a96"];
 /// What no step here needs on an idle machine, four times over.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// The pid of the worker that `server` runs for `stream`, if it runs one now.
-fn worker_of(server: u32, stream: &str) -> Option<u32> {
-    let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children"));
-    let mut children = children.unwrap_or_default();
-    for task in std::fs::read_dir(format!("/proc/{server}/task"))
-        .ok()?
-        .flatten()
-    {
-        let more = std::fs::read_to_string(task.path().join("children"));
-        children.push_str(&more.unwrap_or_default());
-    }
-    let is_it = |pid: &u32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.ends_with(format!("\0worker\0{stream}\0").as_bytes())
-    };
-    let mut pids = children
-        .split_whitespace()
-        .filter_map(|pid| pid.parse().ok());
-    pids.find(is_it)
-}
 
 /// Sends `signal` to the worker of `stream`, once there is one; gives its pid.
 fn strike(server: &mut Server, stream: &str, signal: &str) -> u32 {
@@ -84,93 +66,6 @@ fn wait_for_segments(server: &Server, count: u64) {
     eventually("more segments", LIMIT, || {
         last().filter(|last| *last >= now + count)
     });
-}
-
-/// What the playlists have said over time.
-#[derive(Default)]
-struct Watch {
-    ends: AtomicBool,
-    /// By rendition and number: the entry's tags.
-    entries: Mutex<BTreeMap<(usize, u64), String>>,
-    broken: Mutex<Vec<String>>,
-}
-
-impl Watch {
-    /// Looks at all playlists until [`Self::end`]: nothing goes back, nothing that was said is taken back.
-    fn run(&self, server: &Server) {
-        let mut firsts = [0; NAMES.len()];
-        while !self.ends.load(Ordering::Relaxed) {
-            for (index, name) in NAMES.iter().enumerate() {
-                let Some((first, _, text)) = listed(server, name) else {
-                    continue;
-                };
-                if first < firsts[index] {
-                    self.complain(format!("{name}: back from {} to {first}", firsts[index]));
-                }
-                firsts[index] = first;
-                self.look(index, &text);
-            }
-            std::thread::sleep(Duration::from_millis(300));
-        }
-    }
-
-    fn look(&self, index: usize, text: &str) {
-        let mut entries = self.entries.lock().unwrap();
-        let mut tags = String::new();
-        for line in text.lines() {
-            if let Some(number) = line.strip_suffix(".m4s").filter(|_| !line.starts_with('#')) {
-                let number = number.parse().unwrap();
-                let tags = std::mem::take(&mut tags);
-                let before = entries
-                    .entry((index, number))
-                    .or_insert_with(|| tags.clone());
-                if *before != tags {
-                    self.complain(format!("{number} was {before} and is {tags}"));
-                }
-            } else if [
-                "#EXTINF",
-                "#EXT-X-GAP",
-                "#EXT-X-DISCONTINUITY\n",
-                "#EXT-X-PROGRAM",
-            ]
-            .iter()
-            .any(|tag| line.starts_with(tag))
-            {
-                tags.push_str(line);
-            }
-        }
-    }
-
-    fn complain(&self, what: String) {
-        self.broken.lock().unwrap().push(what);
-    }
-
-    fn end(&self) {
-        self.ends.store(true, Ordering::Relaxed);
-    }
-
-    /// Everything was as it should be: consecutive numbers without gap or discontinuity.
-    fn assert_one_run(&self) {
-        let broken = self.broken.lock().unwrap();
-        assert!(broken.is_empty(), "{broken:#?}");
-        let entries = self.entries.lock().unwrap();
-        for (index, name) in NAMES.iter().enumerate() {
-            let of = |((i, number), tags): (&(usize, u64), &String)| {
-                (*i == index).then(|| (*number, tags.clone()))
-            };
-            let all: Vec<_> = entries.iter().filter_map(of).collect();
-            assert!(!all.is_empty());
-            for pair in all.windows(2) {
-                assert_eq!(pair[0].0 + 1, pair[1].0, "{name}");
-            }
-            for (number, tags) in all {
-                assert!(
-                    !tags.contains("GAP") && !tags.contains("DISCONTINUITY"),
-                    "{name}/{number}: {tags}"
-                );
-            }
-        }
-    }
 }
 
 /// Every listed segment holds samples without hole or overlap, and joins the one before.
@@ -244,20 +139,42 @@ fn counter(server: &Server, name: &str) -> u64 {
     value.and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
+/// How often worker and server are killed. Three times each is what every change can afford; a release is
+/// worth `HEADWATER_TEST_KILLS=20`, ten minutes.
+fn kills() -> u32 {
+    let wanted = std::env::var("HEADWATER_TEST_KILLS").ok();
+    wanted.map_or(3, |text| text.parse().expect("a number"))
+}
+
+/// Another instant each time: less than `below`.
+fn some_time(below: Duration) -> Duration {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    // The golden ratio spreads what lies close together.
+    let hash = u64::from(now.subsec_nanos()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let share = u32::try_from(hash).expect("32 bits");
+    let length = below.mul_f64(f64::from(share) / f64::from(u32::MAX));
+    println!("after {length:?}");
+    length
+}
+
+/// What kills with `kill -9` take of a publisher's time.
+fn film_seconds() -> u32 {
+    120 + kills() * 60
+}
+
 #[test]
 fn a_killed_worker_is_not_noticed() {
     let mut server = Server::start(&["--ladder", &small_ladder()]);
-    let publisher = ffmpeg_publish(&server.publish_url("film"), 300);
+    let publisher = ffmpeg_publish(&server.publish_url("film"), film_seconds());
     wait_for_segments(&server, 2);
     let pid = server.process().pid();
-    let watch = Watch::default();
+    let watch = Watch::new(&server.http, "film", &NAMES);
     let mut seen = Vec::new();
     std::thread::scope(|scope| {
-        scope.spawn(|| watch.run(&server));
-        // In the middle of a segment, near its beginning, near its end; and far enough apart for each new
-        // worker to prove itself.
-        for after_ms in [0, 700, 1_600] {
-            std::thread::sleep(Duration::from_millis(after_ms));
+        scope.spawn(|| watch.run());
+        let _end = End(&watch);
+        for _ in 0..kills() {
+            std::thread::sleep(some_time(Duration::from_secs(2)));
             let worker = eventually("a worker", LIMIT, || {
                 worker_of(pid, "film").filter(|worker| !seen.contains(worker))
             });
@@ -265,19 +182,29 @@ fn a_killed_worker_is_not_noticed() {
             assert!(Command::new("kill").args(kill).status().unwrap().success());
             seen.push(worker);
             let begun = Instant::now();
-            wait_for_segments(&server, 6);
-            println!("six segments after {:?}", begun.elapsed());
+            // Far enough apart for each new worker to prove itself, by ten seconds of work.
+            wait_for_segments(&server, 7);
+            println!("seven segments after {:?}", begun.elapsed());
         }
         assert_media_is_one_run(&server);
         assert_decodes(&server);
-        watch.end();
     });
     watch.assert_one_run();
-    assert_eq!(counter(&server, "headwater_worker_restarts_total"), 3);
+    let restarts = counter(&server, "headwater_worker_restarts_total");
+    assert_eq!(restarts, u64::from(kills()));
     drop(publisher);
     let (code, store) = server.drain();
     assert_eq!(code, 0);
     assert_inspects(store.path(), &[]);
+}
+
+/// Ends a watch, whatever becomes of what it watches.
+struct End<'a>(&'a Watch);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 #[test]
@@ -320,41 +247,65 @@ fn a_stream_that_kills_every_worker_is_closed_with_the_reason() {
     });
 }
 
+/// Kills `server` as a power cut does, and starts another one on its store after `pause`.
+fn kill_and_restart(mut server: Server, pause: Duration) -> Server {
+    let pid = server.process().pid().to_string();
+    let killed = Command::new("kill").args(["-KILL", &pid]).status();
+    assert!(killed.unwrap().success());
+    server.process().wait(LIMIT);
+    std::thread::sleep(pause);
+    let Server { store, .. } = server;
+    Server::start_on(store, &["--ladder", &small_ladder()])
+}
+
 #[test]
 fn a_killed_server_goes_on_where_it_broke_off() {
-    let mut server = Server::start(&["--ladder", &small_ladder()]);
-    let publisher = ffmpeg_publish(&server.publish_url("film"), 300);
+    let server = Server::start(&["--ladder", &small_ladder()]);
+    let publisher = ffmpeg_publish(&server.publish_url("film"), film_seconds());
     wait_for_segments(&server, 4);
-    let (_, before, text) = listed(&server, "v180").unwrap();
     let map = |text: &str| {
         let line = text.lines().find(|line| line.starts_with("#EXT-X-MAP"));
         line.unwrap().to_owned()
     };
-    let map_before = map(&text);
-    let pid = server.process().pid().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-KILL", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-    server.process().wait(LIMIT);
-    drop(publisher);
-    // Long enough for numbers to be missing, not for all that was listed to be too old.
-    std::thread::sleep(Duration::from_secs(5));
-    let Server { store, .. } = server;
-    let server = Server::start_on(store, &["--ladder", &small_ladder()]);
-    let _publisher = ffmpeg_publish(&server.publish_url("film"), 300);
-    let text = eventually("new segments", LIMIT, || {
-        let (_, last, text) = listed(&server, "v180")?;
-        (last > before + 1 && text.contains("#EXT-X-GAP")).then_some(text)
+    let map_before = map(&listed(&server, "v180").unwrap().2);
+    let watch = Watch::new(&server.http, "film", &NAMES);
+    let (server, publisher) = std::thread::scope(|scope| {
+        scope.spawn(|| watch.run());
+        let _end = End(&watch);
+        let (mut server, mut publisher) = (server, publisher);
+        // At first long enough for numbers to be missing, not for all that was listed to be too old.
+        let mut pause = Duration::from_secs(5);
+        for _ in 0..kills() {
+            std::thread::sleep(some_time(Duration::from_secs(2)));
+            let (_, before, _) = listed(&server, "v180").unwrap();
+            server = kill_and_restart(server, pause);
+            watch.moved(&server.http);
+            publisher = ffmpeg_publish(&server.publish_url("film"), film_seconds());
+            let text = eventually("new segments", LIMIT, || {
+                let (_, last, text) = listed(&server, "v180")?;
+                (last > before + 2).then_some(text)
+            });
+            assert_eq!(map(&text), map_before, "the same ladder is the same period");
+            assert_listed_is_there(&server, before);
+            wait_for_segments(&server, 1);
+            pause = some_time(Duration::from_secs(3));
+        }
+        (server, publisher)
     });
-    assert_eq!(map(&text), map_before, "the same ladder is the same period");
-    assert!(!text.contains("#EXT-X-DISCONTINUITY"), "{text}");
+    assert!(watch.assert_kept_its_word() > 0, "no number was missing");
+    drop(publisher);
+    let (code, store) = server.drain();
+    assert_eq!(code, 0);
+    assert_inspects(store.path(), &["HLS-GAP"]);
+    plays_across(store.path());
+}
+
+/// Every number is listed, those up to `before` among them, and is there unless it is a gap.
+fn assert_listed_is_there(server: &Server, before: u64) {
     let mut old = 0;
     for name in NAMES {
-        let (first, _, text) = listed(&server, name).unwrap();
+        let (first, _, text) = listed(server, name).unwrap();
+        assert!(!text.contains("#EXT-X-DISCONTINUITY\n"), "{text}");
         let mut gap = false;
         let mut next = first;
         for line in text.lines() {
@@ -373,12 +324,7 @@ fn a_killed_server_goes_on_where_it_broke_off() {
             gap = false;
         }
     }
-    assert!(old > 0, "nothing of the first run is listed");
-    wait_for_segments(&server, 2);
-    let (code, store) = server.drain();
-    assert_eq!(code, 0);
-    assert_inspects(store.path(), &["HLS-GAP"]);
-    plays_across(store.path());
+    assert!(old > 0, "nothing of the run before is listed");
 }
 
 /// ffmpeg reads the stored playlist from its first segment, over the gap, to the last.

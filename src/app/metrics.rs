@@ -135,6 +135,7 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
         set(&keyless, &stream.keyless_segments);
     }
     add_absence(registry, streams);
+    add_encoding(registry, streams);
     add_latency(registry, streams);
     registry.register(
         "stream_live",
@@ -220,6 +221,33 @@ fn add_absence(registry: &mut Registry, streams: &[Arc<Stream>]) {
     }
     let help = "How long the slate was shown";
     registry.register_with_unit("slate", help, Unit::Seconds, slate);
+}
+
+/// How encoding keeps up.
+fn add_encoding(registry: &mut Registry, streams: &[Arc<Stream>]) {
+    let label = |stream: &Arc<Stream>| StreamLabel {
+        stream: stream.name().to_string(),
+    };
+    let resting = Family::<StreamLabel, Gauge>::default();
+    let late = Family::<StreamLabel, Gauge<f64, AtomicU64>>::default();
+    let left = Family::<StreamLabel, Counter>::default();
+    let sheds = Family::<StreamLabel, Counter>::default();
+    for stream in streams {
+        let (label, encoding) = (label(stream), &stream.encoding);
+        resting.get_or_create(&label).set(encoding.resting().into());
+        let lateness = Duration::from_millis(encoding.late_ms().into());
+        late.get_or_create(&label).set(lateness.as_secs_f64());
+        left.get_or_create(&label).inc_by(encoding.left_frames());
+        sheds.get_or_create(&label).inc_by(encoding.sheds());
+    }
+    let help = "Rungs that are left out because the machine cannot encode them in time";
+    registry.register("resting_rungs", help, resting);
+    let help = "How late the slowest encoder is";
+    registry.register_with_unit("encoding_late", help, Unit::Seconds, late);
+    let help = "Frames that were not encoded because they would have been late";
+    registry.register("left_frames", help, left);
+    let help = "How often a rung had to be left out";
+    registry.register("rungs_shed", help, sheds);
 }
 
 /// The histograms of all streams as one family.

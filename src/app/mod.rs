@@ -20,6 +20,7 @@ mod commands;
 mod context;
 mod demo;
 pub mod doctor;
+mod encoding;
 mod examine;
 mod gate;
 mod health;

@@ -16,6 +16,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{Semaphore, watch};
 
 use crate::app::clock::wall_now;
+use crate::app::encoding::EncodingStatus;
 use crate::app::registry::json;
 use crate::app::server::{raise_file_limit, until};
 use crate::app::status::{IngestStatus, ServerStatus, StreamState, StreamStatus, StreamsStatus};
@@ -253,6 +254,7 @@ fn status(name: &StreamName, state: StreamState) -> StreamStatus {
         publisher: None,
         source: None,
         renditions: Vec::new(),
+        encoding: EncodingStatus::default(),
         ingest: IngestStatus::default(),
     }
 }

@@ -111,6 +111,18 @@ impl Publication {
                     self.stream.conduct(conducted, wall_now());
                     Ok(())
                 }
+                (
+                    Some(transcode::Output::Rest {
+                        rendition,
+                        until,
+                        soon,
+                    }),
+                    open,
+                ) => in_open(open, |open| open.rest(rendition, until, soon)),
+                (Some(transcode::Output::Load(load)), _) => {
+                    self.stream.load(load);
+                    Ok(())
+                }
                 (Some(transcode::Output::Restarted { cause, skipped }), _) => {
                     self.stream.worker_restarts.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(stream = %self.stream.name(), %cause, skipped, "the worker was restarted");
@@ -153,6 +165,7 @@ impl Publication {
             .map(|r| RenditionStatus::of(r, 0, 0))
             .collect();
         self.stream.set_renditions(status);
+        self.stream.encoding.begin();
         let names: Vec<_> = renditions.iter().map(|r| r.name.to_string()).collect();
         tracing::info!(stream = %self.stream.name(), renditions = names.join(" "), "ladder open");
         let presentation = packager.presentation();
@@ -248,6 +261,22 @@ impl Open {
     ) -> Result<(), package::Error> {
         self.out.renditions.clone_from(&renditions);
         self.packager.change(renditions, first)?;
+        self.drain();
+        Ok(())
+    }
+
+    /// `rendition` has nothing until segment `until`: from now on, or soon.
+    fn rest(
+        &mut self,
+        rendition: usize,
+        until: SegmentNumber,
+        soon: bool,
+    ) -> Result<(), package::Error> {
+        if soon {
+            self.packager.rest_soon(rendition, until);
+        } else {
+            self.packager.rest(rendition, until)?;
+        }
         self.drain();
         Ok(())
     }

@@ -8,6 +8,7 @@
 
 use serde::Serialize;
 
+use crate::app::encoding::EncodingStatus;
 use crate::app::health::{self, HealthStatus};
 use crate::app::line::Publisher;
 use crate::media::{CodecConfig, CodecString, MediaKind, Rendition};
@@ -95,6 +96,8 @@ pub(super) struct StreamStatus {
     pub(super) source: Option<SourceStatus>,
     /// What is made of it.
     pub(super) renditions: Vec<RenditionStatus>,
+    /// Whether it is made in time.
+    pub(super) encoding: EncodingStatus,
     /// How well it arrives.
     pub(super) ingest: IngestStatus,
 }

@@ -25,6 +25,9 @@ const MIN_LIST_TARGETS: u32 = 3;
 const MAX_LIST_FACTOR: u64 = 4;
 /// The least by which what the MPD says of its last change moves on: as finely as it is printed.
 const PUBLISH_STEP_US: i64 = 1_000;
+/// How many segments a rendition that rested must have again before the MPD names it: players of DASH are
+/// that far behind the present, and ask for what they expect.
+const RETURN_SEGMENTS: u64 = 4;
 
 /// What never changes in the life of a window.
 #[derive(Clone, Debug)]
@@ -55,7 +58,7 @@ pub struct Part {
     pub start: Ticks,
     /// Length of its samples together.
     pub duration: Span,
-    /// Whether it holds a key frame: INDEPENDENT of EXT-X-PART.
+    /// Whether it begins with a key frame: INDEPENDENT of EXT-X-PART.
     pub independent: bool,
     /// Its bytes.
     pub payload: Payload,
@@ -125,6 +128,7 @@ struct TrackView {
     /// The one in the making, if a part of it is there and parts are published at all.
     open: Option<Arc<Segment>>,
     rates: Rates,
+    is_resting: bool,
 }
 
 impl Snapshot {
@@ -195,6 +199,14 @@ impl Snapshot {
     #[must_use]
     pub fn open_segment(&self, rendition: usize) -> Option<&Arc<Segment>> {
         self.tracks.get(rendition)?.open.as_ref()
+    }
+
+    /// Whether a rendition rests, soon will, or did just now, so that players of DASH would look for segments
+    /// that it does not have.
+    #[must_use]
+    pub fn is_resting(&self, rendition: usize) -> bool {
+        let track = self.tracks.get(rendition);
+        track.is_some_and(|track| track.is_resting)
     }
 
     /// The announced bit rates of a rendition.
@@ -299,6 +311,8 @@ struct Track {
     shared: Option<Arc<[Arc<Segment>]>>,
     open: Option<Arc<Segment>>,
     meter: Meter,
+    /// Before which segment it has nothing, or soon will not have, while that matters to players.
+    rests_until: Option<SegmentNumber>,
 }
 
 impl Track {
@@ -314,6 +328,7 @@ impl Track {
             segments: shared.unwrap_or_else(|| self.segments.iter().cloned().collect()),
             open: self.open.clone(),
             rates: self.meter.announced(),
+            is_resting: self.rests_until.is_some(),
         }
     }
 }
@@ -327,6 +342,7 @@ impl Window {
             shared: None,
             open: None,
             meter: Meter::new(rendition.target_bps),
+            rests_until: None,
         };
         Self {
             tracks: period.renditions.iter().map(track).collect(),
@@ -426,13 +442,19 @@ impl Window {
         };
         let (scale, end) = (segment.scale, segment.ends().to_wall());
         let bytes = segment.payload.len();
-        let peak_changed = !segment.gap && track.meter.measure(bytes, segment.duration, scale);
+        let (number, is_gap) = (segment.number.get(), segment.gap);
+        let peak_changed = !is_gap && track.meter.measure(bytes, segment.duration, scale);
+        let rests_until = track.rests_until.map(SegmentNumber::get);
+        let has_returned = rests_until.is_some_and(|until| number >= until + RETURN_SEGMENTS - 1);
+        if has_returned && !is_gap {
+            track.rests_until = None;
+        }
         track.open = None;
         track.segments.push_back(Arc::new(segment));
         track.shared = None;
         let moved = self.advance();
         if self.presentation.cuts.are_on_grid() {
-            if peak_changed || self.mpd_changed_at.as_micros() == 0 {
+            if peak_changed || has_returned || self.mpd_changed_at.as_micros() == 0 {
                 self.mpd_changed_at = self.mpd_changed_at.max(end);
             }
         } else if moved || peak_changed {
@@ -441,6 +463,17 @@ impl Window {
             self.mpd_changed_at = end.max(WallTime::from_micros(later));
         }
         moved
+    }
+
+    /// Marks that a rendition has nothing before segment `until`, or soon will not have.
+    pub(super) fn rest(&mut self, rendition: usize, until: SegmentNumber) {
+        let start = self.presentation.grid().start_of(until, Timescale::MILLIS);
+        let start = start.at(Timescale::MILLIS).to_wall();
+        if let Some(track) = self.tracks.get_mut(rendition)
+            && track.rests_until.replace(until).is_none()
+        {
+            self.mpd_changed_at = self.mpd_changed_at.max(start);
+        }
     }
 
     /// Marks that only what has begun will be completed.

@@ -15,6 +15,7 @@ pub mod conductor;
 pub mod copy;
 pub mod ipc;
 pub mod ladder;
+pub mod overload;
 pub mod supervisor;
 pub mod template;
 #[cfg(feature = "gst")]

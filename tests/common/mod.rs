@@ -305,6 +305,27 @@ impl Server {
     }
 }
 
+/// The pid of the worker that `server` runs for `stream`, if it runs one now.
+pub(crate) fn worker_of(server: u32, stream: &str) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children"));
+    let mut children = children.unwrap_or_default();
+    for task in std::fs::read_dir(format!("/proc/{server}/task"))
+        .ok()?
+        .flatten()
+    {
+        let more = std::fs::read_to_string(task.path().join("children"));
+        children.push_str(&more.unwrap_or_default());
+    }
+    let is_it = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.ends_with(format!("\0worker\0{stream}\0").as_bytes())
+    };
+    let mut pids = children
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok());
+    pids.find(is_it)
+}
+
 /// The `host:port` after `scheme` in `line`.
 fn authority(line: &str, scheme: &str) -> Option<String> {
     let (_, rest) = line.split_once(scheme)?;
@@ -343,7 +364,12 @@ impl Response {
 
 /// A plain HTTP/1.0-style GET that shares no code with the server: one connection, read to its end.
 pub(crate) fn get(authority: &str, path: &str) -> Response {
-    let mut socket = TcpStream::connect(authority).unwrap();
+    try_get(authority, path).unwrap_or_else(|| panic!("no whole answer from {authority}{path}"))
+}
+
+/// As [`get`], of a server that may not be there, or may go away meanwhile: then `None`.
+pub(crate) fn try_get(authority: &str, path: &str) -> Option<Response> {
+    let mut socket = TcpStream::connect(authority).ok()?;
     socket
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
@@ -351,30 +377,28 @@ pub(crate) fn get(authority: &str, path: &str) -> Response {
         socket,
         "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
     )
-    .unwrap();
+    .ok()?;
     let mut raw = Vec::new();
-    socket.read_to_end(&mut raw).unwrap();
-    let split = raw
-        .windows(4)
-        .position(|w| w == b"\r\n\r\n")
-        .expect("a header");
+    socket.read_to_end(&mut raw).ok()?;
+    let split = raw.windows(4).position(|w| w == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&raw[..split]).into_owned();
     let mut lines = head.lines();
-    let status = lines
-        .next()
-        .and_then(|l| l.split(' ').nth(1))
-        .unwrap()
-        .parse()
-        .unwrap();
+    let status = lines.next().and_then(|l| l.split(' ').nth(1))?;
     let headers = lines
         .filter_map(|line| line.split_once(": "))
         .map(|(n, v)| (n.to_ascii_lowercase(), v.to_owned()))
         .collect();
-    Response {
-        status,
+    let response = Response {
+        status: status.parse().ok()?,
         headers,
         body: raw[split + 4..].to_vec(),
-    }
+    };
+    let length: Option<usize> = response
+        .header("content-length")
+        .and_then(|n| n.parse().ok());
+    length
+        .is_none_or(|length| length == response.body.len())
+        .then_some(response)
 }
 
 /// Publishes the film, paced, in a loop, with the real ffmpeg.

@@ -6,13 +6,15 @@
 //! Time:   wall clock seconds
 //! Spec:   none
 
+#![allow(dead_code, reason = "every test binary uses its own part of this")]
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -120,15 +122,39 @@ pub(crate) async fn live_through(
     run_for(&args, LIFE_LIMIT_S, over).await
 }
 
+/// Plays `stream`, which flashes and beeps, with hls.js and dash.js through `faults`, for each of which `befall` is called by its name; the
+/// players are judged after each.
+///
+/// # Panics
+///
+/// When the script cannot be run, or says nothing in time.
+pub(crate) async fn play_through(
+    base_url: &str,
+    stream: &str,
+    faults: &str,
+    befall: impl FnMut(&str),
+) -> Verdict {
+    let limit = LIFE_LIMIT_S.to_string();
+    let mut args = vec!["faults.mjs", base_url, "--stream", stream];
+    args.extend(["--limit", &limit, "--lips", "--faults", faults]);
+    run_for(&args, LIFE_LIMIT_S, befall).await
+}
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/players")
 }
 
-async fn run(args: &[&str]) -> Verdict {
+/// Runs the script that `args` begin with.
+///
+/// # Panics
+///
+/// When it cannot be run, or says nothing in time.
+pub(crate) async fn run(args: &[&str]) -> Verdict {
     run_for(args, SCRIPT_LIMIT_S, |_| ()).await
 }
 
-/// Runs a script; hands the name of each phase that it says is over to `over`.
+/// Runs a script; hands the name of each phase that it says is over to `over`, and answers with a line when that
+/// is done.
 async fn run_for(args: &[&str], limit_s: u64, over: impl FnMut(&str)) -> Verdict {
     let folder = folder();
     assert!(
@@ -139,7 +165,7 @@ async fn run_for(args: &[&str], limit_s: u64, over: impl FnMut(&str)) -> Verdict
     let mut child = Command::new("node")
         .args(args)
         .current_dir(&folder)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -170,6 +196,7 @@ async fn run_for(args: &[&str], limit_s: u64, over: impl FnMut(&str)) -> Verdict
 /// All that the script says, on both its outputs.
 async fn listen(child: &mut Child, mut over: impl FnMut(&str)) -> (String, String) {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let mut stdin = child.stdin.take().expect("piped");
     let mut complaint = String::new();
     let mut said = String::new();
     let complain = async {
@@ -182,6 +209,8 @@ async fn listen(child: &mut Child, mut over: impl FnMut(&str)) -> (String, Strin
             let json: Value = serde_json::from_str(&line).unwrap_or_default();
             if let Some(phase) = json["phase"].as_str() {
                 over(phase);
+                // Of a script that does not wait for it, nobody reads it.
+                let _ = stdin.write_all(b"over\n").await;
             }
             said.push_str(&line);
             said.push('\n');

@@ -1,8 +1,10 @@
 // Runs in the test page: every player behind one shape, and a record of what is on the screen.
 //
-//   testPlayer.start({ kind, url })   kind: hls, dash or shaka; the library is there already
+//   testPlayer.start({ kind, url, patient })   kind: hls, dash or shaka; the library is there already;
+//                                     patient: asks for as long as a server takes to start again
 //   testPlayer.record                 samples each quarter second, how far it played without a jump
 //                                     (`moved`), and everything that went wrong
+//   testPlayer.listen()               notes flashes and beeps as well
 //   testPlayer.player                 renditions(), force(key), audio(), latency(), shownAt(), reload()
 //
 // `shownAt` is the moment, in milliseconds since the epoch, at which the server received the picture
@@ -17,18 +19,34 @@ window.testPlayer = (() => {
   canvas.width = 64;
   canvas.height = 36;
   const pen = canvas.getContext('2d', { willReadFrequently: true });
-  const record = { samples: [], moved: 0, fatal: [], minor: {}, waiting: 0, seeks: [], ended: 0, sizes: [] };
+  const record = { samples: [], moved: 0, fatal: [], minor: {}, waiting: 0, seeks: [], ended: 0, sizes: [], flashes: [], beeps: [] };
   const minor = (what) => {
     record.minor[what] = (record.minor[what] ?? 0) + 1;
   };
   const fatal = (what) => record.fatal.push(String(what));
   const play = () => video.play().catch((error) => error.name === 'AbortError' || fatal(error));
 
-  function hls(url) {
+  /**
+   * By itself hls.js gives up at once when nobody answers at an address, or 404 does. A stream whose server
+   * comes back is worth asking for again; a segment that is not there is not.
+   */
+  function patience() {
+    const policy = (shouldRetry) => {
+      const retry = { maxNumRetry: 30, retryDelayMs: 1_000, maxRetryDelayMs: 1_000, shouldRetry };
+      return { default: { maxTimeToFirstByteMs: 10_000, maxLoadTimeMs: 20_000, timeoutRetry: retry, errorRetry: retry } };
+    };
+    const always = ({ maxNumRetry }, count) => count < maxNumRetry;
+    const unlessMissing = (config, count, _, answer) => always(config, count) && answer?.code !== 404;
+    return { manifestLoadPolicy: policy(always), playlistLoadPolicy: policy(always), fragLoadPolicy: policy(unlessMissing) };
+  }
+
+  function hls(url, patient) {
     const { Events } = window.Hls;
     let hls;
     const open = () => {
-      hls = new window.Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.05 });
+      hls = new window.Hls({ lowLatencyMode: true, maxLiveSyncPlaybackRate: 1.05, ...(patient ? patience() : {}) });
+      // As the page at `/` has it: from farther behind it goes to the live edge.
+      if (patient) hls.config.liveMaxLatencyDurationCount = 6;
       hls.on(Events.ERROR, (_, d) => {
         const what = `${d.details}${d.error ? `: ${d.error.message}` : ''}${d.response ? ` (${d.response.code})` : ''}`;
         (d.fatal ? fatal : minor)(what);
@@ -52,13 +70,14 @@ window.testPlayer = (() => {
     };
   }
 
-  function dash(url) {
+  function dash(url, patient) {
     const { dashjs } = window;
     const player = dashjs.MediaPlayer().create();
     player.updateSettings({
       debug: { logLevel: dashjs.Debug.LOG_LEVEL_NONE },
       streaming: { utcSynchronization: { defaultTimingSource: { scheme: '', value: '' } }, liveCatchup: { enabled: true } },
     });
+    if (patient) player.updateSettings({ streaming: { retryAttempts: { MPD: 30, InitializationSegment: 30 }, retryIntervals: { MPD: 1_000, InitializationSegment: 1_000 } } });
     player.on(dashjs.MediaPlayer.events.ERROR, (e) => {
       const code = e.error?.code;
       // A fragment or a time source that failed once is tried again; the rest ends playback.
@@ -166,8 +185,43 @@ window.testPlayer = (() => {
     });
   }
 
-  function start({ kind, url }) {
-    const player = { hls, dash, shaka }[kind](url);
+  /**
+   * From now on notes when a flash is on the screen and when a beep is heard, both in media time: that of a
+   * frame is known exactly, that of sound from the two clocks, to some tens of milliseconds.
+   */
+  function listen() {
+    const QUIET_S = 0.2;
+    video.muted = false;
+    const audio = new AudioContext();
+    const tap = audio.createScriptProcessor(512, 2, 1);
+    const apart = [];
+    let quiet = 0;
+    tap.onaudioprocess = ({ inputBuffer, playbackTime }) => {
+      apart.push(video.currentTime - audio.currentTime);
+      if (apart.length > 200) apart.shift();
+      const clock = [...apart].sort((a, b) => a - b)[apart.length >> 1];
+      inputBuffer.getChannelData(0).forEach((level, n) => {
+        quiet += 1 / audio.sampleRate;
+        if (Math.abs(level) < 0.12) return;
+        if (quiet > QUIET_S) record.beeps.push(playbackTime + n / audio.sampleRate + clock);
+        quiet = 0;
+      });
+    };
+    audio.createMediaElementSource(video).connect(tap).connect(audio.destination);
+    let bright = 0;
+    const frame = (_, { mediaTime }) => {
+      pen.drawImage(video, 0, 0, canvas.width, canvas.height);
+      if (pen.getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data[0] > 128) {
+        if (mediaTime - bright > QUIET_S) record.flashes.push(mediaTime);
+        bright = mediaTime;
+      }
+      video.requestVideoFrameCallback(frame);
+    };
+    video.requestVideoFrameCallback(frame);
+  }
+
+  function start({ kind, url, patient }) {
+    const player = { hls, dash, shaka }[kind](url, patient);
     const last = () => record.samples[record.samples.length - 1]?.media ?? null;
     video.addEventListener('waiting', () => { record.waiting += 1; });
     video.addEventListener('seeking', () => record.seeks.push({ from: last(), to: video.currentTime, sample: record.samples.length }));
@@ -178,6 +232,6 @@ window.testPlayer = (() => {
     api.player = player;
   }
 
-  const api = { start, record, video, player: null };
+  const api = { start, listen, record, video, player: null };
   return api;
 })();

@@ -40,8 +40,11 @@ async function serve(script, library) {
   return `http://127.0.0.1:${server.address().port}/`;
 }
 
-/** Opens `page` on the test page and starts `engine` on `stream`; gives what the page complains about. */
-export async function openTestPage(page, { base, stream, engine }) {
+/**
+ * Opens `page` on the test page and starts `engine` on `stream`; gives what the page complains about. A
+ * `patient` player asks again for half a minute when nobody answers.
+ */
+export async function openTestPage(page, { base, stream, engine, patient = false }) {
   const { kind, manifest, asset, file } = ENGINES[engine];
   const script = asset ? new URL(`/assets/${asset}`, base).href : '/library.js';
   const home = await serve(script, file && new URL(file, import.meta.url));
@@ -50,7 +53,7 @@ export async function openTestPage(page, { base, stream, engine }) {
   const loaded = await page.evaluate(() => 'Hls' in window || 'dashjs' in window || 'shaka' in window);
   if (!loaded) throw new Error(`the player was not loaded: ${[...seen.failed_requests, ...seen.console_errors][0]}`);
   const url = new URL(`live/${stream}/${manifest}`, base).href;
-  await page.evaluate((options) => window.testPlayer.start(options), { kind, url });
+  await page.evaluate((options) => window.testPlayer.start(options), { kind, url, patient });
   return { url, seen };
 }
 

@@ -137,7 +137,7 @@ pub(crate) fn transcode_with(template: &Template, clip: &Clip, ms: i64, blows: &
             clip_ms: ms,
             ..Made::default()
         };
-        let mut blows = blows.iter().peekable();
+        let mut struck = 0;
         while let Some(output) = outputs.next().await {
             match output {
                 Output::Opened { renditions, .. } => {
@@ -147,15 +147,18 @@ pub(crate) fn transcode_with(template: &Template, clip: &Clip, ms: i64, blows: &
                 }
                 Output::Sample { rendition, sample } => made.samples[rendition].push(sample),
                 Output::Restarted { skipped, .. } => made.restarts.push(skipped),
-                Output::Finished | Output::Conducted(_) => {}
+                Output::Finished | Output::Conducted(_) | Output::Load(_) | Output::Rest { .. } => {
+                }
                 Output::Cut { .. } | Output::Period { .. } => unreachable!("the grid cuts"),
                 Output::Failed(error) => made.failure = Some(format!("{error:?}")),
             }
             let count = made.samples.first().map_or(0, Vec::len);
-            if blows.peek().is_some_and(|blow| blow.at <= count)
-                && let Some(blow) = blows.next()
+            // What the last one had delivered may still come when there is no other one yet.
+            if let Some(blow) = blows.get(struck)
+                && blow.at <= count
+                && made.restarts.len() >= struck
             {
-                strike(blow.signal, &stream);
+                struck += usize::from(strike(blow.signal, &stream));
             }
         }
         feeder.await.expect("fed");
@@ -163,8 +166,8 @@ pub(crate) fn transcode_with(template: &Template, clip: &Clip, ms: i64, blows: &
     })
 }
 
-/// Sends `signal` to the worker that was started for `stream`.
-fn strike(signal: &str, stream: &str) {
+/// Sends `signal` to the worker that was started for `stream`, if there is one.
+fn strike(signal: &str, stream: &str) -> bool {
     let command = format!("{}\0worker\0{stream}\0", program().display());
     let is_it = |pid: &String| {
         let line = std::fs::read(Path::new("/proc").join(pid).join("cmdline"));
@@ -175,9 +178,11 @@ fn strike(signal: &str, stream: &str) {
         let mut names = all.map(|entry| entry.file_name().to_string_lossy().into_owned());
         names.find(is_it)
     };
-    let pid = find().expect("a worker");
+    let Some(pid) = find() else {
+        return false;
+    };
     let status = Command::new("kill").args([signal, &pid]).status();
-    assert!(status.expect("kill").success());
+    status.expect("kill").success()
 }
 
 /// What a confined worker says it can do, and what of confining did not work.

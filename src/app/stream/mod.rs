@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use crate::app::encoding::Encoding;
 use crate::app::health::Health;
 use crate::app::inputs::{Both, Input, Why};
 use crate::app::latency::Latency;
@@ -26,6 +27,7 @@ use crate::id::StreamName;
 use crate::media::{Item, MediaKind, ObjectKey};
 use crate::time::{FrameRate, WallTime};
 use crate::transcode::conductor::{Conducted, Shown};
+use crate::transcode::overload::Load;
 
 use self::catalog::Catalog;
 
@@ -41,6 +43,8 @@ pub(super) struct Stream {
     pub(super) received_bytes: AtomicU64,
     /// How well it arrives.
     pub(super) health: Health,
+    /// How its encoders keep up.
+    pub(super) encoding: Encoding,
     /// Workers that died and were replaced within a broadcast; a counter for metrics.
     pub(super) worker_restarts: AtomicU64,
     /// Segments published, all renditions together; a counter for metrics.
@@ -140,6 +144,7 @@ impl Stream {
             turn: tokio::sync::Mutex::default(),
             received_bytes: AtomicU64::new(0),
             health: Health::default(),
+            encoding: Encoding::default(),
             worker_restarts: AtomicU64::new(0),
             segments: AtomicU64::new(0),
             keyless_segments: AtomicU64::new(0),
@@ -381,6 +386,12 @@ impl Stream {
         facts.showing = Some(Showing { conducted, since });
     }
 
+    /// Says how encoding keeps up.
+    pub(super) fn load(&self, load: Load) {
+        let facts = self.facts();
+        self.encoding.tell(load, &self.name, &facts.renditions);
+    }
+
     /// Where it is in its life; `None` before its first publisher.
     #[must_use]
     pub(super) fn state(&self) -> StreamState {
@@ -431,6 +442,7 @@ impl Stream {
                 switches: self.switches.load(Ordering::Relaxed),
             }),
             inputs: self.inputs(&facts),
+            encoding: self.encoding.status(&facts.renditions),
             renditions: facts.renditions.clone(),
             ingest: IngestStatus {
                 received_bytes: self.received_bytes.load(Ordering::Relaxed),

@@ -23,6 +23,8 @@ struct Bucket {
 pub(super) struct Lateness {
     /// Oldest first, at most [`KEPT`], their numbers increasing; stretches without samples have none.
     buckets: std::collections::VecDeque<Bucket>,
+    /// The least of them.
+    floor_us: Option<i64>,
     /// The floor of what was forgotten last.
     last_us: Option<i64>,
 }
@@ -40,12 +42,21 @@ impl Lateness {
                     .front()
                     .is_some_and(|old| old.number <= too_old)
                 {
-                    self.last_us = self.floor();
-                    self.buckets.pop_front();
+                    self.last_us = self.floor_us;
+                    self.forget_oldest();
                 }
                 let least_us = late_us;
                 self.buckets.push_back(Bucket { number, least_us });
             }
+        }
+        self.floor_us = Some(self.floor_us.map_or(late_us, |floor| floor.min(late_us)));
+    }
+
+    /// Forgets the oldest stretch; few of them are the floor, after which it has to be looked for.
+    fn forget_oldest(&mut self) {
+        let forgotten = self.buckets.pop_front().map(|oldest| oldest.least_us);
+        if forgotten == self.floor_us {
+            self.floor_us = self.buckets.iter().map(|bucket| bucket.least_us).min();
         }
     }
 
@@ -54,30 +65,33 @@ impl Lateness {
         for bucket in &mut self.buckets {
             bucket.least_us = bucket.least_us.saturating_sub(by_us);
         }
-        self.last_us = self.last_us.map(|last| last.saturating_sub(by_us));
+        for floor in [&mut self.floor_us, &mut self.last_us] {
+            *floor = floor.map(|floor| floor.saturating_sub(by_us));
+        }
     }
 
     /// Forgets all but the newest `count` stretches.
     pub(super) fn keep(&mut self, count: usize) {
-        let surplus = self.buckets.len().saturating_sub(count);
-        self.buckets.drain(..surplus);
+        while self.buckets.len() > count {
+            self.forget_oldest();
+        }
         self.last_us = None;
     }
 
     /// Forgets the past but its floor.
     pub(super) fn restart(&mut self) {
-        self.last_us = self.floor().or(self.last_us);
+        self.last_us = self.floor_us.take().or(self.last_us);
         self.buckets.clear();
     }
 
     /// The least of all that is kept.
-    pub(super) fn floor(&self) -> Option<i64> {
-        self.buckets.iter().map(|bucket| bucket.least_us).min()
+    pub(super) const fn floor(&self) -> Option<i64> {
+        self.floor_us
     }
 
     /// The least of what is kept, or of what was.
     pub(super) fn reference(&self) -> Option<i64> {
-        self.floor().or(self.last_us)
+        self.floor_us.or(self.last_us)
     }
 
     /// How many stretches with samples are kept.
@@ -124,6 +138,8 @@ pub(super) const fn bucket_at(now_us: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn pushed(rows: &[(i64, i64)]) -> Lateness {
@@ -165,5 +181,25 @@ mod tests {
         );
         lateness.shift(5_000);
         assert_eq!(lateness.reference(), Some(15_000));
+    }
+
+    proptest! {
+        #[test]
+        fn the_floor_is_the_least_of_what_is_kept(
+            steps in prop::collection::vec((0_i64..9, 0_i64..700_000, -90_000_i64..90_000), 1..400),
+        ) {
+            let (mut lateness, mut now_us) = (Lateness::default(), 0);
+            for (what, pause_us, us) in steps {
+                now_us += pause_us;
+                match what {
+                    0 => lateness.shift(us),
+                    1 => lateness.keep(usize::try_from(us.abs() / 2_000).expect("small")),
+                    2 if us > 80_000 => lateness.restart(),
+                    _ => lateness.push(now_us, us),
+                }
+                let least = lateness.buckets.iter().map(|bucket| bucket.least_us).min();
+                prop_assert_eq!(lateness.floor(), least);
+            }
+        }
     }
 }

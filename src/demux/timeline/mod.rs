@@ -210,14 +210,22 @@ impl Timeline {
 
     /// The newest sample on the newest anchor.
     fn latest(&self) -> Option<Point> {
-        let lasts = [self.video.last, self.audio.last].into_iter().flatten();
-        lasts.max_by_key(|last| (last.generation, last.at_us))
+        let (Some(video), Some(audio)) = (self.video.last, self.audio.last) else {
+            return self.video.last.or(self.audio.last);
+        };
+        let order = |point: &Point| (point.generation, point.at_us);
+        Some(if order(&video) > order(&audio) {
+            video
+        } else {
+            audio
+        })
     }
 
     /// How far the farther of the tracks is.
     fn front_us(&self) -> Option<i64> {
-        let lasts = [self.video.last, self.audio.last].into_iter().flatten();
-        lasts.map(|last| last.at_us).max()
+        let video_us = self.video.last.map(|last| last.at_us);
+        let audio_us = self.audio.last.map(|last| last.at_us);
+        video_us.max(audio_us)
     }
 
     const fn track(&self, kind: MediaKind) -> &Track {

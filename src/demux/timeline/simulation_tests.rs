@@ -295,10 +295,10 @@ impl World {
         }
         // Of the four newest, the two in the middle enclose samples of the other track. Those lie as they do;
         // where a step is made, one sample more or less is on this side of it.
-        let Some(four) = own.len().checked_sub(4).map(|at| own.range(at..).copied()) else {
+        let Some(at) = own.len().checked_sub(4) else {
             return;
         };
-        let four: Vec<(i64, i64)> = four.collect();
+        let four = [own[at], own[at + 1], own[at + 2], own[at + 3]];
         let least = four.iter().map(|own| own.1).min().expect("four");
         let most = four.iter().map(|own| own.1).max().expect("four");
         for (at, found) in other

@@ -128,11 +128,14 @@ impl Timeline {
 
     /// How far to move a sample back that comes too early because its delay was taken for lost time.
     pub(super) fn return_credit(&mut self, kind: MediaKind, point: &Point) -> i64 {
+        if self.steering.credit_us == 0 || !self.track(kind).due.is_empty() {
+            return 0;
+        }
         // Only in front: what the other track has passed already is where that one was placed.
-        let is_front = self
+        if self
             .front_us()
-            .is_some_and(|front_us| point.at_us > front_us);
-        if self.steering.credit_us == 0 || !is_front || !self.track(kind).due.is_empty() {
+            .is_none_or(|front_us| point.at_us <= front_us)
+        {
             return 0;
         }
         let late_us = point.arrived_us.saturating_sub(point.at_us);

@@ -314,7 +314,10 @@ impl<'a> Mpd<'a> {
         stretch: Option<&Stretch<'_>>,
     ) -> fmt::Result {
         for (index, set) in switching_sets(period).iter().enumerate() {
-            let there = |index: &usize| stretch.is_none_or(|stretch| stretch.has(*index));
+            // There is no way to name a gap.
+            let rests = |index: usize| self.line.dynamic && self.snapshot.is_resting(index);
+            let there =
+                |index: &usize| !rests(*index) && stretch.is_none_or(|stretch| stretch.has(*index));
             let set: Vec<_> = set.iter().copied().filter(there).collect();
             if !set.is_empty() {
                 self.write_set(out, (index + 1, &set), period, stretch)?;

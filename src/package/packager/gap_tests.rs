@@ -134,6 +134,48 @@ fn segments_that_are_missing_as_a_whole_are_gaps() {
     assert_eq!(text.matches("#EXTINF:2.000000").count(), 7, "{text}");
 }
 
+#[test]
+fn rendition_that_rests_is_listed_as_gaps_and_holds_nothing_up() {
+    let renditions = [video("v720", (30, 1)), video("v360", (30, 1))];
+    let sample = |slot: i64| Sample {
+        dts: Ticks::new(i64::try_from(FIRST).expect("small") * 180_000 + slot * 3_000),
+        pts: Ticks::new(i64::try_from(FIRST).expect("small") * 180_000 + slot * 3_000),
+        duration: Span::new(3_000),
+        keyframe: slot % 60 == 0,
+        data: vec![0; 10].into(),
+    };
+    for low_latency in [false, true] {
+        let config = config(2_000, low_latency);
+        let packager = Packager::new(&config, PeriodId::new(FIRST), renditions.to_vec());
+        let mut packager = packager.expect("valid");
+        packager
+            .rest(0, SegmentNumber::new(FIRST + 3))
+            .expect("nothing to do");
+        for slot in 0..300 {
+            // The better one has nothing from the end of the first segment to the fourth.
+            if (60..240).contains(&slot) && slot % 60 == 0 {
+                let until = FIRST + u64::try_from(slot).expect("small") / 60 + 1;
+                packager.rest(0, SegmentNumber::new(until)).expect("rests");
+                packager
+                    .rest(0, SegmentNumber::new(until - 1))
+                    .expect("no news");
+            } else if !(60..240).contains(&slot) {
+                packager.push(0, sample(slot)).expect("fits");
+            }
+            packager.push(1, sample(slot)).expect("fits");
+            let listed = packager.snapshot().listed().end - FIRST;
+            assert_eq!(
+                listed,
+                u64::try_from((slot + 1) / 60).expect("small"),
+                "{slot}"
+            );
+        }
+        let snapshot = packager.snapshot();
+        assert_eq!(numbers(&snapshot, 0), [0, -1, -2, -3, 4]);
+        assert_eq!(numbers(&snapshot, 1), [0, 1, 2, 3, 4]);
+    }
+}
+
 /// What a run that broke off left: the segments `stored` of its renditions and the playlist that listed all of
 /// them from the first on.
 fn past(renditions: &[Rendition], stored: &[u64], listed: Range<u64>) -> Past {

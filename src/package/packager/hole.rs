@@ -12,6 +12,30 @@ use crate::package::error::Error;
 use crate::time::{Span, Ticks};
 
 impl Packager {
+    /// Says that a rendition will rest, but not before segment `until`. The MPD leaves it out from now on:
+    /// players of DASH ask for what they expect, and nothing else tells them not to.
+    pub fn rest_soon(&mut self, rendition: usize, until: SegmentNumber) {
+        self.window.rest(rendition, until);
+        self.publish();
+    }
+
+    /// Says that a rendition has nothing more before segment `until`: what it has not yet of those is listed
+    /// as gaps, so that the list goes on without it. Nothing changes if it has more already, or has not begun.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownRendition`], [`Error::PartTooLarge`].
+    pub fn rest(&mut self, rendition: usize, until: SegmentNumber) -> Result<(), Error> {
+        let track = self.tracks.get(rendition);
+        let track = track.ok_or(Error::UnknownRendition { index: rendition })?;
+        if track.next_dts.is_none() {
+            return Ok(());
+        }
+        let at = track.cutter.start_of(until);
+        self.window.rest(rendition, until);
+        self.pass_over(rendition, at, until)
+    }
+
     /// Prepares a rendition for a sample at `at` in segment `number`, which may lie after a hole.
     pub(super) fn pass_over(
         &mut self,

@@ -361,6 +361,7 @@ impl Packager {
         let part = Part {
             start: first.dts,
             duration: track.pending_length,
+            // A key frame in its middle, where another worker took over, is no place to begin at.
             independent: first.keyframe,
             payload,
         };

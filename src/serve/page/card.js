@@ -45,6 +45,12 @@ function findings(ingest) {
   }));
 }
 
+/** What is not encoded in time, as a finding. */
+function overload(broadcast) {
+  const problem = words(broadcast.encoding?.warning, 600);
+  return problem ? [{ severity: 'serious', problem }] : [];
+}
+
 function findingItem({ severity, problem, found, expected, obs }) {
   const values = [found ? `Found: ${found}` : null, expected ? `expected: ${expected}` : null].filter(Boolean).join('; ');
   return h(
@@ -236,7 +242,7 @@ export class StreamCard {
       ['Received', bytes(ingest?.received_bytes)],
       ['Timestamps repaired', number(ingest?.repairs) ? String(ingest.repairs) : null],
     ]);
-    this.renderFindings(on ? findings(ingest) : []);
+    this.renderFindings(on ? [...overload(this.broadcast), ...findings(ingest)] : []);
     this.renderLadder();
   }
 

@@ -117,6 +117,22 @@ impl Lateness {
         };
     }
 
+    /// The media come `by_us` later from now on, and that is usual.
+    pub(super) fn shift(&mut self, by_us: i64) {
+        for seen in [&mut self.now, &mut self.before] {
+            if seen.least_us < i64::MAX {
+                seen.least_us = seen.least_us.saturating_add(by_us);
+            }
+        }
+    }
+
+    /// The media did not come earlier than by `usual_us`.
+    pub(super) fn raise(&mut self, usual_us: i64) {
+        for seen in [&mut self.now, &mut self.before] {
+            seen.least_us = seen.least_us.max(usual_us);
+        }
+    }
+
     /// Where the media would be by now if they came as late as they may; `None` before the first of them.
     pub(super) fn due_us(&self, now_us: i64) -> Option<i64> {
         let wait_us = self.least_us()?.saturating_add(self.allowance_us());

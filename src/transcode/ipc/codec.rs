@@ -16,6 +16,7 @@ use crate::media::{CodecConfig, Rendition, Sample, TrackInfo};
 use crate::time::{FrameRate, Span, Ticks, Timescale};
 use crate::transcode::Absence;
 use crate::transcode::conductor::{Conducted, Shown};
+use crate::transcode::overload::Load;
 
 pub(super) fn write_sample(sample: &Sample, out: &mut Output<'_>) {
     out.i64(sample.dts.get());
@@ -77,6 +78,20 @@ pub(super) fn parse_conducted(body: &mut Input) -> Option<Conducted> {
         dropped_frames: body.u64()?,
         moves: body.u64()?,
         slate_ms: body.u64()?,
+    })
+}
+
+pub(super) fn write_load(load: &Load, out: &mut Output<'_>) {
+    out.u32(load.resting);
+    out.u32(load.late_ms);
+    out.u64(load.left_frames);
+}
+
+pub(super) fn parse_load(body: &mut Input) -> Option<Load> {
+    Some(Load {
+        resting: body.u32()?,
+        late_ms: body.u32()?,
+        left_frames: body.u64()?,
     })
 }
 

@@ -27,6 +27,7 @@ use crate::time::{Ticks, WallTime};
 use crate::transcode::Absence;
 use crate::transcode::conductor::Conducted;
 use crate::transcode::ladder::Plan;
+use crate::transcode::overload::Load;
 
 /// The longest body of a frame: the largest access unit that ingest accepts is 8 MiB, and an
 /// encoder's key frame is far below that.
@@ -81,6 +82,17 @@ pub enum Message {
     Finished,
     /// From the worker: what it shows, when that changes and now and again.
     Conducted(Conducted),
+    /// From the worker: a rendition has nothing before segment `until` that was not sent.
+    Rest {
+        /// Index into the renditions of [`Message::Opened`].
+        rendition: usize,
+        /// The first segment that may come.
+        until: SegmentNumber,
+        /// Whether it still has what precedes `until` now, and what comes next, but not for long.
+        soon: bool,
+    },
+    /// From the worker: how encoding keeps up, when that changes and now and again.
+    Load(Load),
     /// From the worker, at least every [`ALIVE_PERIOD`] when there is nothing else to be said.
     Alive,
 }
@@ -122,6 +134,8 @@ impl Message {
             Self::Clock(_) => 8,
             Self::Detach => 9,
             Self::Conducted(_) => 10,
+            Self::Rest { .. } => 11,
+            Self::Load(_) => 12,
         }
     }
 
@@ -178,6 +192,16 @@ impl Message {
             Self::Finished | Self::Detach | Self::Alive => {}
             Self::Clock(now) => out.i64(now.as_micros()),
             Self::Conducted(conducted) => codec::write_conducted(conducted, out),
+            Self::Rest {
+                rendition,
+                until,
+                soon,
+            } => {
+                out.count(*rendition);
+                out.u64(until.get());
+                out.flag(*soon);
+            }
+            Self::Load(load) => codec::write_load(load, out),
         }
     }
 
@@ -194,7 +218,7 @@ impl Message {
         if length > MAX_BODY_BYTES {
             return Err(Error::TooLong { bytes: length });
         }
-        if !(1..=10).contains(&kind) {
+        if !(1..=12).contains(&kind) {
             return Err(Error::Kind { kind });
         }
         if bytes.len() < HEADER_BYTES + length {
@@ -234,7 +258,14 @@ impl Message {
             7 => Self::Alive,
             8 => Self::Clock(WallTime::from_micros(body.i64()?)),
             9 => Self::Detach,
-            _ => Self::Conducted(codec::parse_conducted(body)?),
+            10 => Self::Conducted(codec::parse_conducted(body)?),
+            11 => Self::Rest {
+                rendition: body.count(MAX_RENDITIONS)?,
+                until: SegmentNumber::new(body.u64()?),
+                soon: body.flag()?,
+            },
+            12 => Self::Load(codec::parse_load(body)?),
+            _ => return None,
         })
     }
 }

@@ -225,6 +225,18 @@ fn message() -> impl Strategy<Value = Message> {
         any::<i64>().prop_map(|us| Message::Clock(WallTime::from_micros(us))),
         Just(Message::Detach),
         conducted().prop_map(Message::Conducted),
+        (0..MAX_RENDITIONS, any::<u64>(), any::<bool>()).prop_map(|(rendition, until, soon)| {
+            Message::Rest {
+                rendition,
+                until: SegmentNumber::new(until),
+                soon,
+            }
+        }),
+        any::<(u32, u32, u64)>().prop_map(|(resting, late_ms, left_frames)| Message::Load(Load {
+            resting,
+            late_ms,
+            left_frames
+        })),
         Just(Message::Alive),
     ]
 }
@@ -264,6 +276,6 @@ fn an_endless_body_is_refused_before_it_is_read() {
     let mut bytes = BytesMut::from(&[3, 0xff, 0xff, 0xff, 0xff][..]);
     let found = Message::parse(&mut bytes);
     assert_eq!(found, Err(Error::TooLong { bytes: 0xffff_ffff }));
-    let mut bytes = BytesMut::from(&[11, 0, 0, 0, 0][..]);
-    assert_eq!(Message::parse(&mut bytes), Err(Error::Kind { kind: 11 }));
+    let mut bytes = BytesMut::from(&[13, 0, 0, 0, 0][..]);
+    assert_eq!(Message::parse(&mut bytes), Err(Error::Kind { kind: 13 }));
 }

@@ -22,6 +22,7 @@ use crate::transcode::Absence;
 use crate::transcode::conductor::Conducted;
 use crate::transcode::ipc::{ALIVE_PERIOD, Message};
 use crate::transcode::ladder::Plan;
+use crate::transcode::overload::Load;
 
 /// How long a worker may say nothing: it says that it lives every second, from a thread that does nothing else
 /// but write; five times that is for a machine that is overloaded.
@@ -51,6 +52,9 @@ pub(super) struct Charge {
     /// How conducting went, under the workers before this one and altogether.
     conducted_before: Option<Conducted>,
     conducted: Option<Conducted>,
+    /// How many frames the workers before this one left out, and altogether.
+    left_before: u64,
+    left: u64,
     inputs: mpsc::Receiver<Input>,
     /// Whether the source has ended.
     source_ended: bool,
@@ -84,6 +88,8 @@ impl Charge {
             kept,
             conducted_before: None,
             conducted: None,
+            left_before: 0,
+            left: 0,
             inputs,
             source_ended: false,
         }
@@ -178,6 +184,7 @@ impl<'a> Shift<'a> {
         let mut replay = charge.kept.inputs();
         replay.reverse();
         charge.conducted_before = charge.conducted;
+        charge.left_before = charge.left;
         let is_first = charge.progress.resume().is_empty();
         let reached = charge.progress.reached();
         let mut shift = Self {
@@ -267,6 +274,25 @@ impl Shift<'_> {
                 let all = before.map_or(conducted, |before| conducted.after(before));
                 self.charge.conducted = Some(all);
                 self.pending = Some(Output::Conducted(all));
+            }
+            Message::Rest {
+                rendition,
+                until,
+                soon,
+            } if soon || self.charge.progress.rest(rendition, until) => {
+                self.pending = Some(Output::Rest {
+                    rendition,
+                    until,
+                    soon,
+                });
+            }
+            Message::Load(load) => {
+                self.charge.left = self.charge.left_before.saturating_add(load.left_frames);
+                let left_frames = self.charge.left;
+                self.pending = Some(Output::Load(Load {
+                    left_frames,
+                    ..load
+                }));
             }
             Message::Finished => self.finished = true,
             // It lives, which was noted when it was heard; and what only we say means nothing.

@@ -36,6 +36,7 @@ use crate::transcode::Absence;
 use crate::transcode::conductor::Conducted;
 use crate::transcode::ipc;
 use crate::transcode::ladder::{self, Machine};
+use crate::transcode::overload::Load;
 use crate::transcode::template::Template;
 
 use self::attend::Charge;
@@ -84,8 +85,8 @@ pub enum Cuts {
     },
 }
 
-/// What comes out of a transcoder, in this order: `Opened`; `Sample`s, `Conducted`, and where the source cuts
-/// `Cut`s and `Period`s; then one of the last two. A `Restarted` may come anywhere before those.
+/// What comes out of a transcoder, in this order: `Opened`; `Sample`s and what goes with them, among it `Cut`s
+/// and `Period`s where the source cuts; then one of the last two. A `Restarted` may come anywhere before those.
 #[derive(Debug)]
 pub enum Output {
     /// What the renditions are, pictures first, each kind best first. Once, before any sample.
@@ -121,6 +122,18 @@ pub enum Output {
     },
     /// How conducting goes: when what is shown changes, and now and again.
     Conducted(Conducted),
+    /// A rendition rests because the machine cannot carry it: nothing comes of it before segment `until` that
+    /// has not come. Said again as time goes on.
+    Rest {
+        /// Index into the renditions of [`Output::Opened`].
+        rendition: usize,
+        /// The first segment that may come.
+        until: SegmentNumber,
+        /// Whether it still has what precedes `until` now, and what comes next, but not for long.
+        soon: bool,
+    },
+    /// How encoding keeps up with the clock: when a rung begins or ceases to rest, and now and again.
+    Load(Load),
     /// The worker died, and another one goes on in its place. Samples go on where they ended, in decode time;
     /// where pictures are shown out of order, a few of them may be missing at that place.
     Restarted {

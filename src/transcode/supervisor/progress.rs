@@ -57,7 +57,7 @@ impl Progress {
         }
         self.renditions = renditions.to_vec();
         let begin = |rendition: &Rendition| {
-            let begin = self.begin(rendition);
+            let begin = self.begin(rendition, self.first);
             Place {
                 next: begin,
                 shown: begin,
@@ -94,6 +94,19 @@ impl Progress {
         true
     }
 
+    /// Takes note that a rendition has nothing more before segment `until`; whether that is news.
+    pub(super) fn rest(&mut self, rendition: usize, until: SegmentNumber) -> bool {
+        let begin = self.renditions.get(rendition).map(|r| self.begin(r, until));
+        let (Some(begin), Some(place)) = (begin, self.places.get_mut(rendition)) else {
+            return false;
+        };
+        if begin <= place.next {
+            return false;
+        }
+        (place.next, place.shown) = (begin, place.shown.max(begin));
+        true
+    }
+
     /// Where each rendition goes on: after the last picture shown, so that none is shown twice. Empty while
     /// nothing has been delivered.
     pub(super) fn resume(&self) -> Vec<Ticks> {
@@ -119,14 +132,14 @@ impl Progress {
         ends.min_by(|a, b| a.cmp_instant(*b))
     }
 
-    /// The first place of a rendition in the broadcast.
-    fn begin(&self, rendition: &Rendition) -> Ticks {
-        let start = self.grid.start_of(self.first, rendition.timescale);
+    /// The first place of a rendition in segment `number`.
+    fn begin(&self, rendition: &Rendition, number: SegmentNumber) -> Ticks {
+        let start = self.grid.start_of(number, rendition.timescale);
         let Some(rate) = rendition.frame_rate else {
             return start;
         };
         let scale = Timescale::VIDEO_90K;
-        let slot = rate.slot_at_or_after(self.grid.start_of(self.first, scale).at(scale));
+        let slot = rate.slot_at_or_after(self.grid.start_of(number, scale).at(scale));
         rate.slot_start(slot, rendition.timescale)
     }
 }
@@ -247,6 +260,23 @@ mod tests {
             let sample = sample(n, n, keyframe);
             assert_eq!(progress.admit(0, &sample), admitted, "{n}");
         }
+    }
+
+    #[test]
+    fn rendition_that_rests_holds_nothing_up() {
+        let mut progress = progress();
+        for n in 0..10 {
+            assert!(progress.admit(0, &sample(n, n, n == 0)));
+            assert!(progress.admit(1, &sample(n, n, n == 0)));
+        }
+        assert!(progress.rest(0, SegmentNumber::new(FIRST + 2)));
+        assert!(!progress.rest(0, SegmentNumber::new(FIRST + 1)));
+        let at = |n| Ticks::new(begin() + n * FRAME);
+        assert_eq!(progress.resume()[..2], [at(120), at(10)]);
+        let reached = progress.reached().expect("open");
+        assert_eq!(reached.video.map(MediaTime::ticks), Some(at(10)));
+        assert!(!progress.admit(0, &sample(119, 119, false)));
+        assert!(progress.admit(0, &sample(120, 120, true)));
     }
 
     #[test]

@@ -139,9 +139,9 @@ impl VideoClock {
         }
     }
 
-    /// Running time of the first access unit; `None` if it is zero.
-    pub(super) fn skipped(self) -> Option<gst::ClockTime> {
-        (self.begin > self.first).then(|| self.running(self.begin))
+    /// The slot of the first access unit.
+    pub(super) const fn begin(self) -> i64 {
+        self.begin
     }
 
     pub(super) const fn rate(self) -> FrameRate {
@@ -162,11 +162,6 @@ impl VideoClock {
         let slots = (n + d).div_euclid(2 * d);
         self.first
             .saturating_add(i64::try_from(slots).unwrap_or(i64::MAX))
-    }
-
-    /// The slot of the `count`-th access unit in decode order.
-    pub(super) const fn slot_at(self, count: i64) -> i64 {
-        self.begin.saturating_add(count)
     }
 
     pub(super) fn position(self, slot: i64) -> Ticks {

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::clock::{AudioClock, Origin};
-use super::encode::{AudioEncoder, VideoEncoder};
+use super::encode::VideoEncoder;
 use super::output::Item;
+use super::sound::AudioEncoder;
 use super::{Error, slate};
 use crate::time::{Ticks, WallTime};
 use crate::transcode::Absence;
@@ -165,12 +166,32 @@ impl Conduct<'_> {
         }
         let now = Instant::now();
         let shown = self.conductor.conducted().shown;
-        if shown != self.told.0 || now.duration_since(self.told.1) >= REPORT_PERIOD {
+        let is_due = now.duration_since(self.told.1) >= REPORT_PERIOD;
+        if self.look()? || is_due {
+            self.tell(
+                self.pictures
+                    .as_ref()
+                    .map(|pictures| Item::Load(pictures.load())),
+            )?;
+        }
+        if shown != self.told.0 || is_due {
             self.told = (shown, now);
-            let item = Item::Conducted(self.conductor.conducted());
-            self.outputs.send(item).map_err(|_| Error::Stopped)?;
+            self.tell(Some(Item::Conducted(self.conductor.conducted())))?;
         }
         Ok(())
+    }
+
+    fn tell(&self, item: Option<Item>) -> Result<(), Error> {
+        let sent = item.map_or(Ok(()), |item| self.outputs.send(item));
+        sent.map_err(|_| Error::Stopped)
+    }
+
+    /// Looks whether the encoders keep up with the clock, once there is one.
+    fn look(&mut self) -> Result<bool, Error> {
+        match &mut self.pictures {
+            Some(pictures) if self.clock.is_some() => pictures.look(),
+            _ => Ok(false),
+        }
     }
 
     /// The first frame says what all are: the encoders are built, and the slate is drawn like it.
@@ -189,12 +210,22 @@ impl Conduct<'_> {
     }
 
     fn drain(&mut self) -> Result<(), Error> {
+        // First all that is due, so that it is known how much that is.
+        let mut due = Vec::new();
         while let Some(output) = self.conductor.poll_output()? {
+            if let (Output::Slot(slot), Some(pictures)) = (&output, &self.pictures) {
+                pictures.expect(slot.index);
+            }
+            due.push(output);
+        }
+        for output in due {
             match output {
                 Output::Slot(slot) => {
-                    if let Some(pictures) = &self.pictures {
+                    if let Some(pictures) = &mut self.pictures {
                         pictures.push(&slot)?;
                     }
+                    // Pushing may have taken long.
+                    self.look()?;
                 }
                 Output::Block(block) => self.sound.push(block)?,
             }
@@ -222,7 +253,7 @@ impl Conduct<'_> {
         self.drain()?;
         self.sound.finish()?;
         self.outputs
-            .send(Item::Draining(self.pictures, self.sound))
+            .send(Item::Draining(Box::new((self.pictures, self.sound))))
             .map_err(|_| Error::Stopped)
     }
 }

@@ -105,8 +105,8 @@ impl Decoders {
         };
         let mut buffer = gst::Buffer::from_slice(sample.data.clone());
         if let Some(buffer) = buffer.get_mut() {
+            // No decode time: where a picture is shown before it is decoded, GStreamer's parsers would move it.
             buffer.set_pts(pts);
-            buffer.set_dts(running(sample.dts));
             if !sample.keyframe {
                 buffer.set_flags(gst::BufferFlags::DELTA_UNIT);
             }

@@ -1,10 +1,9 @@
-//! The encode side: one pipeline for all rungs of pictures, one for all of sound. They never change
-//! while the broadcast lives.
+//! The encoders of pictures: one pipeline for all rungs, which knows nothing of the source's changes.
 //!
-//! Enters: slots and blocks of the conductor
+//! Enters: slots of the conductor
 //! Leaves: [`Item`]s: access units at their exact places
 //! Never:  copies pixels: a slot is a reference to the decoded frame with another time
-//! Time:   running time zero is the first slot (pictures) or the first sample fed (sound)
+//! Time:   running time zero is the first slot
 //! Spec:   pipelines/README.md
 
 use std::collections::BTreeMap;
@@ -12,29 +11,27 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use bytes::Bytes;
 use gst::prelude::*;
 
 use super::Error;
-use super::clock::{AudioClock, Origin, VideoClock};
+use super::access::Written;
+use super::clock::{Origin, VideoClock};
 use super::decode::colour_caps;
 use super::output::Item;
-use crate::codec::annexb::{self, LengthPrefixed, LengthSize};
-use crate::codec::h264::NalType;
+use super::rungs::Rungs;
 use crate::codec::video::Dimensions;
-use crate::codec::{aac, av1, h264, opus, vp9};
-use crate::media::{CodecConfig, Sample};
-use crate::time::{FrameRate, Ticks};
-use crate::transcode::conductor::{PCM_FRAME_BYTES, Slot};
+use crate::id::SegmentNumber;
+use crate::time::{FrameRate, Grid, Ticks, Timescale};
+use crate::transcode::conductor::Slot;
 use crate::transcode::ladder::{Plan, VideoPlan};
-use crate::transcode::template::{AudioCodec, KeyframePolicy, VideoCodec};
+use crate::transcode::overload::{LATE_US, Load};
+use crate::transcode::template::KeyframePolicy;
 
 /// Frames that wait for all encoders. They are references to decoded frames.
 const MAX_QUEUED_FRAMES: u64 = 4;
-/// Frames that wait for one lane of encoders, so that one that starts slowly does not hold up the others.
-const MAX_QUEUED_PER_LANE: u32 = 8;
-/// Blocks of sound that wait for their encoders.
-const MAX_QUEUED_BLOCKS: u64 = 16;
+/// The fewest and the most frames that wait for one lane of encoders. Between them, twice as many as make it
+/// late, so that it is seen to be late before it holds up the others.
+const QUEUED_PER_LANE: (i64, i64) = (8, 64);
 /// Access units that wait in an encoder's sink.
 const MAX_QUEUED_OUTPUT: u32 = 4;
 
@@ -42,8 +39,10 @@ const MAX_QUEUED_OUTPUT: u32 = 4;
 pub(super) struct VideoEncoder {
     pipeline: gst::Pipeline,
     clock: VideoClock,
+    grid: Grid,
     /// The sources of every divisor: rungs of half the rate get every second slot.
     sources: Vec<(u32, gst_app::AppSrc)>,
+    rungs: Rungs,
 }
 
 impl Drop for VideoEncoder {
@@ -62,7 +61,7 @@ impl VideoEncoder {
         outputs: &SyncSender<Item>,
     ) -> Result<Self, Error> {
         let video = plan.video.as_ref().ok_or(Error::Order)?;
-        let pipeline = launch(&video_launch(video, info))?;
+        let pipeline = launch(&lanes_launch(video))?;
         let clock = VideoClock::new(video.rate, 1, origin).ok_or(Error::Order)?;
         let mut sources = Vec::new();
         for divisor in by_divisor(video).into_keys() {
@@ -74,23 +73,17 @@ impl VideoEncoder {
             }
             sources.push((divisor, source));
         }
+        let mut rungs = Rungs::new(video.rate, outputs);
+        let colour = colour_caps(info);
         for (index, rung) in video.rungs.iter().enumerate() {
             let clock = VideoClock::new(video.rate, rung.divisor, origin).ok_or(Error::Order)?;
             let clock = resume
                 .get(index)
                 .map_or(clock, |at| clock.resuming(*at, video.keyframes, plan.grid));
-            if let Some(begin) = clock.skipped() {
-                skip_until(&pipeline, index, begin);
-            }
-            let mut writer = VideoWriter {
-                rendition: index,
-                codec: video.codec,
-                clock,
-                count: 0,
-            };
-            deliver(&pipeline, index, index, outputs, move |sample| {
-                writer.write(sample)
-            })?;
+            let scale = scale_launch(rung.dimensions, video.canvas, &colour);
+            let text = format!("{scale}{} ! appsink name=out{index}", rung.encoder);
+            let bin = gst::parse::bin_from_description(&text, true)?;
+            rungs.add(&pipeline, (video, rung, plan.grid), &bin, clock)?;
         }
         let failed = outputs.clone();
         watch(&pipeline, move |error| {
@@ -100,12 +93,23 @@ impl VideoEncoder {
         Ok(Self {
             pipeline,
             clock,
+            grid: plan.grid,
             sources,
+            rungs,
         })
     }
 
-    /// Encodes one slot. Waits while the encoders are behind.
-    pub(super) fn push(&self, slot: &Slot<gst::Buffer>) -> Result<(), Error> {
+    /// Takes note that slot `index` is due, which is about to be pushed.
+    pub(super) fn expect(&self, index: i64) {
+        self.rungs.expect(index);
+    }
+
+    /// Encodes one slot. Waits while there is no room for it.
+    pub(super) fn push(&mut self, slot: &Slot<gst::Buffer>) -> Result<(), Error> {
+        if slot.cut {
+            self.rungs.begin_segment(self.segment_of(slot.index))?;
+        }
+        self.rungs.give(slot.index);
         for (divisor, source) in &self.sources {
             if slot.index % i64::from(*divisor) != 0 {
                 continue;
@@ -127,12 +131,29 @@ impl VideoEncoder {
         Ok(())
     }
 
+    /// Looks whether the encoders keep up with the clock, and does something about it if not. `true` if
+    /// that has changed what is encoded.
+    pub(super) fn look(&mut self) -> Result<bool, Error> {
+        self.rungs.look()
+    }
+
+    /// How they keep up with the clock.
+    pub(super) fn load(&self) -> Load {
+        self.rungs.load()
+    }
+
     /// Ends the pictures; what the encoders hold still comes.
     pub(super) fn finish(&self) -> Result<(), Error> {
+        self.rungs.finish()?;
         for (_, source) in &self.sources {
             source.end_of_stream().map_err(|_| Error::Stopped)?;
         }
         Ok(())
+    }
+
+    fn segment_of(&self, slot: i64) -> SegmentNumber {
+        let at = self.clock.position(slot);
+        self.grid.segment_at(at.at(Timescale::VIDEO_90K))
     }
 }
 
@@ -146,30 +167,21 @@ fn by_divisor(video: &VideoPlan) -> BTreeMap<u32, BTreeMap<u32, Vec<usize>>> {
     all
 }
 
-fn video_launch(video: &VideoPlan, info: &gst_video::VideoInfo) -> String {
-    let colour = colour_caps(info);
+/// Sources and lanes; the rungs are put behind the lanes' tees.
+fn lanes_launch(video: &VideoPlan) -> String {
     let mut text = String::new();
     // Writing to a String cannot fail.
     for (divisor, lanes) in by_divisor(video) {
+        let slots = 2 * LATE_US * i64::from(video.rate.num())
+            / (i64::from(video.rate.den()) * i64::from(divisor) * 1_000_000);
+        let slots = slots.clamp(QUEUED_PER_LANE.0, QUEUED_PER_LANE.1);
         let _ = write!(text, "appsrc name=in{divisor} ! tee name=t{divisor} ");
-        for (lane, rungs) in lanes {
+        for lane in lanes.into_keys() {
             let _ = write!(
                 text,
-                "t{divisor}. ! queue max-size-buffers={MAX_QUEUED_PER_LANE} max-size-bytes=0 \
-                 max-size-time=0 ! tee name=lane{divisor}_{lane} "
+                "t{divisor}. ! queue max-size-buffers={slots} max-size-bytes=0 max-size-time=0 \
+                 ! tee name=lane{divisor}_{lane} allow-not-linked=true "
             );
-            for index in rungs {
-                let Some(rung) = video.rungs.get(index) else {
-                    continue;
-                };
-                let scale = scale_launch(rung.dimensions, video.canvas, &colour);
-                let _ = write!(
-                    text,
-                    "lane{divisor}_{lane}. ! identity name=rung{index} silent=true {scale}! {} \
-                     ! appsink name=out{index} ",
-                    rung.encoder
-                );
-            }
         }
     }
     text
@@ -180,8 +192,8 @@ fn scale_launch(size: Dimensions, canvas: Dimensions, colour: &str) -> String {
         return String::new();
     }
     format!(
-        "! videoscale add-borders=false ! video/x-raw,format=I420,width={},height={},\
-         pixel-aspect-ratio=1/1{colour} ",
+        "videoscale add-borders=false ! video/x-raw,format=I420,width={},height={},\
+         pixel-aspect-ratio=1/1{colour} ! ",
         size.width, size.height
     )
 }
@@ -197,8 +209,7 @@ fn frame_caps(info: &gst_video::VideoInfo, rate: FrameRate) -> Result<gst::Caps,
     Ok(caps)
 }
 
-/// Asks every encoder behind `source` for a key frame at each buffer that carries the mark. Not at
-/// the very first one, which is one anyway: x264enc 1.22 would ignore all later requests.
+/// Asks every encoder behind `source` for a key frame at each buffer that carries the mark.
 fn force_keyframes(source: &gst_app::AppSrc) {
     let Some(pad) = source.static_pad("src") else {
         return;
@@ -209,7 +220,7 @@ fn force_keyframes(source: &gst_app::AppSrc) {
             return gst::PadProbeReturn::Ok;
         };
         let seen = seen.fetch_add(1, Ordering::Relaxed);
-        if seen > 0 && buffer.flags().contains(gst::BufferFlags::MARKER) {
+        if buffer.flags().contains(gst::BufferFlags::MARKER) {
             let event = gst_video::DownstreamForceKeyUnitEvent::builder()
                 .timestamp(buffer.pts())
                 .running_time(buffer.pts())
@@ -223,257 +234,18 @@ fn force_keyframes(source: &gst_app::AppSrc) {
     });
 }
 
-/// Keeps from the encoder of rung `index` what lies before `begin`, and every request for a key frame until
-/// its first frame, which is one anyway.
-fn skip_until(pipeline: &gst::Pipeline, index: usize, begin: gst::ClockTime) {
-    let rung = pipeline.by_name(&format!("rung{index}"));
-    let Some(pad) = rung.and_then(|rung| rung.static_pad("sink")) else {
-        return;
-    };
-    let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
-    pad.add_probe(mask, move |_, info| match &info.data {
-        Some(gst::PadProbeData::Buffer(buffer)) => {
-            if buffer.pts().is_some_and(|pts| pts < begin) {
-                gst::PadProbeReturn::Handled
-            } else {
-                gst::PadProbeReturn::Remove
-            }
-        }
-        Some(gst::PadProbeData::Event(event)) if gst_video::ForceKeyUnitEvent::is(event) => {
-            gst::PadProbeReturn::Handled
-        }
-        _ => gst::PadProbeReturn::Ok,
-    });
-}
-
-/// What an encoder's callback makes of one buffer.
-struct Written {
-    sample: Option<Sample>,
-    /// The configuration, with the first buffer.
-    codec: Option<CodecConfig>,
-}
-
-/// One rung's access units, in decode order.
-struct VideoWriter {
-    rendition: usize,
-    codec: VideoCodec,
-    clock: VideoClock,
-    count: i64,
-}
-
-impl VideoWriter {
-    fn write(&mut self, sample: &gst::Sample) -> Result<Written, Error> {
-        let rendition = self.rendition;
-        let broken = |text: &str| {
-            let text = text.to_owned();
-            Error::Configuration { rendition, text }
-        };
-        let buffer = sample.buffer().ok_or_else(|| broken("no buffer"))?;
-        let pts = running_pts(sample).ok_or_else(|| broken("no timestamp"))?;
-        let keyframe = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        let (slot, shown) = (self.clock.slot_at(self.count), self.clock.slot_of(pts));
-        if keyframe && slot != shown {
-            return Err(Error::Slot {
-                rendition,
-                expected: slot,
-                found: shown,
-            });
-        }
-        let mut data = bytes_of(buffer).ok_or_else(|| broken("unreadable"))?;
-        match self.codec {
-            VideoCodec::Av1 => {
-                data = av1::strip_temporal_delimiters(&data).map_err(|e| broken(&e.to_string()))?;
-            }
-            VideoCodec::H264 if keyframe => data = without_parameter_sets(&data),
-            VideoCodec::H264 | VideoCodec::Vp9 => {}
-        }
-        let codec = if self.count == 0 {
-            let config = self.configuration(sample, &data);
-            Some(config.map_err(|text| broken(&text))?)
-        } else {
-            None
-        };
-        self.count += 1;
-        Ok(Written {
-            codec,
-            sample: Some(Sample {
-                dts: self.clock.position(slot),
-                pts: self.clock.position(shown),
-                duration: self.clock.duration(slot),
-                keyframe,
-                data,
-            }),
-        })
-    }
-
-    fn configuration(&self, sample: &gst::Sample, data: &Bytes) -> Result<CodecConfig, String> {
-        match self.codec {
-            VideoCodec::H264 => {
-                let avcc = codec_data(sample).ok_or("no avcC in the caps")?;
-                let config = h264::Config::parse_avcc(avcc).map_err(|e| e.to_string())?;
-                Ok(CodecConfig::H264(config))
-            }
-            VideoCodec::Vp9 => {
-                let config = vp9::Config::parse_key_frame(data, self.clock.rate());
-                Ok(CodecConfig::Vp9(config.map_err(|e| e.to_string())?))
-            }
-            VideoCodec::Av1 => {
-                let config = av1::Config::from_temporal_unit(data);
-                Ok(CodecConfig::Av1(config.map_err(|e| e.to_string())?))
-            }
-        }
-    }
-}
-
-/// A key frame's access unit without the parameter sets that encoders repeat in it: in an `avc1` track
-/// they are in the sample entry alone ([NALFF] §5.4.2.1.2).
-fn without_parameter_sets(data: &Bytes) -> Bytes {
-    let is_set = |nal: &&[u8]| matches!(h264::nal_type(nal), Some(NalType::Sps | NalType::Pps));
-    let nals = || LengthPrefixed::new(data, LengthSize::Four).map_while(Result::ok);
-    if nals().any(|nal| is_set(&nal)) {
-        annexb::join(nals().filter(|nal| !is_set(nal)))
-    } else {
-        data.clone()
-    }
-}
-
-/// All encoders of sound.
-pub(super) struct AudioEncoder {
-    pipeline: gst::Pipeline,
-    source: gst_app::AppSrc,
-    clock: AudioClock,
-    fed: u64,
-}
-
-impl Drop for AudioEncoder {
-    fn drop(&mut self) {
-        let _ = self.pipeline.set_state(gst::State::Null);
-    }
-}
-
-impl AudioEncoder {
-    /// Builds and starts the encoders.
-    pub(super) fn new(
-        plan: &Plan,
-        clock: AudioClock,
-        outputs: &SyncSender<Item>,
-    ) -> Result<Self, Error> {
-        let audio = &plan.audio;
-        let mut text = "appsrc name=in ! tee name=t ".to_owned();
-        for (index, rung) in audio.rungs.iter().enumerate() {
-            let _ = write!(
-                text,
-                "t. ! queue max-size-buffers=0 max-size-bytes=0 max-size-time=1000000000 \
-                 ! {} ! appsink name=out{index} ",
-                rung.encoder
-            );
-        }
-        let pipeline = launch(&text)?;
-        let rate = i32::try_from(audio.sample_rate).map_err(|_| Error::Order)?;
-        let caps = gst::Caps::builder("audio/x-raw")
-            .field("format", "F32LE")
-            .field("layout", "interleaved")
-            .field("rate", rate)
-            .field("channels", 2_i32)
-            .field("channel-mask", gst::Bitmask::new(3))
-            .build();
-        let source = source(&pipeline, "in", &caps, MAX_QUEUED_BLOCKS)?;
-        let before = plan.video.as_ref().map_or(0, |video| video.rungs.len());
-        for index in 0..audio.rungs.len() {
-            let (codec, mut count) = (audio.codec, 0_i64);
-            let rendition = before + index;
-            deliver(&pipeline, index, rendition, outputs, move |sample| {
-                let written = write_audio(rendition, codec, clock, count, sample);
-                count += 1;
-                written
-            })?;
-        }
-        let failed = outputs.clone();
-        watch(&pipeline, move |error| {
-            let _ = failed.send(Item::Failed(error));
-        });
-        pipeline.set_state(gst::State::Playing)?;
-        Ok(Self {
-            pipeline,
-            source,
-            clock,
-            fed: 0,
-        })
-    }
-
-    /// Encodes one block. Waits while the encoders are behind.
-    pub(super) fn push(&mut self, block: Bytes) -> Result<(), Error> {
-        let begin = self.clock.running(self.fed);
-        self.fed += (block.len() / PCM_FRAME_BYTES) as u64;
-        let end = self.clock.running(self.fed);
-        let mut buffer = gst::Buffer::from_slice(block);
-        if let Some(buffer) = buffer.get_mut() {
-            buffer.set_pts(begin);
-            buffer.set_duration(end.saturating_sub(begin));
-        }
-        let pushed = self.source.push_buffer(buffer);
-        pushed.map(|_| ()).map_err(|_| Error::Stopped)
-    }
-
-    /// Ends the sound; what the encoders hold still comes.
-    pub(super) fn finish(&self) -> Result<(), Error> {
-        let ended = self.source.end_of_stream();
-        ended.map(|_| ()).map_err(|_| Error::Stopped)
-    }
-}
-
-fn write_audio(
-    rendition: usize,
-    codec: AudioCodec,
-    clock: AudioClock,
-    count: i64,
-    sample: &gst::Sample,
-) -> Result<Written, Error> {
-    let broken = |text: String| Error::Configuration { rendition, text };
-    let data = sample.buffer().and_then(bytes_of);
-    let data = data.ok_or_else(|| broken("unreadable".to_owned()))?;
-    let config = if count == 0 {
-        Some(match codec {
-            AudioCodec::Aac => {
-                let asc =
-                    codec_data(sample).ok_or_else(|| broken("no codec_data in the caps".into()))?;
-                let config = aac::Config::parse_asc(asc);
-                CodecConfig::Aac(config.map_err(|e| broken(e.to_string()))?)
-            }
-            // Positions are those of the decoded sound already: nothing is left to be skipped.
-            AudioCodec::Opus => CodecConfig::Opus(opus::Config {
-                channels: 2,
-                pre_skip: 0,
-                input_sample_rate: clock.scale().get(),
-            }),
-        })
-    } else {
-        None
-    };
-    let sample = clock.position(count).map(|dts| Sample {
-        dts,
-        pts: dts,
-        duration: clock.duration(),
-        keyframe: true,
-        data,
-    });
-    Ok(Written {
-        sample,
-        codec: config,
-    })
-}
-
-/// Sends what sink `out<index>` of `pipeline` delivers as samples of `rendition`.
-fn deliver(
+/// Sends what sink `out<index>` of `pipeline` delivers as samples of `rendition`, and its end if `ended` says
+/// that this is the end of the rendition.
+pub(super) fn deliver(
     pipeline: &gst::Pipeline,
     index: usize,
-    rendition: usize,
-    outputs: &SyncSender<Item>,
+    (rendition, outputs): (usize, &SyncSender<Item>),
     mut write: impl FnMut(&gst::Sample) -> Result<Written, Error> + Send + 'static,
+    ended: impl Fn() -> bool + Send + 'static,
 ) -> Result<(), Error> {
     let sink = sink(pipeline, &format!("out{index}"))?;
     sink.set_max_buffers(MAX_QUEUED_OUTPUT);
-    let (items, ended) = (outputs.clone(), outputs.clone());
+    let (items, end) = (outputs.clone(), outputs.clone());
     let mut pass = move |sample: &gst::Sample| -> Result<(), Item> {
         let written = write(sample).map_err(Item::Failed)?;
         let gone = |_| Item::Ended;
@@ -501,35 +273,13 @@ fn deliver(
                 Ok(gst::FlowSuccess::Ok)
             })
             .eos(move |_| {
-                let _ = ended.send(Item::Ended);
+                if ended() {
+                    let _ = end.send(Item::Ended);
+                }
             })
             .build(),
     );
     Ok(())
-}
-
-/// The presentation time of a buffer on the encode side's timeline. Encoders with B-frames shift
-/// their segment, so the buffer's own number means nothing without it.
-fn running_pts(sample: &gst::Sample) -> Option<gst::ClockTime> {
-    let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
-    match segment.to_running_time_full(sample.buffer()?.pts()?)? {
-        gst::Signed::Positive(time) => Some(time),
-        gst::Signed::Negative(_) => None,
-    }
-}
-
-fn bytes_of(buffer: &gst::BufferRef) -> Option<Bytes> {
-    let map = buffer.map_readable().ok()?;
-    Some(Bytes::copy_from_slice(&map))
-}
-
-fn codec_data(sample: &gst::Sample) -> Option<Bytes> {
-    let data = sample
-        .caps()?
-        .structure(0)?
-        .get::<gst::Buffer>("codec_data");
-    let data = data.ok()?;
-    bytes_of(&data)
 }
 
 /// The pipeline that `text` describes.

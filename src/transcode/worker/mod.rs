@@ -12,6 +12,7 @@
 //!         worker's renditions go on
 //! Spec:   docs/architecture.md
 
+mod access;
 mod clock;
 mod conduct;
 mod confine;
@@ -19,7 +20,9 @@ mod decode;
 mod encode;
 mod output;
 mod probe;
+mod rungs;
 mod slate;
+mod sound;
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;

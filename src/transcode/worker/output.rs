@@ -14,12 +14,15 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::Error;
-use super::encode::{AudioEncoder, VideoEncoder};
+use super::encode::VideoEncoder;
+use super::sound::AudioEncoder;
+use crate::id::SegmentNumber;
 use crate::media::{CodecConfig, Rendition, Sample};
 use crate::time::{FrameRate, Timescale};
 use crate::transcode::conductor::Conducted;
 use crate::transcode::ipc::{ALIVE_PERIOD, Message};
 use crate::transcode::ladder::Plan;
+use crate::transcode::overload::Load;
 
 /// The most access units held until all renditions are known: ten seconds of a large ladder, more
 /// than the deepest look-ahead.
@@ -43,12 +46,23 @@ pub(super) enum Item {
         /// The access unit.
         sample: Sample,
     },
+    /// A rendition has nothing more before segment `until`.
+    Rest {
+        /// The rendition's index.
+        rendition: usize,
+        /// The first segment that may come.
+        until: SegmentNumber,
+        /// Whether it still has what precedes `until` now, and what comes next, but not for long.
+        soon: bool,
+    },
     /// How conducting goes.
     Conducted(Conducted),
+    /// How the encoders of pictures keep up.
+    Load(Load),
     /// One rendition has delivered everything.
     Ended,
     /// Nothing more goes into the encoders; they live until they have delivered.
-    Draining(Option<VideoEncoder>, AudioEncoder),
+    Draining(Box<(Option<VideoEncoder>, AudioEncoder)>),
     /// Something broke.
     Failed(Error),
 }
@@ -104,9 +118,19 @@ pub(super) fn run(plan: &Plan, items: Receiver<Item>, socket: UnixStream) -> Res
             Item::Conducted(conducted) if writer.opened => {
                 writer.send(Message::Conducted(conducted))?;
             }
-            Item::Conducted(_) => {}
+            Item::Rest {
+                rendition,
+                until,
+                soon,
+            } => writer.send(Message::Rest {
+                rendition,
+                until,
+                soon,
+            })?,
+            Item::Load(load) if writer.opened => writer.send(Message::Load(load))?,
+            Item::Conducted(_) | Item::Load(_) => {}
             Item::Ended => running -= 1,
-            Item::Draining(video, audio) => draining = Some((video, audio)),
+            Item::Draining(encoders) => draining = Some(encoders),
             Item::Failed(error) => return Err(error),
         }
     }

@@ -24,6 +24,10 @@ use crate::transcode::conductor::{
 const MISPLACED_US: i64 = 2_000_000;
 /// Catching up is to come this much nearer to one's place in that time, in microseconds.
 const CATCHING_UP_US: i64 = 250_000;
+/// Less than this nothing is moved by, in microseconds: nothing is late that comes so much later than usual.
+const LEAST_MOVE_US: i64 = 100_000;
+/// Once some of a move was taken back, the rest of it is from so much on, in microseconds.
+const RETURNING_US: i64 = 30_000;
 /// Media this far ahead of their place are misplaced, in microseconds: twice what the server lets a source
 /// lead.
 const MAX_LEAD_US: i64 = 20_000_000;
@@ -48,8 +52,16 @@ struct Misplaced {
 struct Arrivals {
     lateness: Lateness,
     misplaced: Option<Misplaced>,
-    /// When the last of it came.
+    /// When the last of it came, and by how much later than its position that was.
     last_us: i64,
+    lag_us: i64,
+    /// By how much it was moved for the sake of the other track alone: it comes so much earlier than it did.
+    along_us: i64,
+    /// How late it usually was when both tracks were moved last: what comes earlier shows that they need not be
+    /// any more. The newest lateness is no measure of that, which creeps along with whoever catches up.
+    moved_at_us: Option<i64>,
+    /// When some of the move was taken back for that reason.
+    returned_us: i64,
 }
 
 impl Arrivals {
@@ -57,18 +69,25 @@ impl Arrivals {
         lateness: Lateness::new(),
         misplaced: None,
         last_us: i64::MIN,
+        lag_us: 0,
+        along_us: 0,
+        moved_at_us: None,
+        returned_us: i64::MIN,
     };
 
-    /// By how much media at `position_us` come earlier at `now_us` than is usual, if that is no jitter.
+    /// By how much media at `position_us` come earlier at `now_us` than when they were moved, if that is no
+    /// jitter.
     fn early_us(&self, position_us: i64, now_us: i64) -> i64 {
         let lag_us = now_us.saturating_sub(position_us);
-        let usual_us = self.lateness.least_us().unwrap_or(lag_us);
+        let usual_us = self.moved_at_us.unwrap_or(lag_us);
         let early_us = usual_us.saturating_sub(lag_us);
-        if early_us > CATCHING_UP_US {
-            early_us
+        let is_returning = now_us.saturating_sub(self.returned_us) <= MISPLACED_US;
+        let least_us = if is_returning {
+            RETURNING_US
         } else {
-            0
-        }
+            CATCHING_UP_US
+        };
+        if early_us > least_us { early_us } else { 0 }
     }
 
     /// Media at `position_us` came at `now_us`, `late_us` after their place was filled (ahead of it:
@@ -76,6 +95,7 @@ impl Arrivals {
     /// come as usual, so that their way through the server is as long as before.
     fn arrive(&mut self, position_us: i64, late_us: i64, now_us: i64) -> Option<i64> {
         self.last_us = now_us;
+        self.lag_us = now_us.saturating_sub(position_us);
         let is_placed = (-MAX_LEAD_US..=0).contains(&late_us);
         // The first of a track says what is usual, even if it was no longer waited for.
         let is_first = self.lateness.least_us().is_none() && late_us <= MAX_SOUND_SHIFT_US;
@@ -106,7 +126,50 @@ impl Arrivals {
         }
         self.misplaced = None;
         let usual_us = self.lateness.least_us().unwrap_or(0);
-        Some(least_us.saturating_sub(usual_us))
+        // What comes as usual is late because its place was filled in advance, before it was moved back.
+        let by_us = least_us.saturating_sub(usual_us);
+        (by_us.abs() > LEAST_MOVE_US).then_some(by_us)
+    }
+
+    /// All tracks are moved by `by_us`. One that came in time is moved along, and is not early for that.
+    /// Answers whether it is.
+    fn move_along(&mut self, by_us: i64, now_us: i64) -> bool {
+        let is_there = now_us.saturating_sub(self.last_us) <= MISPLACED_US;
+        let usual_us = self.lateness.least_us().unwrap_or(self.lag_us);
+        let late_us = self.lag_us.saturating_sub(usual_us);
+        // Jitter may make one look late that is not. Then it comes early, and this is decided once more.
+        let is_along = is_there && late_us.abs() < late_us.saturating_sub(by_us).abs();
+        if is_along {
+            self.along_us = self.along_us.saturating_add(by_us);
+            self.lateness.shift(by_us.saturating_neg());
+        }
+        is_along
+    }
+
+    /// Of what all tracks are moved by, `by_us` is taken back, because the other one is in time again.
+    /// Answers whether this one was moved for its sake.
+    fn move_back(&mut self, by_us: i64) -> bool {
+        let back_us = by_us.min(self.along_us.max(0));
+        self.along_us -= back_us;
+        self.lateness.shift(back_us);
+        self.moved_at_us = self.moved_at_us.map(|at_us| at_us.saturating_add(back_us));
+        back_us > 0
+    }
+
+    /// `by_us` of the move is taken back because this track came early: that was no measure of what is usual.
+    fn put_right(&mut self, by_us: i64, now_us: i64) {
+        if let Some(usual_us) = self.moved_at_us.filter(|_| by_us > 0) {
+            self.lateness.raise(usual_us);
+            self.returned_us = now_us;
+        }
+    }
+
+    /// Both tracks were moved: forgets what was late.
+    fn settle(&mut self) {
+        self.lateness.forgive();
+        self.misplaced = None;
+        self.moved_at_us = self.lateness.least_us();
+        self.returned_us = i64::MIN;
     }
 }
 
@@ -170,14 +233,17 @@ impl<F: Clone> Conductor<F> {
     }
 
     /// Tells that the source has gone. What comes next is another one's, placed anew.
-    pub const fn detach(&mut self) {
+    pub fn detach(&mut self) {
         // By the clock silence comes when it is due, and another source may have sound until then.
         self.has_sound &= self.now_us.is_some();
         self.audio.expect_sound(self.has_sound);
         self.audio.detach();
         self.shift_us = 0;
-        self.pictures.misplaced = None;
-        self.sound.misplaced = None;
+        for track in [&mut self.pictures, &mut self.sound] {
+            let along_us = track.along_us;
+            track.move_back(along_us);
+            (track.misplaced, track.moved_at_us) = (None, None);
+        }
         if let Some(video) = &mut self.video {
             video.detach();
         }
@@ -202,14 +268,23 @@ impl<F: Clone> Conductor<F> {
         }
         let at_us = micros(shifted, Timescale::VIDEO_90K);
         let early_us = self.pictures.early_us(at_us, now_us);
-        let shifted = self.unshift(early_us, position, Timescale::VIDEO_90K);
+        let back_us = self.unshift(early_us);
+        self.pictures.put_right(back_us, now_us);
+        if self.sound.move_back(back_us) {
+            return self.hold_for_sound();
+        }
+        let shifted = self.shifted(position, Timescale::VIDEO_90K);
         let at_us = micros(shifted, Timescale::VIDEO_90K);
         let late_us = self
             .video
             .as_ref()
             .map_or(0, |video| video.late_us(shifted));
         if let Some(by_us) = self.pictures.arrive(at_us, late_us, now_us) {
+            let are_apart = self.sound.move_along(by_us, now_us);
             self.shift(by_us);
+            if are_apart {
+                return self.hold_for_sound();
+            }
         }
         let shifted = self.shifted(position, Timescale::VIDEO_90K);
         if let Some(video) = &mut self.video {
@@ -233,7 +308,12 @@ impl<F: Clone> Conductor<F> {
         let shifted = self.shifted(position, self.audio_scale);
         let at_us = micros(shifted, self.audio_scale);
         let early_us = self.sound.early_us(at_us, now_us);
-        let shifted = self.unshift(early_us, position, self.audio_scale);
+        let back_us = self.unshift(early_us);
+        self.sound.put_right(back_us, now_us);
+        if self.pictures.move_back(back_us) {
+            return self.hush_for_pictures();
+        }
+        let shifted = self.shifted(position, self.audio_scale);
         let length = i64::try_from(pcm.len() / PCM_FRAME_BYTES).unwrap_or(0);
         let end = Ticks::new(shifted.get().saturating_add(length));
         let late_us = micros(self.audio.position(), self.audio_scale)
@@ -246,7 +326,11 @@ impl<F: Clone> Conductor<F> {
         if let Some(by_us) = self.sound.arrive(at_us, late_us, now_us)
             && self.may_lead(by_us, now_us)
         {
+            let are_apart = self.pictures.move_along(by_us, now_us);
             self.shift(by_us);
+            if are_apart {
+                return self.hush_for_pictures();
+            }
         }
         // As for pictures.
         let _ = self
@@ -353,17 +437,36 @@ impl<F: Clone> Conductor<F> {
     fn shift(&mut self, by_us: i64) {
         self.shift_us = self.shift_us.saturating_add(by_us);
         self.moves += 1;
-        for track in [&mut self.pictures, &mut self.sound] {
-            track.lateness.forgive();
-            track.misplaced = None;
-        }
+        self.pictures.settle();
+        self.sound.settle();
     }
 
     /// Takes back of the shift what makes media come `early_us` too early: their source has been put right
-    /// meanwhile. Answers where `position` then lies.
-    fn unshift(&mut self, early_us: i64, position: Ticks, scale: Timescale) -> Ticks {
-        self.shift_us -= early_us.clamp(0, self.shift_us.max(0));
-        self.shifted(position, scale)
+    /// meanwhile. Answers how much that is.
+    fn unshift(&mut self, early_us: i64) -> i64 {
+        let back_us = early_us.clamp(0, self.shift_us.max(0));
+        self.shift_us -= back_us;
+        back_us
+    }
+
+    /// Both tracks are moved, for the sake of the pictures: none of those is shown beside sound of before. Takes
+    /// the place of giving a frame.
+    fn hold_for_sound(&mut self) -> Result<(), Error> {
+        let sound = self.audio.position().at(self.audio_scale);
+        let video = self.video.as_mut();
+        video.map_or(Ok(()), |video| {
+            video.fill(sound.rescale_floor(Timescale::VIDEO_90K))
+        })
+    }
+
+    /// Both tracks are moved, for the sake of the sound: nothing of it is heard beside pictures of before. Takes
+    /// the place of giving a block.
+    fn hush_for_pictures(&mut self) -> Result<(), Error> {
+        let Some(video) = &self.video else {
+            return Ok(());
+        };
+        let pictures = video.position().at(Timescale::VIDEO_90K);
+        self.audio.fill(pictures.rescale_floor(self.audio_scale))
     }
 
     fn shifted(&self, position: Ticks, scale: Timescale) -> Ticks {

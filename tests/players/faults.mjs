@@ -1,0 +1,121 @@
+// Plays one stream with several players through a row of faults, and judges after each whether they are
+// back at the live edge by themselves.
+//
+//   node faults.mjs BASE_URL --stream demo [--engines hls,dash] --faults stall,change,jump,worker,server
+//
+// Whoever publishes is asked for each fault by a line of JSON, {"phase":"stall"}, and answers with a line
+// on standard input when it is over. The last line is the verdict; exits 0 when all held, 1 when not, 2 on
+// a wrong command line.
+//
+// Checks, after each fault: no player gave up, none was loaded again, and each plays on, at most
+// --max-latency behind live. How long it stood still is told and not judged: the picture may stand, and
+// a machine may be busy. If what is played is the film of flashes and beeps, how far the two are apart is
+// told at the start and at the end; what a browser can measure of that is some tens of milliseconds, so that
+// only a quarter of a second is judged.
+
+import { createInterface } from 'node:readline';
+import { parseArgs } from 'node:util';
+
+import { conclude, withBrowser } from './browser.mjs';
+import { ENGINES, openTestPage, round, samples } from './testpage.mjs';
+
+const OPTIONS = {
+  stream: { type: 'string', default: 'demo' },
+  engines: { type: 'string', default: 'hls,dash' },
+  faults: { type: 'string', default: '' },
+  // Within how many seconds a player must start, and be back after a fault.
+  start: { type: 'string', default: '60' },
+  'max-latency': { type: 'string', default: '13' },
+  limit: { type: 'string', default: '400' },
+  // What is played flashes and beeps.
+  lips: { type: 'boolean', default: false },
+};
+const LIPS = 4;
+const MAX_LIPS_MS = 250;
+const { values: args, positionals } = parseArgs({ allowPositionals: true, options: OPTIONS });
+const engines = args.engines.split(',');
+const faults = args.faults.split(',').filter((name) => name !== '');
+if (positionals.length !== 1 || !engines.every((name) => Object.hasOwn(ENGINES, name))) {
+  process.stderr.write('usage: node faults.mjs BASE_URL [--stream NAME] [--engines hls,dash] --faults NAME,…\n');
+  process.exit(2);
+}
+const base = new URL(positionals[0]).href;
+const verdict = { check: 'faults', base, stream: args.stream, failures: [], players: {} };
+const fail = (text) => verdict.failures.push(text);
+const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+
+/** Has `fault` done to the stream. */
+async function befall(fault) {
+  process.stdout.write(`${JSON.stringify({ phase: fault })}\n`);
+  if ((await answers.next()).done) throw new Error(`nobody answers for ${fault}`);
+}
+
+/** Waits until two seconds have played without a jump, near enough to live. */
+async function isBack({ page, engine, found }, after) {
+  const before = Date.now();
+  await page.evaluate(() => { window.testPlayer.record.moved = 0; });
+  const there = (latency) => {
+    const { record, video } = window.testPlayer;
+    const { behind } = record.samples[record.samples.length - 1] ?? {};
+    const near = behind !== null && behind > -1 && behind < latency;
+    return record.fatal.length > 0 || (!video.paused && video.readyState >= 3 && record.moved > 2 && near);
+  };
+  const options = { timeout: Number(args.start) * 1000, polling: 100 };
+  await page.waitForFunction(there, Number(args['max-latency']), options)
+    .catch(() => fail(`${engine}: not back after ${after} within ${args.start} s`));
+  const { fatal, minor } = await page.evaluate(() => {
+    const { record } = window.testPlayer;
+    return { fatal: record.fatal.splice(0), minor: record.minor };
+  });
+  if (fatal.length) fail(`${engine}: gave up after ${after}: ${fatal[0]}`);
+  const last = (await samples(page)).at(-1);
+  found[after] = { after_s: round((Date.now() - before) / 1000), behind_s: round(last?.behind), height: last?.height, minor };
+}
+
+/** How much later beeps are heard than flashes are seen: the median of the next few, in milliseconds. */
+async function lips({ page, engine, found }, when) {
+  await page.evaluate((count) => {
+    const { record } = window.testPlayer;
+    [record.flashes, record.beeps, record.wanted] = [[], [], count];
+  }, LIPS);
+  await page.waitForFunction(() => {
+    const { flashes, beeps, wanted } = window.testPlayer.record;
+    return flashes.length >= wanted && beeps.length >= wanted;
+  }, null, { timeout: Number(args.start) * 1000, polling: 100 }).catch(() => fail(`${engine}: nothing flashes and beeps ${when}`));
+  const { flashes, beeps } = await page.evaluate(() => window.testPlayer.record);
+  // What belongs to the first of them may have come before.
+  const apart = flashes.map((flash) => beeps.map((beep) => beep - flash).sort((a, b) => Math.abs(a) - Math.abs(b))[0]);
+  const all = apart.filter((s) => s !== undefined).sort((a, b) => a - b);
+  const ms = Math.round(all[all.length >> 1] * 1000);
+  found.lips_ms = { ...found.lips_ms, [when]: ms };
+  if (!(Math.abs(ms) < MAX_LIPS_MS)) fail(`${engine}: sound is ${ms} ms after its picture ${when}`);
+}
+
+async function check(context) {
+  const tabs = [];
+  for (const engine of engines) {
+    const page = await context.newPage();
+    const { seen } = await openTestPage(page, { base, stream: args.stream, engine, patient: true });
+    const found = {};
+    verdict.players[engine] = found;
+    tabs.push({ page, engine, found, seen });
+    await isBack(tabs.at(-1), 'start');
+    if (args.lips) await page.evaluate(() => window.testPlayer.listen());
+  }
+  const listen = (when) => args.lips && Promise.all(tabs.map((tab) => lips(tab, when)));
+  await listen('at the start');
+  for (const fault of faults) {
+    if (verdict.failures.length) return;
+    await befall(fault);
+    await Promise.all(tabs.map((tab) => isBack(tab, fault)));
+  }
+  await listen('at the end');
+  for (const { engine, seen } of tabs) if (seen.page_errors.length) fail(`${engine}: ${seen.page_errors[0]}`);
+}
+
+try {
+  await withBrowser({ viewport: { width: 800, height: 600 } }, Number(args.limit), check);
+} catch (error) {
+  fail(String(error.message ?? error).split('\n')[0]);
+}
+conclude(verdict);
