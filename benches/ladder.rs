@@ -73,7 +73,9 @@ fn ours(clip: &Clip) {
         while let Some(output) = outputs.next().await {
             match output {
                 Output::Sample { rendition, .. } => frames[rendition] += 1,
-                Output::Opened(_)
+                Output::Opened { .. }
+                | Output::Cut { .. }
+                | Output::Period { .. }
                 | Output::Conducted(_)
                 | Output::Load(_)
                 | Output::Rest { .. }

@@ -30,7 +30,8 @@ use crate::app::stream::Stream;
 use crate::id::SegmentNumber;
 use crate::ingest::rtmp::{EndReason, RefusalCode};
 use crate::time::{Grid, Timescale};
-use crate::transcode::{self, Transcoder};
+use crate::transcode::template::Pipeline;
+use crate::transcode::{self, Outputs, Transcoder};
 
 /// How often the transcoder is told the time. It counts on by itself in between, so that this is only how
 /// soon a new worker learns it.
@@ -160,16 +161,7 @@ impl Cast {
         let stored = inventory.highest_segment();
         let first = earliest_segment(&self.context, &self.stream, (stored, broke_off));
         let clock = clock_from(first, grid);
-        let options = transcode::Options {
-            stream: self.stream.name().clone(),
-            template: self.context.template.clone(),
-            machine: self.context.machine_share(),
-            grid,
-            first,
-            program: own_program().map_err(Error::Program)?,
-            absence: self.context.absence.clone(),
-        };
-        let (transcoder, outputs) = Transcoder::start(options);
+        let (transcoder, outputs) = self.start_transcoder(grid, first)?;
         let publication = Publication::new(
             Arc::clone(&self.context),
             Arc::clone(&self.stream),
@@ -186,6 +178,27 @@ impl Cast {
         // The name is free for the next publisher, and the transcoder drains.
         drop((held, transcoder));
         outcome(fed, finished(publishing).await)
+    }
+
+    /// Starts what makes the renditions.
+    fn start_transcoder(
+        &self,
+        grid: Grid,
+        first: SegmentNumber,
+    ) -> Result<(Transcoder, Outputs), Error> {
+        let stream = self.stream.name().clone();
+        let Pipeline::Encode(template) = &self.context.pipeline else {
+            return Ok(Transcoder::copy(stream, grid, first));
+        };
+        Ok(Transcoder::start(transcode::Options {
+            stream,
+            template: template.as_ref().clone(),
+            machine: self.context.machine_share(),
+            grid,
+            first,
+            program: own_program().map_err(Error::Program)?,
+            absence: self.context.absence.clone(),
+        }))
     }
 }
 

@@ -21,7 +21,7 @@ use crate::app::{examine, inspection, origin, pipelines, server, shutdown, telem
 use crate::config::{self, Config, Options};
 use crate::inspect::follow::{self, Target};
 use crate::publish::{Job, Progress, publish};
-use crate::transcode::template::Template;
+use crate::transcode::template::Pipeline;
 
 /// The work was tried and failed.
 const FAILED: u8 = 1;
@@ -77,7 +77,7 @@ fn with_config(args: &ServerArgs, work: impl FnOnce(Config) -> ExitCode) -> Exit
 /// A ladder with mistakes is a wrong configuration, wherever the mistakes stand.
 fn with_ladder(
     config: Config,
-    work: impl FnOnce(Config, Template) -> anyhow::Result<()>,
+    work: impl FnOnce(Config, Pipeline) -> anyhow::Result<()>,
 ) -> ExitCode {
     match pipelines::load(&config.transcode) {
         Ok(ladder) => finish(work(config, ladder)),

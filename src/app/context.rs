@@ -14,15 +14,15 @@ use crate::store::Store;
 use crate::time::WallTime;
 use crate::transcode::Absence;
 use crate::transcode::ladder::Machine;
-use crate::transcode::template::Template;
+use crate::transcode::template::Pipeline;
 
 /// What all broadcasts share.
 #[derive(Debug)]
 pub(super) struct Context {
     /// Every setting.
     pub(super) config: Config,
-    /// The ladder that broadcasts are planned from.
-    pub(super) template: Template,
+    /// What is made of broadcasts.
+    pub(super) pipeline: Pipeline,
     /// When this process began, by the wall clock: what an earlier one published was before that.
     pub(super) started: WallTime,
     /// What broadcasts show while their publishers send nothing.

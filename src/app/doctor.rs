@@ -167,21 +167,27 @@ impl Check {
     }
 }
 
-/// Whether GStreamer is there and new enough; `None` stands for a build or machine without it.
+/// Whether GStreamer is there and new enough; `None` stands for a build or machine without it. A ladder that
+/// only copies does without.
 #[must_use]
-pub fn check_gstreamer(version: Option<Version>) -> Check {
+pub fn check_gstreamer(version: Option<Version>, is_needed: bool) -> Check {
     let what = "GStreamer";
+    let status = if is_needed {
+        Status::Fail
+    } else {
+        Status::Warn
+    };
     let print = |(major, minor, micro): Version| format!("{major}.{minor}.{micro}");
     match version {
         None => Check::new(
             what,
-            Status::Fail,
+            status,
             "is not there",
             "`scripts/setup.sh run`, or install GStreamer's base, good, bad, ugly and libav plugins",
         ),
         Some(found) if found < OLDEST_GSTREAMER => Check::new(
             what,
-            Status::Fail,
+            status,
             format!("{} is there", print(found)),
             format!("upgrade to {} or newer", print(OLDEST_GSTREAMER)),
         ),
@@ -209,6 +215,9 @@ fn check_ladder(needs: &Needs, chosen: &str, has: &dyn Fn(&str) -> bool) -> Chec
         .collect();
     missing.sort_unstable();
     missing.dedup();
+    if needs.elements.is_empty() {
+        return Check::ok(what, "needs nothing");
+    }
     if missing.is_empty() {
         return Check::ok(what, "every element is there");
     }
@@ -503,7 +512,7 @@ mod tests {
             (Some((1, 22, 0)), Status::Ok),
             (Some((2, 0, 0)), Status::Ok),
         ] {
-            assert_eq!(check_gstreamer(version).status, status, "{version:?}");
+            assert_eq!(check_gstreamer(version, true).status, status, "{version:?}");
         }
     }
 

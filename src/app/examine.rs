@@ -15,18 +15,21 @@ use crate::config::Config;
 use crate::store::Store;
 use crate::transcode::SOURCE_DECODERS;
 use crate::transcode::supervisor::probe;
-use crate::transcode::template::{SHIPPED, Template};
+use crate::transcode::template::{COPY, Pipeline, SHIPPED};
 
 /// Refuses a ladder that this machine lacks an element for.
 ///
 /// # Errors
 /// The missing elements by name, and what brings them.
-pub(super) async fn require(ladder: &Template) -> anyhow::Result<()> {
-    let needs = [needs(ladder.clone())];
+pub(super) async fn require(ladder: &Pipeline) -> anyhow::Result<()> {
+    let needs = [needs(ladder)];
+    if needs[0].elements.is_empty() {
+        return Ok(());
+    }
     let found = probe(&std::env::current_exe()?, &needs[0].elements).await;
     let found = found.context("GStreamer could not be asked what it has")?;
     let has = |element: &str| !found.missing.iter().any(|missing| missing == element);
-    for check in doctor::check_ladders(&needs, &ladder.name, &has) {
+    for check in doctor::check_ladders(&needs, ladder.name(), &has) {
         if check.status == Status::Fail {
             anyhow::bail!(
                 "{} cannot run on this machine: {} ({}, or choose another with transcode.ladder, --ladder)",
@@ -43,8 +46,8 @@ pub(super) async fn require(ladder: &Template) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// If something was found that keeps a broadcast from running.
-pub(super) async fn run(config: &Config, ladder: Template) -> anyhow::Result<()> {
-    let mut checks = gstreamer(ladder).await?;
+pub(super) async fn run(config: &Config, ladder: Pipeline) -> anyhow::Result<()> {
+    let mut checks = gstreamer(&ladder).await?;
     checks.push(doctor::check_port(
         "RTMP port",
         "rtmp.listen",
@@ -70,37 +73,40 @@ pub(super) async fn run(config: &Config, ladder: Template) -> anyhow::Result<()>
 }
 
 /// GStreamer itself, and what each ladder needs of it.
-async fn gstreamer(chosen: Template) -> anyhow::Result<Vec<Check>> {
+async fn gstreamer(chosen: &Pipeline) -> anyhow::Result<Vec<Check>> {
     let mut ladders = SHIPPED
         .iter()
-        .map(|(name, _)| Ok(needs(Template::named(name)?)))
+        .chain([&COPY])
+        .map(|(name, _)| Ok(needs(&Pipeline::named(name)?)))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    if ladders.iter().all(|needs| needs.ladder != chosen.name) {
-        ladders.insert(0, needs(chosen.clone()));
+    if ladders.iter().all(|needs| needs.ladder != chosen.name()) {
+        ladders.insert(0, needs(chosen));
     }
     let mut elements: Vec<String> = ladders.iter().flat_map(|n| n.elements.clone()).collect();
     let decoders = SOURCE_DECODERS.iter().flat_map(|(_, decoders)| *decoders);
     elements.extend(decoders.map(|decoder| (*decoder).to_owned()));
     elements.sort();
     elements.dedup();
+    let is_needed = !chosen.elements().is_empty();
     let probe = match probe(&std::env::current_exe()?, &elements).await {
         Ok(probe) => probe,
         Err(error) => {
             tracing::debug!(%error, "GStreamer could not be asked");
-            return Ok(vec![doctor::check_gstreamer(None)]);
+            return Ok(vec![doctor::check_gstreamer(None, is_needed)]);
         }
     };
-    let mut checks = vec![doctor::check_gstreamer(version(&probe.gstreamer))];
+    let found = version(&probe.gstreamer);
+    let mut checks = vec![doctor::check_gstreamer(found, is_needed)];
     let has = |element: &str| !probe.missing.iter().any(|missing| missing == element);
     checks.push(doctor::check_sources(&SOURCE_DECODERS, &has));
-    checks.extend(doctor::check_ladders(&ladders, &chosen.name, &has));
+    checks.extend(doctor::check_ladders(&ladders, chosen.name(), &has));
     Ok(checks)
 }
 
-fn needs(template: Template) -> Needs {
+fn needs(pipeline: &Pipeline) -> Needs {
     Needs {
-        elements: template.elements(),
-        ladder: template.name,
+        elements: pipeline.elements(),
+        ladder: pipeline.name().to_owned(),
     }
 }
 

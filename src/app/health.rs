@@ -205,7 +205,12 @@ impl Watch {
             return;
         }
         self.looked = Some(now);
-        self.checkup.set_top_rung(self.stream.top_rung_bps());
+        let copied_ms = self.stream.copied_segment_ms.load(Ordering::Relaxed);
+        // What is copied is given just what comes.
+        let top_rung = self.stream.top_rung_bps().filter(|_| copied_ms == 0);
+        self.checkup.set_top_rung(top_rung);
+        self.checkup
+            .set_copied_segment(Some(copied_ms).filter(|ms| *ms > 0));
         self.checkup
             .set_without_pictures(self.stream.is_without_pictures());
         self.checkup.set_drift(drift_ppm);

@@ -112,6 +112,7 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
     let repairs = Family::<RepairLabels, Counter>::default();
     let restarts = Family::<StreamLabel, Counter>::default();
     let segments = Family::<StreamLabel, Counter>::default();
+    let keyless = Family::<StreamLabel, Counter>::default();
     for stream in streams {
         let label = StreamLabel {
             stream: stream.name().to_string(),
@@ -131,6 +132,7 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
         }
         set(&restarts, &stream.worker_restarts);
         set(&segments, &stream.segments);
+        set(&keyless, &stream.keyless_segments);
     }
     add_absence(registry, streams);
     add_encoding(registry, streams);
@@ -155,6 +157,11 @@ fn add_streams(registry: &mut Registry, streams: &[Arc<Stream>]) {
         "segments",
         "Segments published, all renditions together",
         segments,
+    );
+    registry.register(
+        "keyless_segments",
+        "Segments of copied pictures that begin without a key frame",
+        keyless,
     );
 }
 

@@ -20,7 +20,7 @@ use crate::app::status::RenditionStatus;
 use crate::app::stream::Stream;
 use crate::id::{PartIndex, RenditionName, SegmentNumber};
 use crate::media::{Item, ObjectKey, Payload, Rendition, Sample};
-use crate::package::{self, Output, Packager, Past, Snapshot, dash, hls};
+use crate::package::{self, Cuts, Output, Packager, Past, Snapshot, dash, hls};
 use crate::serve::blocking::Edge;
 use crate::serve::{Document, Object, Version, cache, document};
 use crate::store::{BroadcastWriter, Put};
@@ -82,44 +82,61 @@ impl Publication {
     /// # Errors
     /// Why it ended before its source. What was made until then is closed properly all the same.
     pub(super) async fn run(mut self, mut outputs: Outputs) -> Result<(), Error> {
-        let mut opened = Vec::new();
+        let mut opened = None;
         let mut open: Option<Open> = None;
         let result = loop {
-            match outputs.next().await {
-                Some(transcode::Output::Opened(renditions)) => opened = renditions,
-                Some(transcode::Output::Sample { rendition, sample }) => {
-                    let open = match &mut open {
-                        Some(open) => open,
-                        None => open.insert(self.open(
-                            std::mem::take(&mut opened),
-                            rendition,
-                            &sample,
-                        )?),
-                    };
-                    if let Err(error) = open.push(rendition, sample) {
-                        break Err(error.into());
+            let taken = match (outputs.next().await, &mut open) {
+                (Some(transcode::Output::Opened { renditions, cuts }), _) => match cuts {
+                    // The first sample tells where the grid begins.
+                    transcode::Cuts::Grid => {
+                        opened = Some(renditions);
+                        Ok(())
                     }
+                    transcode::Cuts::Source { first, longest_ms } => {
+                        let cuts = Cuts::Source { longest_ms };
+                        open = Some(self.open(cuts, first, renditions)?);
+                        Ok(())
+                    }
+                },
+                (Some(transcode::Output::Sample { rendition, sample }), open) => {
+                    if let Some(renditions) = opened.take() {
+                        let first = self.segment_of(renditions.get(rendition), &sample);
+                        *open = Some(self.open(Cuts::Grid, first, renditions)?);
+                    }
+                    in_open(open, |open| open.push(rendition, sample))
                 }
-                Some(transcode::Output::Conducted(conducted)) => {
+                (Some(transcode::Output::Cut { rendition, number }), open) => {
+                    in_open(open, |open| open.cut(rendition, number))
+                }
+                (Some(transcode::Output::Period { renditions, first }), open) => {
+                    in_open(open, |open| open.change(renditions, first))
+                }
+                (Some(transcode::Output::Conducted(conducted)), _) => {
                     self.stream.conduct(conducted, wall_now());
+                    Ok(())
                 }
-                Some(transcode::Output::Rest {
-                    rendition,
-                    until,
-                    soon,
-                }) => {
-                    let rested = open.as_mut().map(|open| open.rest(rendition, until, soon));
-                    if let Some(Err(error)) = rested {
-                        break Err(error.into());
-                    }
+                (
+                    Some(transcode::Output::Rest {
+                        rendition,
+                        until,
+                        soon,
+                    }),
+                    open,
+                ) => in_open(open, |open| open.rest(rendition, until, soon)),
+                (Some(transcode::Output::Load(load)), _) => {
+                    self.stream.load(load);
+                    Ok(())
                 }
-                Some(transcode::Output::Load(load)) => self.stream.load(load),
-                Some(transcode::Output::Restarted { cause, skipped }) => {
+                (Some(transcode::Output::Restarted { cause, skipped }), _) => {
                     self.stream.worker_restarts.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(stream = %self.stream.name(), %cause, skipped, "the worker was restarted");
+                    Ok(())
                 }
-                Some(transcode::Output::Failed(error)) => break Err(error.into()),
-                Some(transcode::Output::Finished) | None => break Ok(()),
+                (Some(transcode::Output::Failed(error)), _) => break Err(error.into()),
+                (Some(transcode::Output::Finished) | None, _) => break Ok(()),
+            };
+            if let Err(error) = taken {
+                break Err(error.into());
             }
         };
         if let Some(open) = open {
@@ -128,21 +145,23 @@ impl Publication {
         result
     }
 
-    /// Opens the packager and the store with the first sample, whose segment names the period.
+    /// The segment of the grid that `sample` of `rendition` lies in.
+    fn segment_of(&self, rendition: Option<&Rendition>, sample: &Sample) -> SegmentNumber {
+        let grid = Grid::new(self.context.config.package.segment_ms);
+        let at = rendition.map(|rendition| sample.dts.at(rendition.timescale));
+        at.map_or(SegmentNumber::new(0), |at| grid.segment_at(at))
+    }
+
+    /// Opens the packager and the store; segment `first` names the period.
     fn open(
         &mut self,
+        cuts: Cuts,
+        first: SegmentNumber,
         renditions: Vec<Rendition>,
-        index: usize,
-        first: &Sample,
     ) -> Result<Open, package::Error> {
         let config = &self.context.config.package;
-        let grid = Grid::new(config.segment_ms);
-        let scale = renditions.get(index).map(|rendition| rendition.timescale);
-        let number = scale.map_or(SegmentNumber::new(0), |scale| {
-            grid.segment_at(first.dts.at(scale))
-        });
         let past = self.past.as_ref();
-        let packager = Packager::after(config, number, renditions.clone(), past)?;
+        let packager = Packager::cut_by(cuts, config, first, renditions.clone(), past)?;
         let name = self.stream.name();
         let new = || self.context.store.broadcast(name.clone());
         let mut writer = self.writer.take().unwrap_or_else(new);
@@ -157,26 +176,52 @@ impl Publication {
         self.stream.encoding.begin();
         let names: Vec<_> = renditions.iter().map(|r| r.name.to_string()).collect();
         tracing::info!(stream = %self.stream.name(), renditions = names.join(" "), "ladder open");
+        let presentation = packager.presentation();
+        if config.low_latency.is_on() && !presentation.config.low_latency.is_on() {
+            tracing::warn!(stream = %self.stream.name(), "low latency is off for this broadcast: \
+                its frame rate is not constant, or has no part length in common with its sound");
+        }
+        let copied_ms = match cuts {
+            Cuts::Grid => 0,
+            Cuts::Source { longest_ms } => longest_ms,
+        };
+        let told = &self.stream.copied_segment_ms;
+        told.store(copied_ms.into(), Ordering::Relaxed);
+        let segment = Duration::from_millis(config.segment_ms.get().max(copied_ms).into());
         let out = Out {
             stream: Arc::clone(&self.stream),
             renditions,
             writer,
-            segment: Duration::from_millis(config.segment_ms.get().into()),
+            segment,
             texts: Vec::new(),
             stored: Vec::new(),
             listed: 0..0,
         };
         out.keep(&packager.snapshot());
-        let mut open = Open { packager, out };
+        let mut open = Open {
+            packager,
+            out,
+            begins: None,
+        };
         open.drain();
         Ok(open)
     }
+}
+
+/// Does `what` with what is open; a transcoder says nothing of segments and samples before it is.
+fn in_open(
+    open: &mut Option<Open>,
+    what: impl FnOnce(&mut Open) -> Result<(), package::Error>,
+) -> Result<(), package::Error> {
+    open.as_mut().map_or(Ok(()), what)
 }
 
 /// A broadcast whose renditions are known.
 struct Open {
     packager: Packager,
     out: Out,
+    /// The rendition whose next sample begins a segment, of a copied broadcast.
+    begins: Option<usize>,
 }
 
 impl Open {
@@ -186,6 +231,10 @@ impl Open {
         if self.out.stream.is_vacant() {
             // The publisher is gone for good, and the transcoder drains.
             self.packager.close_soon();
+        }
+        if self.begins.take_if(|begins| *begins == rendition).is_some() && !sample.keyframe {
+            let counter = &self.out.stream.keyless_segments;
+            counter.fetch_add(1, Ordering::Relaxed);
         }
         self.packager.push(rendition, sample)?;
         let packaged = Instant::now();
@@ -200,6 +249,27 @@ impl Open {
         Ok(())
     }
 
+    /// The next sample of `rendition` begins segment `number`.
+    fn cut(&mut self, rendition: usize, number: SegmentNumber) -> Result<(), package::Error> {
+        self.packager.cut(rendition, number)?;
+        self.begins = Some(rendition);
+        self.drain();
+        Ok(())
+    }
+
+    /// Another period begins with segment `first`.
+    fn change(
+        &mut self,
+        renditions: Vec<Rendition>,
+        first: SegmentNumber,
+    ) -> Result<(), package::Error> {
+        self.out.renditions.clone_from(&renditions);
+        self.packager.change(renditions, first)?;
+        self.drain();
+        Ok(())
+    }
+
+    /// `rendition` has nothing until segment `until`: from now on, or soon.
     fn rest(
         &mut self,
         rendition: usize,
@@ -227,7 +297,9 @@ impl Open {
 
     /// Closes what is open; the manifests say so, and all of it is stored.
     async fn finish(self) {
-        let Self { packager, mut out } = self;
+        let Self {
+            packager, mut out, ..
+        } = self;
         match packager.finish() {
             Ok(outputs) => outputs.into_iter().for_each(|output| out.publish(output)),
             Err(error) => {

@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::ingest::rtmp;
 use crate::serve;
 use crate::store::Store;
-use crate::transcode::template::Template;
+use crate::transcode::template::Pipeline;
 
 /// How long finishing the open segments and storing them may take before the process ends anyway.
 const DRAIN_LIMIT: Duration = Duration::from_secs(20);
@@ -32,14 +32,14 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(20);
 /// Requests to publish that may wait for the gate: it answers each without waiting for anything.
 const PUBLISH_REQUESTS: usize = 32;
 
-/// Runs the server, with `template` for its ladder, until a signal ends it.
+/// Runs the server, with `pipeline` for its ladder, until a signal ends it.
 ///
 /// # Errors
 /// If it cannot start: a port, a folder or a ladder that cannot be used.
-pub(super) async fn run(config: Config, template: Template, with_demo: bool) -> anyhow::Result<()> {
+pub(super) async fn run(config: Config, pipeline: Pipeline, with_demo: bool) -> anyhow::Result<()> {
     let mut asked = shutdown::watch_signals().context("signals cannot be watched")?;
     raise_file_limit();
-    examine::require(&template).await?;
+    examine::require(&pipeline).await?;
     let absence = absence::load(&config.broadcast).await?;
     let store = Store::open(config.store.clone()).await?;
     let http = serve::Server::bind(config.serve.clone())
@@ -50,7 +50,7 @@ pub(super) async fn run(config: Config, template: Template, with_demo: bool) -> 
     let registry = Arc::new(Registry::new(store.clone(), rtmp_at.port(), http.metrics()));
     let context = Arc::new(Context {
         config,
-        template,
+        pipeline,
         started: wall_now(),
         absence,
         cores: cores(),

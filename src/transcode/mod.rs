@@ -12,6 +12,7 @@
 //! Spec:   docs/architecture.md
 
 pub mod conductor;
+pub mod copy;
 pub mod ipc;
 pub mod ladder;
 pub mod overload;
@@ -20,7 +21,7 @@ pub mod template;
 #[cfg(feature = "gst")]
 pub mod worker;
 
-pub use supervisor::{Error, Options, Output, Outputs, Transcoder};
+pub use supervisor::{Cuts, Error, Options, Output, Outputs, Transcoder};
 
 use std::time::Duration;
 

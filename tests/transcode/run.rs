@@ -140,7 +140,7 @@ pub(crate) fn transcode_with(template: &Template, clip: &Clip, ms: i64, blows: &
         let mut struck = 0;
         while let Some(output) = outputs.next().await {
             match output {
-                Output::Opened(renditions) => {
+                Output::Opened { renditions, .. } => {
                     assert!(made.renditions.is_empty(), "opened twice");
                     made.samples = vec![Vec::new(); renditions.len()];
                     made.renditions = renditions;
@@ -149,6 +149,7 @@ pub(crate) fn transcode_with(template: &Template, clip: &Clip, ms: i64, blows: &
                 Output::Restarted { skipped, .. } => made.restarts.push(skipped),
                 Output::Finished | Output::Conducted(_) | Output::Load(_) | Output::Rest { .. } => {
                 }
+                Output::Cut { .. } | Output::Period { .. } => unreachable!("the grid cuts"),
                 Output::Failed(error) => made.failure = Some(format!("{error:?}")),
             }
             let count = made.samples.first().map_or(0, Vec::len);

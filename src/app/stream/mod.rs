@@ -49,6 +49,11 @@ pub(super) struct Stream {
     pub(super) worker_restarts: AtomicU64,
     /// Segments published, all renditions together; a counter for metrics.
     pub(super) segments: AtomicU64,
+    /// Segments of copied pictures that begin without a key frame; a counter for metrics.
+    pub(super) keyless_segments: AtomicU64,
+    /// How long the segments of a copied broadcast are meant to be at most, in milliseconds; 0 where they are
+    /// encoded on the grid.
+    pub(super) copied_segment_ms: AtomicU64,
     /// Slots that show a picture again because no other came; a counter for metrics.
     pub(super) held_slots: AtomicU64,
     /// How long the slate was shown, in milliseconds; a counter for metrics.
@@ -142,6 +147,8 @@ impl Stream {
             encoding: Encoding::default(),
             worker_restarts: AtomicU64::new(0),
             segments: AtomicU64::new(0),
+            keyless_segments: AtomicU64::new(0),
+            copied_segment_ms: AtomicU64::new(0),
             held_slots: AtomicU64::new(0),
             slate_ms: AtomicU64::new(0),
             late_frames: AtomicU64::new(0),

@@ -125,6 +125,12 @@ impl Checkup {
         self.top_rung_bps = bps;
     }
 
+    /// Says how long segments of copied pictures may be, in milliseconds: key frames farther apart are told, as a
+    /// segment then begins without one. `None` where pictures are encoded.
+    pub const fn set_copied_segment(&mut self, ms: Option<u64>) {
+        self.pictures.set_copied_segment(ms);
+    }
+
     /// Says whether the broadcast has no pictures, whatever comes.
     pub const fn set_without_pictures(&mut self, is_without: bool) {
         self.leaves_out_pictures = is_without;

@@ -18,6 +18,8 @@ const SECOND: i64 = 90_000;
 const MAX_GOPS: usize = 6;
 /// Key frames farther apart are told. Two seconds are usual, four the most that services take.
 const MAX_GOP: i64 = 42 * SECOND / 10;
+/// By how much a segment may exceed what is said of it, because players round.
+const SEGMENT_SLACK_MS: i64 = 450;
 /// Distances of key frames below this may vary as they like: encoders put one at a change of scene.
 const SHORT_GOP: i64 = 25 * SECOND / 10;
 /// The stretch over which frames and bytes are counted.
@@ -64,11 +66,20 @@ pub(super) struct Pictures {
     gops: VecDeque<i64>,
     now: Count,
     before: Option<Count>,
+    /// The longest that a segment may be which these pictures make as they are, in ticks.
+    copied_segment: Option<i64>,
 }
 
 impl Pictures {
     pub(super) const fn set_rate(&mut self, rate: FrameRate) {
         self.rate = Some(rate);
+    }
+
+    pub(super) const fn set_copied_segment(&mut self, ms: Option<u64>) {
+        self.copied_segment = match ms {
+            Some(ms) => Some((ms.cast_signed() + SEGMENT_SLACK_MS).saturating_mul(90)),
+            None => None,
+        };
     }
 
     pub(super) fn push(&mut self, sample: &Sample, picture: Option<Picture>) {
@@ -140,7 +151,8 @@ impl Pictures {
     }
 
     pub(super) fn far_keyframes(&self) -> Option<(String, String)> {
-        let longest = self.longest_gop().filter(|longest| *longest > MAX_GOP)?;
+        let most = self.copied_segment.unwrap_or(MAX_GOP).min(MAX_GOP);
+        let longest = self.longest_gop().filter(|longest| *longest > most)?;
         let expected = "2 s, at most 4 s".to_owned();
         self.open_gops()
             .is_none()

@@ -431,3 +431,16 @@ proptest! {
         prop_assert_eq!(open.len(), run.checkup.findings().count());
     }
 }
+
+#[test]
+fn key_frames_farther_apart_than_copied_segments_are_told() {
+    let findings = |copied_ms| {
+        let mut run = Run::new(CLEAN);
+        run.checkup.set_copied_segment(copied_ms);
+        run.send(Source { gop: 90, ..CLEAN }, 0, 20);
+        run.found()
+    };
+    assert!(findings(None).is_empty());
+    assert!(findings(Some(3_000)).is_empty());
+    assert_eq!(findings(Some(2_000)), ["keyframe_interval"]);
+}

@@ -137,6 +137,13 @@ impl Rendition {
         self.inits.get(&join(&self.url, map))
     }
 
+    /// Whether segment `msn` is the first of a period, or the first that was ever listed.
+    pub(super) fn begins_period(&self, msn: u64) -> bool {
+        let map = |msn: u64| self.listed.get(&msn).map(|segment| &segment.map);
+        let before = msn.checked_sub(1).and_then(map);
+        before.is_none_or(|before| Some(before) != map(msn))
+    }
+
     pub(super) fn is_video(&self) -> bool {
         self.init().is_some_and(|init| init.is_video)
     }

@@ -426,10 +426,13 @@ fn alignment(findings: &mut Findings, book: &Book) {
             } else {
                 micros(fetched.media.longest().into(), fetched.timescale)
             };
-            let holds = (start - other).abs() <= sample + ROUNDING_US;
+            let off = start - other;
+            // What is not encoded anew begins when the source begins: its sound may do so after its pictures.
+            let may_follow = book.is_cut_by_source() && rendition.begins_period(*msn);
+            let holds = off.abs() <= sample + ROUNDING_US || may_follow && off > 0;
             let place = Place::new(name, format!("segment {msn}"));
             findings.check(&rules::HLS_ALIGNMENT, holds, &place, || {
-                let off = seconds(start - other);
+                let off = seconds(off);
                 (
                     format!("begins {off} after that of {first_name}"),
                     "the same instant".to_owned(),

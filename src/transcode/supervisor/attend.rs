@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use super::kept::{Kept, Reached};
 use super::process::{READ_BYTES, Worker};
 use super::progress::Progress;
-use super::{Error, Input, Output};
+use super::{Cuts, Error, Input, Output};
 use crate::id::SegmentNumber;
 use crate::time::{MediaTime, Timescale};
 use crate::transcode::Absence;
@@ -251,7 +251,10 @@ impl Shift<'_> {
     fn handle(&mut self, message: Message) -> Result<(), Error> {
         match message {
             Message::Opened(renditions) => match self.charge.progress.open(&renditions) {
-                Some(true) => self.pending = Some(Output::Opened(renditions)),
+                Some(true) => {
+                    let cuts = Cuts::Grid;
+                    self.pending = Some(Output::Opened { renditions, cuts });
+                }
                 Some(false) => {}
                 None => return Err(Error::Differs),
             },

@@ -16,6 +16,7 @@
 //! Spec:   [`crate::transcode::ipc`]
 
 mod attend;
+mod copying;
 mod deaths;
 mod gather;
 mod kept;
@@ -39,6 +40,7 @@ use crate::transcode::overload::Load;
 use crate::transcode::template::Template;
 
 use self::attend::Charge;
+use self::copying::Copying;
 use self::deaths::{Deaths, Verdict};
 use self::gather::Gather;
 
@@ -68,12 +70,49 @@ pub struct Options {
     pub absence: Absence,
 }
 
-/// What comes out of a transcoder, in this order: `Opened`, `Sample`s and what goes with them, then one of the
-/// last two. A `Restarted` may come anywhere before those.
+/// What decides where the renditions are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cuts {
+    /// The grid: a segment's number is its time divided by its length.
+    Grid,
+    /// The key frames of the source.
+    Source {
+        /// The number of the first segment of each rendition.
+        first: SegmentNumber,
+        /// The longest that a segment is meant to be, in milliseconds: a whole number of seconds, above which
+        /// none ends by more than is rounded off.
+        longest_ms: u32,
+    },
+}
+
+/// What comes out of a transcoder, in this order: `Opened`; `Sample`s and what goes with them, among it `Cut`s
+/// and `Period`s where the source cuts; then one of the last two. A `Restarted` may come anywhere before those.
 #[derive(Debug)]
 pub enum Output {
     /// What the renditions are, pictures first, each kind best first. Once, before any sample.
-    Opened(Vec<Rendition>),
+    Opened {
+        /// The renditions.
+        renditions: Vec<Rendition>,
+        /// What decides where they are cut.
+        cuts: Cuts,
+    },
+    /// The next sample of the rendition begins this segment. Only where the source cuts, and there before the
+    /// first sample of each segment.
+    Cut {
+        /// Index into the renditions of [`Output::Opened`].
+        rendition: usize,
+        /// The segment's number: one more than that of the segment before it, which has nothing if no sample
+        /// came in between.
+        number: SegmentNumber,
+    },
+    /// The timeline of the source breaks: what follows, of every rendition, is of another period. Only where
+    /// the source cuts.
+    Period {
+        /// The renditions, with the names of before, in the same order.
+        renditions: Vec<Rendition>,
+        /// The number of the first segment of each in it.
+        first: SegmentNumber,
+    },
     /// One access unit of the rendition of that index. In decode order per rendition.
     Sample {
         /// Index into the renditions of [`Output::Opened`].
@@ -162,12 +201,21 @@ pub struct Probe {
 #[derive(Clone, Debug)]
 pub struct Transcoder {
     inputs: mpsc::Sender<Input>,
+    /// Whether anything is made up for what does not come in time.
+    needs_time: bool,
 }
 
 /// The side of a transcoder that the renditions come out of. Dropping it kills the worker.
 #[derive(Debug)]
-pub struct Outputs {
-    outputs: mpsc::Receiver<Output>,
+pub struct Outputs(Made);
+
+/// Where outputs are made.
+#[derive(Debug)]
+enum Made {
+    /// By a worker, which a task attends.
+    Elsewhere(mpsc::Receiver<Output>),
+    /// By whoever asks for them.
+    Here(Box<Copying>),
 }
 
 #[derive(Clone, Debug)]
@@ -188,7 +236,25 @@ impl Transcoder {
         let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
         let (output_queue, outputs) = mpsc::channel(MAX_OUTPUTS);
         tokio::spawn(run(options, input_queue, output_queue));
-        (Self { inputs }, Outputs { outputs })
+        let transcoder = Self {
+            inputs,
+            needs_time: true,
+        };
+        (transcoder, Outputs(Made::Elsewhere(outputs)))
+    }
+
+    /// Starts one that makes nothing: it hands on the samples of the source as they are, cut at its key frames.
+    /// It needs no worker, nor a task of its own: whoever asks for the outputs does the little there is to do.
+    /// While the source sends nothing, nothing comes out.
+    #[must_use]
+    pub fn copy(stream: StreamName, grid: Grid, first: SegmentNumber) -> (Self, Outputs) {
+        let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
+        let copying = Copying::new(stream, (grid, first), input_queue);
+        let transcoder = Self {
+            inputs,
+            needs_time: false,
+        };
+        (transcoder, Outputs(Made::Here(Box::new(copying))))
     }
 
     /// Announces a track, or a change of one. Waits while the worker is behind.
@@ -216,7 +282,9 @@ impl Transcoder {
     ///
     /// Where the worker is behind, this one is left out: another comes.
     pub fn clock(&self, now: WallTime) {
-        let _ = self.inputs.try_send(Input::Clock(now));
+        if self.needs_time {
+            let _ = self.inputs.try_send(Input::Clock(now));
+        }
     }
 
     /// Tells that the source has gone. Another one may begin, with its tracks; until then what it sent last
@@ -234,7 +302,10 @@ impl Transcoder {
 impl Outputs {
     /// The next output; `None` after [`Output::Finished`] or [`Output::Failed`]. Cancel safe.
     pub async fn next(&mut self) -> Option<Output> {
-        self.outputs.recv().await
+        match &mut self.0 {
+            Made::Elsewhere(outputs) => outputs.recv().await,
+            Made::Here(copying) => copying.next().await,
+        }
     }
 }
 

@@ -13,12 +13,14 @@
 )]
 
 mod fragment;
+mod pipeline;
 mod reader;
 
 use std::fmt;
 
 use self::fragment::{AUDIO_PLACEHOLDERS, VIDEO_PLACEHOLDERS};
 pub use self::fragment::{elements, render};
+pub use self::pipeline::Pipeline;
 use self::reader::Reader;
 
 /// The most rungs of one kind that a file may list: more would only cost memory and switching.
@@ -29,7 +31,10 @@ pub const MAX_LOW_DELAY_MS: u32 = 100;
 /// The longest pipeline file that is read, far above any sensible one.
 pub const MAX_TEMPLATE_BYTES: usize = 64 * 1024;
 
-/// Every pipeline file in the binary: its name and its text.
+/// The pipeline file in the binary that encodes nothing: its name and its text.
+pub const COPY: (&str, &str) = ("copy", include_str!("../../../pipelines/copy.toml"));
+
+/// Every pipeline file in the binary that encodes: its name and its text.
 pub const SHIPPED: &[(&str, &str)] = &[
     ("auto", include_str!("../../../pipelines/auto.toml")),
     (
@@ -204,7 +209,8 @@ impl Template {
     /// [`Invalid`] if no such file is shipped; it lists those that are.
     pub fn named(name: &str) -> Result<Self, Invalid> {
         let Some(text) = Self::shipped(name) else {
-            let names: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
+            let all = SHIPPED.iter().chain([&COPY]);
+            let names: Vec<&str> = all.map(|(name, _)| *name).collect();
             let what = format!(
                 "no such ladder; there are {}, or give the path of a file",
                 names.join(", ")
@@ -301,9 +307,14 @@ impl Template {
     }
 }
 
-fn read_template(mut root: Reader<'_>, file: &str) -> Option<Template> {
+/// The name of a file without its ending.
+fn name_of(file: &str) -> String {
     let name = file.rsplit('/').next().unwrap_or(file);
-    let name = name.strip_suffix(".toml").unwrap_or(name).to_owned();
+    name.strip_suffix(".toml").unwrap_or(name).to_owned()
+}
+
+fn read_template(mut root: Reader<'_>, file: &str) -> Option<Template> {
+    let name = name_of(file);
     let summary = root.text("summary");
     let latency_ms = root.integer("latency_ms", 0..=60_000);
     let video = root.table("video").and_then(read_video);

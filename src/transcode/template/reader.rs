@@ -55,6 +55,11 @@ impl<'a> Reader<'a> {
         value.map(str::to_owned)
     }
 
+    /// Whether there is `key`, not taken yet.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// Takes `key` without reading it.
     pub(super) fn skip(&mut self, key: &str) {
         self.table.remove(key);

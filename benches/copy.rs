@@ -1,0 +1,192 @@
+//! What copying a stream of 5 Mbit/s costs: CPU of the server beside nginx-rtmp and ffmpeg, which make HLS of
+//! the same stream, sent by one publisher to all at once.
+//!
+//! Twenty seconds of a steady state, at the pace of the clock. nginx-rtmp writes MPEG-TS, ffmpeg fragmented
+//! MP4; ours makes HLS and DASH of both kinds of latency and stores them, and once more with ordinary latency
+//! alone, which is what the others do.
+
+#![expect(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench may fail loudly, and prints its result"
+)]
+
+#[path = "broadcast/mod.rs"]
+mod broadcast;
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use broadcast::cpu_ns;
+
+const FILM: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/fixtures/media/bbb_720p30_12s.mp4"
+);
+/// What is measured, after the first segments.
+const MEASURED: Duration = Duration::from_secs(20);
+const WARM_UP: Duration = Duration::from_secs(8);
+/// Where Debian has it.
+const NGINX_RTMP: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
+
+/// A child that is killed by its handle when dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(command: &mut Command) -> Killed {
+    command.stdin(Stdio::null()).stderr(Stdio::null());
+    Killed(command.spawn().expect("started"))
+}
+
+fn ffmpeg(args: &[&str]) -> Command {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-y"]).args(args);
+    command
+}
+
+/// Free at this moment: neither nginx nor ffmpeg can be asked which port it took.
+fn free_port() -> u16 {
+    let socket = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    socket.expect("free").port()
+}
+
+/// The film with 5 Mbit/s in all, a key frame every two seconds.
+fn make_source(folder: &Path) -> String {
+    let file = folder.join("source.flv").display().to_string();
+    let rate = "4870k";
+    let mut args = vec!["-i", FILM, "-c:v", "libx264", "-preset", "veryfast"];
+    args.extend([
+        "-b:v", rate, "-minrate", rate, "-maxrate", rate, "-bufsize", rate,
+    ]);
+    args.extend(["-x264-params", "nal-hrd=cbr:keyint=60:scenecut=0:bframes=0"]);
+    args.extend(["-c:a", "aac", "-b:a", "128k", "-ac", "2", &file]);
+    let mut made = start(&mut ffmpeg(&args));
+    assert!(made.0.wait().expect("ffmpeg ends").success());
+    file
+}
+
+/// Our server: its process, and where it takes RTMP.
+fn ours(folder: &Path, low_latency: bool) -> (Killed, String) {
+    std::fs::create_dir_all(folder).expect("a folder of its own");
+    let config = folder.join("config.toml");
+    let text = format!("[package]\nlow_latency = {low_latency}\n");
+    std::fs::write(&config, text).expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
+    command.args(["serve", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    command.args(["--ladder", "copy", "--config"]).arg(config);
+    command.arg("--store").arg(folder.join("store"));
+    let mut server = start(command.stdout(Stdio::piped()));
+    let lines = BufReader::new(server.0.stdout.take().expect("piped")).lines();
+    let found = lines.map_while(Result::ok).find_map(|line| {
+        let rest = line.split_once("rtmp://")?.1;
+        Some(rest.split(['/', ' ']).next()?.to_owned())
+    });
+    (server, found.expect("printed"))
+}
+
+fn nginx(folder: &Path) -> (Killed, String) {
+    let (port, root) = (free_port(), folder.join("nginx"));
+    std::fs::create_dir_all(&root).expect("a folder of its own");
+    let (config, root) = (root.join("nginx.conf"), root.display());
+    let text = format!(
+        "load_module {NGINX_RTMP};\n\
+         daemon off; master_process off; pid {root}/pid; error_log stderr error;\n\
+         events {{ worker_connections 1024; }}\n\
+         rtmp {{ access_log off; server {{ listen 127.0.0.1:{port}; chunk_size 65536;\n\
+         application live {{ live on; hls on; hls_path {root}/hls; hls_fragment 2s;\n\
+         hls_playlist_length 20s; }} }} }}\n"
+    );
+    std::fs::write(&config, text).expect("written");
+    let mut command = Command::new("nginx");
+    command.args(["-e", "stderr", "-c"]).arg(config);
+    (start(&mut command), format!("127.0.0.1:{port}"))
+}
+
+fn remuxer(folder: &Path) -> (Killed, String) {
+    let (at, root) = (format!("127.0.0.1:{}", free_port()), folder.join("ffmpeg"));
+    std::fs::create_dir_all(&root).expect("a folder of its own");
+    let (url, list) = (format!("rtmp://{at}/live/bench"), root.join("index.m3u8"));
+    let mut command = ffmpeg(&["-listen", "1", "-f", "flv", "-i", &url, "-c", "copy"]);
+    command.args(["-f", "hls", "-hls_segment_type", "fmp4", "-hls_time", "2"]);
+    command.args(["-hls_list_size", "10", "-hls_flags", "delete_segments"]);
+    (start(command.arg(list)), at)
+}
+
+fn main() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let folder = folder.path();
+    let source = make_source(folder);
+    let both = ours(&folder.join("both"), true);
+    let plain = ours(&folder.join("plain"), false);
+    let mut servers = vec![
+        ("headwater, low latency", both),
+        ("headwater, ordinary", plain),
+        ("ffmpeg, fMP4", remuxer(folder)),
+    ];
+    if Path::new(NGINX_RTMP).exists() {
+        servers.push(("nginx-rtmp, MPEG-TS", nginx(folder)));
+    } else {
+        println!("no {NGINX_RTMP}: apt-get install libnginx-mod-rtmp");
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let target = |(_, (_, at)): &(&str, (Killed, String))| {
+        format!("[f=flv:onfail=abort]rtmp://{at}/live/bench")
+    };
+    let targets: Vec<String> = servers.iter().map(target).collect();
+    let input = [
+        "-re",
+        "-stream_loop",
+        "-1",
+        "-i",
+        &source,
+        "-map",
+        "0",
+        "-c",
+        "copy",
+    ];
+    let mut publisher = ffmpeg(&input);
+    publisher.args(["-flags", "+global_header", "-f", "tee", &targets.join("|")]);
+    let mut publisher = start(&mut publisher);
+    std::thread::sleep(WARM_UP);
+
+    let read = |(_, (process, _)): &(&str, (Killed, String))| cpu_ns(process.0.id());
+    let before: Vec<u64> = servers.iter().map(read).collect();
+    let begun = Instant::now();
+    std::thread::sleep(MEASURED);
+    let after: Vec<u64> = servers.iter().map(read).collect();
+    let micros = begun.elapsed().as_micros();
+    assert!(
+        publisher.0.try_wait().expect("asked").is_none(),
+        "it still publishes"
+    );
+
+    let used: Vec<u64> = after.iter().zip(&before).map(|(z, a)| z - a).collect();
+    println!("one stream of 5 Mbit/s copied for {} s", MEASURED.as_secs());
+    for ((name, _), used) in servers.iter().zip(&used) {
+        let permille = u128::from(*used) / micros.max(1);
+        println!(
+            "  {name:<24} {}.{} % of a core",
+            permille / 10,
+            permille % 10
+        );
+    }
+    for (name, ours) in [("low latency", used[0]), ("ordinary", used[1])] {
+        for ((peer, _), theirs) in servers.iter().zip(&used).skip(2) {
+            let hundredths = ours * 100 / theirs.max(&1);
+            println!(
+                "  {name} / {peer:<20} {}.{:02}",
+                hundredths / 100,
+                hundredths % 100
+            );
+        }
+    }
+}
