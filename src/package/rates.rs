@@ -8,7 +8,7 @@
 
 use crate::time::{Span, Timescale};
 
-/// Segments measured before measurement replaces what the encoder aims at: one alone may be a fade from black.
+/// Segments measured before their mean replaces what the encoder aims at: one alone may be a fade from black.
 const MIN_MEASURED_SEGMENTS: u32 = 3;
 /// Head room on a measured peak, in per cent, so that the next slightly larger segment changes nothing.
 const PEAK_HEADROOM_PERCENT: u64 = 5;
@@ -18,8 +18,8 @@ const AVERAGE_TOLERANCE_PERCENT: u64 = 5;
 /// What manifests announce of one rendition, in bits per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
-    /// BANDWIDTH and `@bandwidth`: no segment so far needed more. Until three segments are measured it
-    /// is at least what the encoder aims at.
+    /// BANDWIDTH and `@bandwidth`: no segment so far needed more. At least what the encoder aims at: what
+    /// begins with a black picture needs that sooner or later.
     pub peak_bps: u64,
     /// AVERAGE-BANDWIDTH: the mean, within 5 %. Until three segments are measured, what the encoder
     /// aims at.
@@ -72,9 +72,9 @@ impl Meter {
             .peak_bps
             .saturating_add(self.peak_bps / 100 * PEAK_HEADROOM_PERCENT);
         if self.segments == MIN_MEASURED_SEGMENTS {
-            self.announced.peak_bps = head_room;
             self.announced.average_bps = rate(self.bits, self.ticks);
-        } else if self.peak_bps > before {
+        }
+        if self.peak_bps > before {
             self.announced.peak_bps = head_room;
         }
         if self.segments >= MIN_MEASURED_SEGMENTS {
@@ -96,16 +96,14 @@ mod tests {
     const TWO_SECONDS: Span = Span::new(180_000);
 
     #[test]
-    fn measurement_replaces_the_target_after_three_segments() {
+    fn the_mean_is_measured_after_three_segments_and_the_peak_not_below_the_target() {
         let mut meter = Meter::new(1_000_000);
-        for changed in [false, false, true, false, false] {
-            assert_eq!(
-                meter.measure(100_000, TWO_SECONDS, Timescale::VIDEO_90K),
-                changed
-            );
+        for average in [1_000_000, 1_000_000, 400_000, 400_000] {
+            assert!(!meter.measure(100_000, TWO_SECONDS, Timescale::VIDEO_90K));
+            assert_eq!(meter.announced().average_bps, average);
         }
         let expected = Rates {
-            peak_bps: 420_000,
+            peak_bps: 1_000_000,
             average_bps: 400_000,
         };
         assert_eq!(meter.announced(), expected);
