@@ -49,6 +49,7 @@ pub const KEYS: &[Key] = &[
     plain("store.spool_max"),
     plain("store.spool_age"),
     plain("store.leftover_grace"),
+    plain("archive.keep"),
     twin("serve.listen", "HEADWATER_HTTP", "--http"),
     plain("serve.allow_origin"),
     plain("serve.max_connections"),

@@ -5,6 +5,7 @@
 //! Never:  a half-checked value; a global; a stage's work
 //! Spec:   docs/configuration.md
 
+mod archive;
 mod broadcast;
 pub mod keys;
 mod log;

@@ -17,6 +17,7 @@ use std::time::Duration;
 use toml::Value;
 
 use crate::config::Config;
+use crate::config::archive::print_keep;
 use crate::config::units::{print_duration, print_size};
 use crate::config::validate::ULTRA;
 use crate::package::LowLatency;
@@ -85,6 +86,7 @@ pub(crate) fn values(config: &Config) -> Vec<(&'static str, Value)> {
         ("store.spool_max", text(print_size(store.spool_max_bytes))),
         ("store.spool_age", time(store.spool_age)),
         ("store.leftover_grace", time(store.leftover_grace)),
+        ("archive.keep", text(print_keep(store.keep))),
         ("serve.listen", text(serve.listen)),
         ("serve.allow_origin", text(&serve.allow_origin)),
         ("serve.max_connections", count(serve.max_connections)),

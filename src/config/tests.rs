@@ -416,6 +416,11 @@ prop_compose! {
         config.store.spool_max_bytes = waiting.max(64 << 20);
         config.store.spool_age = media.max(Duration::from_secs(60));
         config.store.leftover_grace = idle;
+        config.store.keep = match ports.1 % 3 {
+            0 => store::Keep::Window,
+            1 => store::Keep::Forever,
+            _ => store::Keep::For(idle.max(Duration::from_secs(10))),
+        };
         config.serve.max_connections = connections;
         (config.serve.opening_timeout, config.serve.idle_timeout) = (handshake, media);
         config.serve.drain_timeout = idle;

@@ -18,6 +18,7 @@ use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::config::archive::parse_keep;
 use crate::config::log::{Format, Level};
 use crate::config::problem::{Origin, Problem};
 use crate::config::raw::{Raw, Scalar};
@@ -290,6 +291,7 @@ impl Reader<'_> {
             config.leftover_grace,
             Duration::ZERO..=MAX_GRACE,
         );
+        config.keep = self.parsed("archive.keep", config.keep, parse_keep);
         config
     }
 

@@ -11,7 +11,6 @@ use std::str::FromStr;
 
 use crate::id::{PartIndex, PeriodId, RenditionName, SegmentNumber, StreamName};
 
-/// The folder that holds all streams.
 const ROOT: &str = "live";
 
 /// Which object of which stream.
@@ -38,6 +37,14 @@ pub enum Item {
     Segment(RenditionName, SegmentNumber),
     /// `<rendition>/<number>.<part>.m4s`.
     Part(RenditionName, SegmentNumber, PartIndex),
+    /// `show-<first>.json`, the record of what is kept of the broadcast that began with this segment.
+    Show(SegmentNumber),
+    /// `show-<first>.m3u8`, the multivariant playlist of all of it.
+    ShowMultivariant(SegmentNumber),
+    /// `show-<first>.mpd`, likewise.
+    ShowMpd(SegmentNumber),
+    /// `<rendition>/show-<first>.m3u8`, a media playlist of all of it.
+    ShowMedia(RenditionName, SegmentNumber),
 }
 
 /// The text is the path of no object.
@@ -49,7 +56,22 @@ impl Item {
     /// Whether this lists other objects and changes while they come and go.
     #[must_use]
     pub const fn is_manifest(&self) -> bool {
-        matches!(self, Self::Multivariant | Self::Mpd | Self::Media(_))
+        match self {
+            Self::Multivariant | Self::Mpd | Self::Media(_) => true,
+            Self::Init(..) | Self::Segment(..) | Self::Part(..) => false,
+            Self::Show(_) | Self::ShowMultivariant(_) | Self::ShowMpd(_) | Self::ShowMedia(..) => {
+                true
+            }
+        }
+    }
+
+    /// Whether this belongs to what is kept of one broadcast, the media itself aside.
+    #[must_use]
+    pub const fn is_of_show(&self) -> bool {
+        matches!(
+            self,
+            Self::Show(_) | Self::ShowMultivariant(_) | Self::ShowMpd(_) | Self::ShowMedia(..)
+        )
     }
 
     /// The rendition it belongs to; `None` for what belongs to the whole stream.
@@ -57,7 +79,9 @@ impl Item {
     pub const fn rendition(&self) -> Option<&RenditionName> {
         match self {
             Self::Multivariant | Self::Mpd => None,
-            Self::Media(name)
+            Self::Show(_) | Self::ShowMultivariant(_) | Self::ShowMpd(_) => None,
+            Self::ShowMedia(name, _)
+            | Self::Media(name)
             | Self::Init(name, _)
             | Self::Segment(name, _)
             | Self::Part(name, _, _) => Some(name),
@@ -66,6 +90,9 @@ impl Item {
 }
 
 impl ObjectKey {
+    /// The folder that holds all streams.
+    pub const ROOT: &str = ROOT;
+
     /// The object `item` of `stream`.
     #[must_use]
     pub const fn new(stream: StreamName, item: Item) -> Self {
@@ -101,6 +128,10 @@ impl fmt::Display for ObjectKey {
             Item::Init(rendition, period) => write!(f, "{rendition}/init-{period}.mp4"),
             Item::Segment(rendition, number) => write!(f, "{rendition}/{number}.m4s"),
             Item::Part(rendition, number, part) => write!(f, "{rendition}/{number}.{part}.m4s"),
+            Item::Show(first) => write!(f, "show-{first}.json"),
+            Item::ShowMultivariant(first) => write!(f, "show-{first}.m3u8"),
+            Item::ShowMpd(first) => write!(f, "show-{first}.mpd"),
+            Item::ShowMedia(rendition, first) => write!(f, "{rendition}/show-{first}.m3u8"),
         }
     }
 }
@@ -119,6 +150,15 @@ impl FromStr for ObjectKey {
         let item = match (segments.next(), segments.next(), segments.next()) {
             (Some("index.m3u8"), None, _) => Item::Multivariant,
             (Some("manifest.mpd"), None, _) => Item::Mpd,
+            (Some(file), None, _) => {
+                let (first, kind) = show_of(file).ok_or(ObjectKeyError)?;
+                match kind {
+                    "json" => Item::Show(first),
+                    "m3u8" => Item::ShowMultivariant(first),
+                    "mpd" => Item::ShowMpd(first),
+                    _ => return Err(ObjectKeyError),
+                }
+            }
             (Some(rendition), Some(file), None) => {
                 let rendition = rendition.parse().map_err(|_| ObjectKeyError)?;
                 item_in(rendition, file)?
@@ -139,6 +179,9 @@ fn item_in(rendition: RenditionName, file: &str) -> Result<Item, ObjectKeyError>
     {
         return Ok(Item::Init(rendition, PeriodId::new(canonical(period)?)));
     }
+    if let Some((first, "m3u8")) = show_of(file) {
+        return Ok(Item::ShowMedia(rendition, first));
+    }
     let stem = file.strip_suffix(".m4s").ok_or(ObjectKeyError)?;
     match stem.split_once('.') {
         None => Ok(Item::Segment(
@@ -151,6 +194,12 @@ fn item_in(rendition: RenditionName, file: &str) -> Result<Item, ObjectKeyError>
             PartIndex::new(canonical(part)?),
         )),
     }
+}
+
+/// The show that a file's name names, and what follows the dot.
+fn show_of(file: &str) -> Option<(SegmentNumber, &str)> {
+    let (first, kind) = file.strip_prefix("show-")?.split_once('.')?;
+    Some((SegmentNumber::new(canonical(first).ok()?), kind))
 }
 
 /// A decimal as it prints: no sign, no leading zero.
@@ -176,6 +225,11 @@ mod tests {
         let item = prop_oneof![
             Just(Item::Multivariant),
             Just(Item::Mpd),
+            any::<u64>().prop_map(|n| Item::Show(SegmentNumber::new(n))),
+            any::<u64>().prop_map(|n| Item::ShowMultivariant(SegmentNumber::new(n))),
+            any::<u64>().prop_map(|n| Item::ShowMpd(SegmentNumber::new(n))),
+            (rendition(), any::<u64>())
+                .prop_map(|(r, n)| Item::ShowMedia(r, SegmentNumber::new(n))),
             rendition().prop_map(Item::Media),
             (rendition(), any::<u64>()).prop_map(|(r, p)| Item::Init(r, PeriodId::new(p))),
             (rendition(), any::<u64>()).prop_map(|(r, n)| Item::Segment(r, SegmentNumber::new(n))),
@@ -211,6 +265,11 @@ mod tests {
             "live/demo/v720/init-.mp4",
             "live/demo/v720/18446744073709551616.m4s",
             "vod/demo/index.m3u8",
+            "live/demo/show-1",
+            "live/demo/show-1.m4s",
+            "live/demo/show-01.json",
+            "live/demo/show-.mpd",
+            "live/demo/v720/show-1.mpd",
         ] {
             assert_eq!(path.parse::<ObjectKey>(), Err(ObjectKeyError), "{path}");
         }

@@ -143,6 +143,18 @@ impl Bucket {
         }
     }
 
+    /// The streams that have a folder.
+    pub(crate) async fn streams(&self) -> Result<Vec<StreamName>, Error> {
+        let folder = Path::from(ObjectKey::ROOT);
+        let listed = match self.store.list_with_delimiter(Some(&folder)).await {
+            Err(Error::NotFound { .. }) => return Ok(Vec::new()),
+            listed => listed?,
+        };
+        let folders = listed.common_prefixes.into_iter();
+        let names = folders.filter_map(|folder| folder.filename()?.parse().ok());
+        Ok(names.collect())
+    }
+
     /// The objects of `stream` that belong to no rendition, and the renditions that have a folder.
     pub(crate) async fn children(
         &self,

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::archive::Keep;
 use super::location::Location;
 
 /// What stands for [`SpoolPlace::Auto`] and [`SpoolPlace::Off`] in a configuration.
@@ -47,6 +48,8 @@ pub struct Config {
     /// How long what an earlier broadcast of the same name left behind is kept after no stored
     /// playlist names it any more, so that players in the middle of it are not cut off.
     pub leftover_grace: Duration,
+    /// How long segments stay after they left the live window.
+    pub keep: Keep,
 }
 
 /// Where the spool is.
@@ -132,6 +135,7 @@ impl Default for Config {
             spool_max_bytes: 8 * 1024 * 1024 * 1024,
             spool_age: Duration::from_secs(6 * 60 * 60),
             leftover_grace: Duration::from_secs(60),
+            keep: Keep::Window,
         }
     }
 }

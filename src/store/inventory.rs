@@ -66,7 +66,9 @@ pub(crate) type Found = (
 /// What the store said.
 pub(crate) async fn take(bucket: &Bucket, stream: &StreamName) -> Result<Found, Error> {
     let (mut found, renditions) = bucket.children(stream).await?;
-    let top = found.iter().cloned().map(|key| read(bucket, key));
+    // Records and manifests of shows name what lies beyond the window, and are not to be read one by one.
+    let live = found.iter().filter(|key| !key.item.is_of_show());
+    let top = live.cloned().map(|key| read(bucket, key));
     let top = try_join_all(top.collect::<Vec<_>>());
     let below = renditions.into_iter().take(MAX_RENDITIONS);
     let below = below.map(|rendition| rendition_of(bucket, stream, rendition));

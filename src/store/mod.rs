@@ -13,6 +13,7 @@
 //! `spool`, where `spooler` puts it, each object a `record`. An MPD names its
 //! segments by number and time, not one by one; it is held back until every init segment is stored.
 
+mod archive;
 mod bucket;
 mod config;
 mod guard;
@@ -32,6 +33,7 @@ mod spooler;
 mod sweep;
 mod writer;
 
+pub use archive::{Keep, WriteFailed};
 pub use config::{Addressing, Config, SpoolPlace};
 pub use health::{Failure, Health};
 pub use inventory::Inventory;

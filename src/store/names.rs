@@ -33,8 +33,13 @@ const FETCHED: [&str; 4] = [
 /// The objects that the manifest `key` with the text `text` names. A segment marked as a gap is not
 /// fetched, so it is not named. Nothing for an MPD, whose templates name no single object.
 pub(crate) fn named_by(key: &ObjectKey, text: &[u8]) -> BTreeSet<ObjectKey> {
-    if matches!(key.item, Item::Mpd) {
-        return BTreeSet::new();
+    match key.item {
+        // What lists a show is made of what is stored, on the word of the store, and lists far too much to be
+        // looked through again.
+        Item::Mpd | Item::Show(_) | Item::ShowMpd(_) | Item::ShowMedia(..) => {
+            return BTreeSet::new();
+        }
+        _ => {}
     }
     let mut names = BTreeSet::new();
     let mut gap = false;

@@ -78,6 +78,12 @@ pub struct ReadFailed {
     reason: String,
 }
 
+impl ReadFailed {
+    pub(crate) const fn new(what: String, reason: String) -> Self {
+        Self { what, reason }
+    }
+}
+
 /// An open store. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -247,6 +253,10 @@ impl Store {
         self.spool.as_ref()
     }
 
+    pub(crate) const fn bucket(&self) -> &Bucket {
+        &self.bucket
+    }
+
     /// How the store is doing, now and at every change.
     #[must_use]
     pub fn health(&self) -> watch::Receiver<Health> {
@@ -280,7 +290,11 @@ impl Store {
             spool_age: self.spool.is_some().then_some(self.config.spool_age),
             lateness: self.bucket.lateness(),
         };
-        let shared = Shared::new(stream.clone(), Queue::new(limits), Arc::clone(&self.health));
+        let mut queue = Queue::new(limits);
+        if self.config.keep.is_on() {
+            queue.keep_archive();
+        }
+        let shared = Shared::new(stream.clone(), queue, Arc::clone(&self.health));
         let shared = Arc::new(shared);
         let attached = attach(&shared);
         let worker = Worker::new(

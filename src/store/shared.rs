@@ -15,6 +15,7 @@ use super::health::{Failure, Share};
 use super::queue::Queue;
 use super::writer::Reports;
 use crate::id::StreamName;
+use crate::media::ObjectKey;
 
 /// How a writer is to go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(crate) queue: Queue,
     pub(crate) mode: Mode,
+    /// What has been stored since somebody last asked, as far as it concerns a show.
+    pub(crate) told: Vec<ObjectKey>,
     /// The broadcast that is written now.
     run: u64,
     /// Whether the writer has ended, or will without looking again.
@@ -62,6 +65,7 @@ impl Shared {
         let state = State {
             queue,
             mode: Mode::Closing,
+            told: Vec::new(),
             run: 0,
             has_ended: false,
             reported: Share::default(),

@@ -29,10 +29,16 @@ use super::queue::{Step, Write};
 use super::shared::{Mode, Shared, now};
 use super::spool::Spool;
 use super::sweep::sweep;
-use crate::media::ObjectKey;
+use crate::media::{Item, ObjectKey};
 
 /// The pause after the folder of a stream could not be looked through.
 const INVENTORY_PAUSE: Duration = Duration::from_secs(1);
+
+/// The most that is remembered of what was stored, should nobody ask: some minutes of ten renditions.
+const MAX_TOLD: usize = 8_192;
+
+/// How often [`BroadcastWriter::flush`] looks.
+const FLUSH_LOOK: Duration = Duration::from_millis(20);
 
 /// Hands the objects of one broadcast to the store. Dropped without [`Self::finish`] after it has begun, it stops after
 /// the operation under way, as a crash would.
@@ -105,6 +111,31 @@ impl BroadcastWriter {
             state.queue.retire(key, now() + after);
         }
         self.shared.wake.notify_one();
+    }
+
+    /// The segments and records that have been stored since the last call.
+    #[must_use]
+    pub fn take_stored(&self) -> Vec<ObjectKey> {
+        std::mem::take(&mut self.shared.lock().told)
+    }
+
+    /// Leaves an object where it is for good, and thinks no more of it.
+    pub fn forget(&self, key: &ObjectKey) {
+        self.shared.lock().queue.forget(key);
+    }
+
+    /// Waits until everything that was handed over is written, at most for `within`; whether it is.
+    pub async fn flush(&self, within: Duration) -> bool {
+        let deadline = tokio::time::Instant::now() + within;
+        loop {
+            if self.shared.lock().queue.is_flushed() {
+                return true;
+            }
+            if tokio::time::Instant::now() >= deadline {
+                return false;
+            }
+            tokio::time::sleep(FLUSH_LOOK).await;
+        }
     }
 
     /// Keeps an object that an earlier broadcast left, until [`Self::delete_after`].
@@ -277,7 +308,17 @@ impl Worker {
             }
         }
         let keys: BTreeSet<_> = failed.keys().cloned().collect();
-        self.shared.lock().queue.settle(&keys, now());
+        {
+            let mut state = self.shared.lock();
+            let stored = puts.iter().map(|put| &put.key);
+            let told = stored.filter(|key| {
+                let is_of_interest = matches!(key.item, Item::Segment(..) | Item::Show(_));
+                is_of_interest && !keys.contains(*key)
+            });
+            let room = MAX_TOLD.saturating_sub(state.told.len());
+            state.told.extend(told.take(room).cloned());
+            state.queue.settle(&keys, now());
+        }
         self.shared.spool_wake.notify_one();
         match failed.into_values().next() {
             Some(error) => self.failed(&error),
@@ -356,7 +397,13 @@ impl Worker {
 /// Looks through all of a stream's folder for what no broadcast needs any more, beside the writing.
 async fn tidy(shared: Arc<Shared>, bucket: Bucket) {
     let looked = async {
-        let found = bucket.list(&shared.stream).await?;
+        let archive = shared.lock().queue.has_archive();
+        // An archive is not to be listed; nothing of it is left over but what is near the window.
+        let found = if archive {
+            inventory::take(&bucket, &shared.stream).await?.0
+        } else {
+            bucket.list(&shared.stream).await?
+        };
         // After the listing: what is named now was not all named before.
         let named = inventory::take(&bucket, &shared.stream).await?.1;
         Ok::<_, Error>((found, named))

@@ -48,6 +48,7 @@ impl Queue {
         now: Instant,
     ) {
         self.quiet_at = Some(now + self.limits.lateness);
+        self.archive |= found.iter().any(|key| key.item.is_of_show());
         self.drop_outdated(&named);
         self.named.extend(named);
         if self.tidy_at.is_some() {
@@ -57,10 +58,28 @@ impl Queue {
         self.foreign_mpd = self.has_stored_mpd();
     }
 
+    /// Leaves media that was found where it is: it belongs to a show, whose record says how long.
+    pub(crate) const fn keep_archive(&mut self) {
+        self.archive = true;
+    }
+
+    /// Whether media that was found stays.
+    pub(crate) const fn has_archive(&self) -> bool {
+        self.archive
+    }
+
+    /// Thinks no more of an object that stays: no manifest of a live window will name it again.
+    pub(crate) fn forget(&mut self, key: &ObjectKey) {
+        self.removal.cancel(key);
+        self.leftover.remove(key);
+        self.stored.remove(key);
+    }
+
     /// Takes `keys` for what earlier broadcasts left, except what this one has or keeps.
     fn leave<'a>(&mut self, keys: impl Iterator<Item = &'a ObjectKey>) {
+        let archive = self.archive;
         let is_left = |key: &&ObjectKey| {
-            !matches!(key.item, Item::Multivariant | Item::Mpd)
+            may_go(&key.item, archive)
                 && !self.kept.contains(key)
                 && !self.stored.contains(key)
                 && !self.waiting.has(key)
@@ -130,7 +149,8 @@ impl Queue {
     pub(crate) fn begin(&mut self, now: Instant, grace: Duration) {
         self.kept.clear();
         let there = self.stored.iter().chain(self.waiting.keys());
-        let goes = |key: &&ObjectKey| !matches!(key.item, Item::Multivariant | Item::Mpd);
+        let archive = self.archive;
+        let goes = |key: &&ObjectKey| may_go(&key.item, archive);
         self.leftover = there.filter(goes).cloned().collect();
         // The process before this one may have died with the write of a playlist under way.
         self.tidy_at = Some(now + grace.max(self.limits.lateness));
@@ -151,5 +171,16 @@ impl Queue {
         self.removal.cancel(key);
         self.leftover.remove(key);
         self.kept.insert(key.clone());
+    }
+}
+
+/// Whether what an earlier broadcast left is to go. Of a stream with shows only playlists do: its media belongs to
+/// them.
+const fn may_go(item: &Item, archive: bool) -> bool {
+    match item {
+        Item::Multivariant | Item::Mpd => false,
+        Item::Media(_) => true,
+        Item::Init(..) | Item::Segment(..) | Item::Part(..) => !archive,
+        Item::Show(_) | Item::ShowMultivariant(_) | Item::ShowMpd(_) | Item::ShowMedia(..) => false,
     }
 }

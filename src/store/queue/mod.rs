@@ -129,6 +129,8 @@ pub(crate) struct Queue {
     /// From when on nothing that an earlier process wrote happens any more.
     quiet_at: Option<Instant>,
     delete_next: Option<Instant>,
+    /// Whether media that was found stays.
+    archive: bool,
     /// Whether the stored MPD is an earlier broadcast's, whose names cannot be read.
     foreign_mpd: bool,
     counts: Counts,
@@ -154,6 +156,7 @@ impl Queue {
             tidy_at: None,
             quiet_at: None,
             delete_next: None,
+            archive: false,
             foreign_mpd: false,
             counts: Counts::default(),
         }
