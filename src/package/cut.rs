@@ -6,6 +6,8 @@
 //! Time:   `Ticks` in the rendition's timescale; the grid's origin is the Unix epoch
 //! Spec:   [HLS] §4.4.3.7, §4.4.4.9; [CMAF] §7.3.4 switching sets
 
+use std::num::NonZeroU32;
+
 use crate::id::SegmentNumber;
 use crate::media::{CodecConfig, Rendition};
 use crate::time::{Grid, MediaTime, Span, Ticks, Timescale};
@@ -46,6 +48,13 @@ impl FrameLength {
             den,
             scale: rendition.timescale,
         }
+    }
+
+    /// Seconds of a frame, as a fraction.
+    pub(super) fn fraction(self) -> (NonZeroU32, NonZeroU32) {
+        let one = NonZeroU32::MIN;
+        let part = |value: u64| u32::try_from(value).ok().and_then(NonZeroU32::new);
+        (part(self.num).unwrap_or(one), part(self.den).unwrap_or(one))
     }
 
     /// The longest `count` frames in a row, in ticks: positions are rounded, so one tick may come on top.

@@ -25,6 +25,8 @@ mod window;
 
 pub mod dash;
 pub mod hls;
+pub mod movie;
+pub mod show;
 
 pub use config::{
     Config, ConfigError, LowLatency, MAX_SEGMENT_MS, MAX_WINDOW_SEGMENTS, MIN_PART_MS,

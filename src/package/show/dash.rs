@@ -1,0 +1,343 @@
+//! Renders a stretch in DASH.
+//!
+//! Enters: a [`Stretch`]
+//! Leaves: an MPD: dynamic while it grows, static once nothing is added; a Period per section
+//! Never:  a list of segments that the grid gives
+//! Time:   milliseconds of presentation; `@presentationTimeOffset` puts media time onto it
+//! Spec:   [DASH] §5.3
+
+use std::fmt::{self, Display, Write};
+
+use super::stretch::{Section, Stretch};
+use super::{Picture, Track};
+use crate::media::MediaKind;
+use crate::time::{FrameRate, Timescale, WallTime};
+
+/// The scheme by which players set their clock, and the address of the clock.
+const UTC_TIMING: &str =
+    "  <UTCTiming schemeIdUri=\"urn:mpeg:dash:utc:http-iso:2014\" value=\"/time\"/>\n";
+
+impl Stretch<'_> {
+    /// The MPD; `None` if there is nothing to play.
+    #[must_use]
+    pub fn mpd(&self) -> Option<String> {
+        let mut out = String::with_capacity(4_096);
+        self.write_mpd(&mut out).ok()?;
+        Some(out)
+    }
+
+    fn write_mpd(&self, out: &mut String) -> fmt::Result {
+        let (Some(first), Some(last)) = (self.sections.first(), self.sections.last()) else {
+            return Err(fmt::Error);
+        };
+        let step = u64::from(last.show.segment_ms.get());
+        let targets = self.sections.iter().map(|s| s.show.target_duration_s);
+        let target = targets.max().unwrap_or(1);
+        // Of what grows, the line begins where that of the live MPD does: with the earliest segment, but
+        // number zero, that begins on a whole second. ffmpeg takes the epoch itself for no time at all.
+        let zero = 1_000 / gcd(step, 1_000);
+        let zero_ms = zero * step;
+        let kind = if self.closed { "static" } else { "dynamic" };
+        write!(
+            out,
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+             <MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" \
+             profiles=\"urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019\" \
+             type=\"{kind}\""
+        )?;
+        let lengths = self.sections.iter().map(Section::length_ms);
+        let total: u64 = lengths.sum();
+        if self.closed {
+            write!(out, " mediaPresentationDuration=\"{}\"", Millis(total))?;
+        } else {
+            let begins = first.begins_ms();
+            let depth = last.ends_ms().saturating_sub(begins);
+            write!(out, " availabilityStartTime=\"{}\"", second(zero_ms))?;
+            write!(out, " publishTime=\"{}\"", last.show.ends())?;
+            write!(out, " minimumUpdatePeriod=\"{}\"", Millis(step))?;
+            write!(out, " timeShiftBufferDepth=\"{}\"", Millis(depth))?;
+            // Who starts over wants to see the beginning: that far behind the present.
+            write!(out, " suggestedPresentationDelay=\"{}\"", Millis(depth))?;
+        }
+        writeln!(
+            out,
+            " minBufferTime=\"{}\" maxSegmentDuration=\"PT{target}S\">",
+            Millis(step)
+        )?;
+        let mut at = 0;
+        let alone = self.sections.len() == 1 && first.is_on_grid();
+        for section in &self.sections {
+            let growing = !self.closed && std::ptr::eq(section, last);
+            let length = section.length_ms();
+            // As the live MPD has it: ffmpeg's live window knows no Period@start.
+            let from = if alone && !self.closed {
+                zero
+            } else {
+                section.numbers.start
+            };
+            let start = match (self.closed, alone) {
+                (true, _) => at,
+                (false, true) => 0,
+                (false, false) => section.begins_ms().saturating_sub(zero_ms),
+            };
+            at += length;
+            write!(
+                out,
+                "  <Period id=\"{}\" start=\"{}\"",
+                section.numbers.start,
+                Millis(start)
+            )?;
+            if !growing {
+                write!(out, " duration=\"{}\"", Millis(length))?;
+            }
+            out.write_str(">\n")?;
+            self.write_sets(out, section, from)?;
+            out.write_str("  </Period>\n")?;
+        }
+        if !self.closed {
+            out.write_str(UTC_TIMING)?;
+        }
+        out.write_str("</MPD>\n")
+    }
+
+    fn write_sets(&self, out: &mut String, section: &Section<'_>, from: u64) -> fmt::Result {
+        let mut families: Vec<(&str, Vec<&Track>)> = Vec::new();
+        for track in &section.chapter.tracks {
+            match families
+                .iter_mut()
+                .find(|(found, _)| *found == track.family())
+            {
+                Some((_, tracks)) => tracks.push(track),
+                None => families.push((track.family(), vec![track])),
+            }
+        }
+        for (index, (_, tracks)) in families.iter().enumerate() {
+            self.write_set(out, (index + 1, tracks), section, from)?;
+        }
+        Ok(())
+    }
+
+    fn write_set(
+        &self,
+        out: &mut String,
+        (id, tracks): (usize, &[&Track]),
+        section: &Section<'_>,
+        from: u64,
+    ) -> fmt::Result {
+        let Some(first) = tracks.first() else {
+            return Ok(());
+        };
+        let kind = match first.kind {
+            MediaKind::Video => "video",
+            MediaKind::Audio => "audio",
+        };
+        write!(
+            out,
+            "    <AdaptationSet id=\"{id}\" contentType=\"{kind}\" mimeType=\"{kind}/mp4\" \
+             segmentAlignment=\"true\""
+        )?;
+        if section.show.independent {
+            out.write_str(" startWithSAP=\"1\"")?;
+        }
+        write_maxima(out, tracks)?;
+        out.write_str(">\n")?;
+        if let Some((_, channels)) = first.sound {
+            writeln!(
+                out,
+                "      <AudioChannelConfiguration \
+                 schemeIdUri=\"urn:mpeg:dash:23003:3:audio_channel_configuration:2011\" \
+                 value=\"{channels}\"/>"
+            )?;
+        }
+        out.write_str("      <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"main\"/>\n")?;
+        let on_grid = section.is_on_grid();
+        if on_grid {
+            let step = u64::from(section.show.segment_ms.get());
+            writeln!(
+                out,
+                "      <SegmentTemplate timescale=\"1000\" duration=\"{step}\" \
+                 startNumber=\"{from}\" presentationTimeOffset=\"{}\" \
+                 initialization=\"$RepresentationID$/init-{}.mp4\" \
+                 media=\"$RepresentationID$/$Number$.m4s\"/>",
+                from * step,
+                section.chapter.period,
+            )?;
+        }
+        for track in tracks {
+            self.write_representation(out, track)?;
+            if on_grid {
+                out.write_str("/>\n")?;
+            } else {
+                out.write_str(">\n")?;
+                write_timeline(out, track, section)?;
+                out.write_str("      </Representation>\n")?;
+            }
+        }
+        out.write_str("    </AdaptationSet>\n")
+    }
+
+    fn write_representation(&self, out: &mut String, track: &Track) -> fmt::Result {
+        let (peak, _) = self.rates(&track.name);
+        write!(
+            out,
+            "      <Representation id=\"{}\" bandwidth=\"{peak}\" codecs=\"{}\"",
+            track.name,
+            Escaped(&track.codecs),
+        )?;
+        if let Some(Picture { width, height, sar }) = track.picture {
+            write!(out, " width=\"{width}\" height=\"{height}\"")?;
+            write!(out, " sar=\"{}:{}\"", sar.0, sar.1)?;
+        }
+        if let Some(rate) = track.frame_rate {
+            write!(out, " frameRate=\"{}\"", Rate(rate))?;
+        }
+        if let Some((sample_rate, _)) = track.sound {
+            write!(out, " audioSamplingRate=\"{sample_rate}\"")?;
+        }
+        Ok(())
+    }
+}
+
+impl Section<'_> {
+    /// The media time at which it begins, in milliseconds: of the grid, or of the earliest rendition.
+    pub(super) fn begins_ms(&self) -> u64 {
+        let step = u64::from(self.show.segment_ms.get());
+        if self.is_on_grid() {
+            return self.numbers.start * step;
+        }
+        let tracks = self.chapter.tracks.iter();
+        let begins = tracks.map(|track| {
+            let (start, _) = track.place(self.show.grid(), self.numbers.start);
+            let begins = start.at(track.timescale);
+            begins.rescale_floor(Timescale::MILLIS).get()
+        });
+        begins
+            .min()
+            .and_then(|ms| u64::try_from(ms).ok())
+            .unwrap_or(0)
+    }
+
+    /// The media time at which it ends, no further than the grid's last segment reaches: a frame beyond
+    /// it would be taken for one segment more.
+    fn ends_ms(&self) -> u64 {
+        let step = u64::from(self.show.segment_ms.get());
+        let last = self.last();
+        let tracks = self.chapter.tracks.iter();
+        let there = tracks.filter(|track| track.stored.contains(last));
+        let ends = there.map(|track| {
+            let ends = track.ends(self.show.grid(), last);
+            ends.rescale_ceil(Timescale::MILLIS).get()
+        });
+        let end = ends.max().and_then(|ms| u64::try_from(ms).ok());
+        let grid_end = self.numbers.end * step;
+        match end {
+            Some(end) if self.is_on_grid() => end.min(grid_end),
+            Some(end) => end,
+            None => grid_end,
+        }
+    }
+
+    pub(super) fn length_ms(&self) -> u64 {
+        self.ends_ms().saturating_sub(self.begins_ms())
+    }
+}
+
+/// The times of every segment, where the grid does not give them.
+fn write_timeline(out: &mut String, track: &Track, section: &Section<'_>) -> fmt::Result {
+    let scale = track.timescale.get();
+    let offset = u128::from(section.begins_ms()) * u128::from(scale) / 1_000;
+    writeln!(
+        out,
+        "        <SegmentTemplate timescale=\"{scale}\" startNumber=\"{}\" \
+         presentationTimeOffset=\"{offset}\" initialization=\"$RepresentationID$/init-{}.mp4\" \
+         media=\"$RepresentationID$/$Number$.m4s\">\n          <SegmentTimeline>",
+        section.numbers.start, section.chapter.period,
+    )?;
+    let mut next = None;
+    for number in section.numbers.clone() {
+        let (start, length) = track.place(section.show.grid(), number);
+        out.write_str("            <S")?;
+        if next != Some(start) {
+            write!(out, " t=\"{}\"", start.get())?;
+        }
+        writeln!(out, " d=\"{}\"/>", length.get())?;
+        next = start.checked_add(length);
+    }
+    out.write_str("          </SegmentTimeline>\n        </SegmentTemplate>\n")
+}
+
+/// The largest size and rate among pictures that are switched between.
+fn write_maxima(out: &mut String, tracks: &[&Track]) -> fmt::Result {
+    let pictures = || tracks.iter().filter_map(|track| track.picture);
+    if let (Some(width), Some(height)) = (
+        pictures().map(|picture| picture.width).max(),
+        pictures().map(|picture| picture.height).max(),
+    ) {
+        write!(out, " maxWidth=\"{width}\" maxHeight=\"{height}\"")?;
+    }
+    let rates = tracks.iter().filter_map(|track| track.frame_rate);
+    if let Some(rate) = rates.max_by_key(|rate| rate.millihertz()) {
+        write!(out, " maxFrameRate=\"{}\"", Rate(rate))?;
+    }
+    Ok(())
+}
+
+const fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// An instant on a whole second as `xs:dateTime` without a fraction.
+fn second(ms: u64) -> String {
+    let micros = i64::try_from(ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
+    let text = WallTime::from_micros(micros).to_string();
+    match text.strip_suffix(".000Z") {
+        Some(seconds) => format!("{seconds}Z"),
+        None => text,
+    }
+}
+
+/// Prints milliseconds as `xs:duration`: `PT2S`, `PT1.92S`.
+struct Millis(u64);
+
+impl Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, millis) = (self.0 / 1_000, self.0 % 1_000);
+        if millis == 0 {
+            return write!(f, "PT{seconds}S");
+        }
+        let fraction = format!("{millis:03}");
+        write!(f, "PT{seconds}.{}S", fraction.trim_end_matches('0'))
+    }
+}
+
+/// Prints a rate as DASH wants it: `30` or `30000/1001`.
+struct Rate(FrameRate);
+
+impl Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (num, den) = (u64::from(self.0.num()), u64::from(self.0.den()));
+        let common = gcd(num, den).max(1);
+        match den / common {
+            1 => write!(f, "{}", num / common),
+            den => write!(f, "{}/{den}", num / common),
+        }
+    }
+}
+
+/// Prints text as the value of an attribute.
+struct Escaped<'a>(&'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,293 @@
+//! What is kept of a broadcast: a small record from which every manifest of any stretch of it follows.
+//!
+//! Enters: what of a broadcast is stored, segment by segment; or the record of it as text
+//! Leaves: [`Show`]; playlists and MPDs of a [`Stretch`] of it
+//! Never:  a segment that is not stored; I/O, clocks
+//! Time:   a segment's place follows from its number, the frame and the grid; what does not lie there is told
+//! Spec:   [HLS] §4.4.3.5, [DASH] §5.3; docs/recordings.md
+//!
+//! Segments are cut on the grid, so a range of numbers says where thousands of them begin and end. A record of
+//! a day has the size of one of a minute.
+
+mod dash;
+mod hls;
+mod ranges;
+mod record;
+mod recorder;
+mod stretch;
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::ops::Range;
+
+pub use ranges::Ranges;
+pub use record::{MAX_RECORD_BYTES, RecordError};
+pub use recorder::Recorder;
+pub use stretch::{MAX_STRETCH_SEGMENTS, Run, Stretch, StretchError};
+
+use crate::id::{PeriodId, RenditionName, SegmentNumber};
+use crate::media::MediaKind;
+use crate::time::{FrameRate, Grid, MediaTime, Span, Ticks, Timescale, WallTime};
+
+/// What is kept of one broadcast.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Show {
+    first: SegmentNumber,
+    segment_ms: NonZeroU32,
+    target_duration_s: u32,
+    /// Whether every segment begins with a key frame.
+    independent: bool,
+    /// What is offered: `from` moves on as the oldest segments go, `end` as new ones are stored.
+    offered: Range<u64>,
+    /// Every number below is deleted; those from here to what is offered are about to be.
+    swept: u64,
+    ended: bool,
+    chapters: Vec<Chapter>,
+}
+
+/// A stretch of a show in which nothing changes: a period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Chapter {
+    period: PeriodId,
+    first: u64,
+    tracks: Vec<Track>,
+}
+
+/// One rendition in one chapter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Track {
+    name: RenditionName,
+    kind: MediaKind,
+    codecs: String,
+    timescale: Timescale,
+    /// The length of a frame in seconds, as a fraction.
+    frame: (NonZeroU32, NonZeroU32),
+    /// Width and height, and the shape of a pixel.
+    picture: Option<Picture>,
+    frame_rate: Option<FrameRate>,
+    /// Sample rate and channels.
+    sound: Option<(u32, u8)>,
+    peak_bps: u64,
+    average_bps: u64,
+    stored: Ranges,
+    /// Segments that do not lie where the grid would have them: the last one, and what a source cuts.
+    odd: BTreeMap<u64, (Ticks, Span)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Picture {
+    width: u32,
+    height: u32,
+    sar: (u32, u32),
+}
+
+impl Show {
+    /// The number of its first segment, which names it.
+    #[must_use]
+    pub const fn first(&self) -> SegmentNumber {
+        self.first
+    }
+
+    /// Whether nothing will be added.
+    #[must_use]
+    pub const fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// The numbers of the segments that manifests may name.
+    #[must_use]
+    pub fn offered(&self) -> Range<u64> {
+        self.offered.clone()
+    }
+
+    /// The numbers that are offered no more, and may not be deleted yet.
+    #[must_use]
+    pub const fn unswept(&self) -> Range<u64> {
+        self.swept..self.offered.start
+    }
+
+    /// When what is offered begins.
+    #[must_use]
+    pub fn begins(&self) -> WallTime {
+        self.time_of(self.offered.start)
+    }
+
+    /// When what is stored of it ends.
+    #[must_use]
+    pub fn ends(&self) -> WallTime {
+        let last = self.offered.end.saturating_sub(1);
+        let ends = self
+            .tracks_at(last)
+            .map(|track| track.ends(self.grid(), last));
+        let latest = ends.max_by(|a, b| a.cmp_instant(*b));
+        latest.map_or_else(|| self.time_of(self.offered.end), MediaTime::to_wall)
+    }
+
+    /// The first number that begins at or after `time`.
+    #[must_use]
+    pub fn number_from(&self, time: WallTime) -> u64 {
+        let mut numbers = self.offered.clone();
+        // Numbers rise with time, on the grid and off it.
+        while numbers.start < numbers.end {
+            let middle = numbers.start + (numbers.end - numbers.start) / 2;
+            if self.time_of(middle) < time {
+                numbers.start = middle + 1;
+            } else {
+                numbers.end = middle;
+            }
+        }
+        numbers.start
+    }
+
+    /// The renditions of any period, each once.
+    #[must_use]
+    pub fn renditions(&self) -> Vec<RenditionName> {
+        let mut names = Vec::new();
+        for track in self.chapters.iter().flat_map(|chapter| &chapter.tracks) {
+            if !names.contains(&track.name) {
+                names.push(track.name.clone());
+            }
+        }
+        names
+    }
+
+    /// The init segments of all periods.
+    pub fn init_segments(&self) -> impl Iterator<Item = (&RenditionName, PeriodId)> {
+        self.chapters.iter().flat_map(|chapter| {
+            let tracks = chapter.tracks.iter();
+            tracks.map(|track| (&track.name, chapter.period))
+        })
+    }
+
+    /// Whether a segment is stored, as far as it is known.
+    #[must_use]
+    pub fn has(&self, rendition: &RenditionName, number: u64) -> bool {
+        let mut tracks = self.tracks_at(number);
+        tracks.any(|track| track.name == *rendition && track.stored.contains(number))
+    }
+
+    /// The segments among `numbers` that are stored, and of which rendition.
+    #[must_use]
+    pub fn segments_in(&self, numbers: Range<u64>) -> Vec<(RenditionName, u64)> {
+        let mut found = Vec::new();
+        for number in numbers {
+            let tracks = self.tracks_at(number);
+            let there = tracks.filter(|track| track.stored.contains(number));
+            found.extend(there.map(|track| (track.name.clone(), number)));
+        }
+        found
+    }
+
+    /// Offers nothing below `number` any more. The init segments that nothing of it needs any more.
+    pub fn withdraw_below(&mut self, number: u64) -> Vec<(RenditionName, PeriodId)> {
+        let from = number.clamp(self.offered.start, self.offered.end);
+        self.offered.start = from;
+        for track in self.chapters.iter_mut().flat_map(|c| &mut c.tracks) {
+            track.stored.remove_below(from);
+            track.odd = track.odd.split_off(&from);
+        }
+        let mut inits = Vec::new();
+        while self.chapters.get(1).is_some_and(|next| next.first <= from) {
+            let gone = self.chapters.remove(0);
+            if self
+                .chapters
+                .iter()
+                .all(|other| other.period != gone.period)
+            {
+                let tracks = gone.tracks.into_iter();
+                inits.extend(tracks.map(|track| (track.name, gone.period)));
+            }
+        }
+        inits
+    }
+
+    /// Takes note that everything below `number` is deleted.
+    pub fn sweep_below(&mut self, number: u64) {
+        self.swept = number.clamp(self.swept, self.offered.start);
+    }
+
+    /// Takes note that nothing will be added: all that is stored is offered.
+    pub fn end(&mut self) {
+        let lasts = self.chapters.iter().flat_map(|c| &c.tracks);
+        let end = lasts.filter_map(|track| track.stored.end()).max();
+        self.offered.end = end.unwrap_or(self.offered.end).max(self.offered.start);
+        self.ended = true;
+    }
+
+    /// Takes note that a segment is stored beyond what the record knew: the record is written behind.
+    pub fn adopt(&mut self, rendition: &RenditionName, number: SegmentNumber) {
+        let number = number.get();
+        let found = self.chapters.iter_mut().rev().find(|c| c.first <= number);
+        let track = found.and_then(|c| c.tracks.iter_mut().find(|t| t.name == *rendition));
+        if let Some(track) = track.filter(|_| number >= self.offered.start) {
+            track.stored.insert(number);
+        }
+    }
+
+    const fn grid(&self) -> Grid {
+        Grid::new(self.segment_ms)
+    }
+
+    fn chapter_at(&self, number: u64) -> Option<&Chapter> {
+        let earlier = self.chapters.iter().rev();
+        earlier.into_iter().find(|chapter| chapter.first <= number)
+    }
+
+    fn tracks_at(&self, number: u64) -> impl Iterator<Item = &Track> {
+        let chapter = self.chapter_at(number).into_iter();
+        chapter.flat_map(|chapter| &chapter.tracks)
+    }
+
+    /// When segment `number` begins: by the first rendition's word, or the grid's.
+    fn time_of(&self, number: u64) -> WallTime {
+        let odd = self.tracks_at(number).find_map(|track| {
+            let (start, _) = track.odd.get(&number)?;
+            Some(start.at(track.timescale).to_wall())
+        });
+        odd.unwrap_or_else(|| {
+            let micros = u64::from(self.segment_ms.get()).saturating_mul(1_000);
+            let micros = number.saturating_mul(micros);
+            WallTime::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+        })
+    }
+
+    /// The numbers of `chapter`.
+    fn numbers_of(&self, index: usize) -> Range<u64> {
+        let first = self.chapters.get(index).map_or(u64::MAX, |c| c.first);
+        let next = self.chapters.get(index + 1).map_or(u64::MAX, |c| c.first);
+        first.max(self.offered.start)..next.min(self.offered.end)
+    }
+}
+
+impl Track {
+    /// Where segment `number` begins, and how long it is.
+    fn place(&self, grid: Grid, number: u64) -> (Ticks, Span) {
+        if let Some(odd) = self.odd.get(&number) {
+            return *odd;
+        }
+        let start = self.first_frame(grid, number);
+        let end = self.first_frame(grid, number.saturating_add(1));
+        (start, end.since(start).unwrap_or_default())
+    }
+
+    fn ends(&self, grid: Grid, number: u64) -> MediaTime {
+        let (start, length) = self.place(grid, number);
+        let end = start.checked_add(length).unwrap_or(start);
+        end.at(self.timescale)
+    }
+
+    /// The first frame at or after the grid's line: frames are counted from the epoch.
+    fn first_frame(&self, grid: Grid, number: u64) -> Ticks {
+        let line = grid.start_of(SegmentNumber::new(number), self.timescale);
+        let (num, den) = (
+            i128::from(self.frame.0.get()),
+            i128::from(self.frame.1.get()),
+        );
+        let length = num * i128::from(self.timescale.get());
+        let count = (i128::from(line.get()) * den + length - 1).div_euclid(length);
+        Ticks::new(i64::try_from((count * length).div_euclid(den)).unwrap_or(i64::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests;

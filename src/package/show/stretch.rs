@@ -1,0 +1,206 @@
+//! What there is between two instants, of one show or of several in a row.
+//!
+//! Enters: shows, and the stretch that somebody wants to see
+//! Leaves: [`Stretch`]: runs of consecutive segments, the same for every rendition and manifest
+//! Never:  a hole that all renditions have: what follows it is another section
+//! Time:   UTC, to the segment: it begins at or before what was asked for and ends at or after it
+//! Spec:   [HLS] §4.4.4.3, [DASH] §5.3.2
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::{Chapter, Ranges, Show, Track};
+use crate::id::{PeriodId, RenditionName};
+use crate::time::{MediaTime, Ticks, Timescale, WallTime};
+
+/// The most segments of a stretch: two days of the default length. A playlist of them has 3 MB.
+pub const MAX_STRETCH_SEGMENTS: u64 = 100_000;
+
+/// Why there is no such stretch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StretchError {
+    /// It ends before it begins.
+    #[error("end must be later than start")]
+    Reversed,
+    /// Nothing that is kept lies in it.
+    #[error("nothing of that time is kept")]
+    Nothing,
+    /// It has more than [`MAX_STRETCH_SEGMENTS`].
+    #[error("a stretch has at most {MAX_STRETCH_SEGMENTS} segments, this one has {found}")]
+    TooLong {
+        /// Segments found.
+        found: u64,
+    },
+}
+
+/// A stretch of what is kept.
+#[derive(Clone, Debug)]
+pub struct Stretch<'a> {
+    pub(super) sections: Vec<Section<'a>>,
+    pub(super) closed: bool,
+}
+
+/// Consecutive segments of one period, each of which some rendition has.
+#[derive(Clone, Debug)]
+pub(super) struct Section<'a> {
+    pub(super) show: &'a Show,
+    pub(super) chapter: &'a Chapter,
+    pub(super) numbers: Range<u64>,
+}
+
+impl<'a> Stretch<'a> {
+    /// All that is offered of `show`.
+    ///
+    /// # Errors
+    ///
+    /// [`StretchError::Nothing`], [`StretchError::TooLong`].
+    pub fn whole(show: &'a Show) -> Result<Self, StretchError> {
+        let mut sections = Vec::new();
+        add(&mut sections, show, &show.offered());
+        Self::checked(sections, show.ended)
+    }
+
+    /// What lies between `start` and `end`, or has been stored since `start`. `shows` ascend.
+    ///
+    /// # Errors
+    ///
+    /// [`StretchError`].
+    pub fn between(
+        shows: &'a [Show],
+        start: WallTime,
+        end: Option<WallTime>,
+    ) -> Result<Self, StretchError> {
+        if end.is_some_and(|end| end <= start) {
+            return Err(StretchError::Reversed);
+        }
+        let mut sections = Vec::new();
+        for show in shows {
+            let mut first = show.number_from(start);
+            // The one that has begun before and goes on until after it.
+            if first > show.offered.start && show.time_of(first) != start {
+                let before = first - 1;
+                let reaches = |track: &Track| track.ends(show.grid(), before).to_wall() > start;
+                if show.tracks_at(before).any(reaches) {
+                    first = before;
+                }
+            }
+            let end = end.map_or(show.offered.end, |end| show.number_from(end));
+            add(&mut sections, show, &(first..end));
+        }
+        let newest = shows.last();
+        let reaches = |end: WallTime| newest.is_some_and(|show| show.ends() >= end);
+        let closed = newest.is_none_or(Show::is_ended) || end.is_some_and(reaches);
+        Self::checked(sections, closed)
+    }
+
+    fn checked(sections: Vec<Section<'a>>, closed: bool) -> Result<Self, StretchError> {
+        let lengths = sections.iter().map(Section::count);
+        let found = lengths.sum();
+        match found {
+            0 => Err(StretchError::Nothing),
+            1..=MAX_STRETCH_SEGMENTS => Ok(Self { sections, closed }),
+            _ => Err(StretchError::TooLong { found }),
+        }
+    }
+
+    /// Whether nothing will be added to it.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// The renditions at its end, which manifests offer.
+    #[must_use]
+    pub fn renditions(&self) -> Vec<RenditionName> {
+        let last = self.sections.last();
+        let tracks = last.into_iter().flat_map(|section| &section.chapter.tracks);
+        tracks.map(|track| track.name.clone()).collect()
+    }
+
+    /// How long it is.
+    #[must_use]
+    pub fn length(&self) -> Duration {
+        Duration::from_millis(self.sections.iter().map(Section::length_ms).sum())
+    }
+
+    /// Its runs of segments, in order.
+    pub fn runs(&self) -> impl Iterator<Item = Run<'_>> {
+        self.sections.iter().map(|section| {
+            let begins = i64::try_from(section.begins_ms()).unwrap_or(i64::MAX);
+            Run {
+                period: section.chapter.period,
+                numbers: section.numbers.clone(),
+                begins: Ticks::new(begins).at(Timescale::MILLIS),
+                chapter: section.chapter,
+            }
+        })
+    }
+}
+
+/// Consecutive segments of one period, each of which some rendition has.
+#[derive(Clone, Debug)]
+pub struct Run<'a> {
+    /// The period whose init segments they need.
+    pub period: PeriodId,
+    /// Their numbers.
+    pub numbers: Range<u64>,
+    /// Where they begin.
+    pub begins: MediaTime,
+    chapter: &'a Chapter,
+}
+
+impl Run<'_> {
+    /// Whether `rendition` is in it at all.
+    #[must_use]
+    pub fn has(&self, rendition: &RenditionName) -> bool {
+        self.chapter
+            .tracks
+            .iter()
+            .any(|track| track.name == *rendition)
+    }
+
+    /// Whether segment `number` of `rendition` is stored.
+    #[must_use]
+    pub fn has_segment(&self, rendition: &RenditionName, number: u64) -> bool {
+        let mut tracks = self.chapter.tracks.iter();
+        tracks.any(|track| track.name == *rendition && track.stored.contains(number))
+    }
+}
+
+impl<'a> Section<'a> {
+    pub(super) const fn count(&self) -> u64 {
+        self.numbers.end - self.numbers.start
+    }
+
+    pub(super) fn track(&self, name: &RenditionName) -> Option<&'a Track> {
+        self.chapter.tracks.iter().find(|track| track.name == *name)
+    }
+
+    /// The last number.
+    pub(super) const fn last(&self) -> u64 {
+        self.numbers.end.saturating_sub(1)
+    }
+
+    /// Whether every segment but the last lies where the grid would have it.
+    pub(super) fn is_on_grid(&self) -> bool {
+        let but_last = self.numbers.start..self.last();
+        let odd = |track: &Track| track.odd.range(but_last.clone()).next().is_some();
+        !self.chapter.tracks.iter().any(odd) && self.show.independent
+    }
+}
+
+fn add<'a>(sections: &mut Vec<Section<'a>>, show: &'a Show, asked: &Range<u64>) {
+    for (index, chapter) in show.chapters.iter().enumerate() {
+        let numbers = show.numbers_of(index);
+        let numbers = numbers.start.max(asked.start)..numbers.end.min(asked.end);
+        let sets = chapter.tracks.iter().map(|track| &track.stored);
+        for range in Ranges::union(sets, &numbers).as_slice() {
+            sections.push(Section {
+                show,
+                chapter,
+                numbers: range.clone(),
+            });
+        }
+    }
+}

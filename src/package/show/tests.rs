@@ -1,0 +1,340 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+
+const FIRST: u64 = 897_601_951;
+
+fn name(text: &str) -> RenditionName {
+    text.parse().expect("a name")
+}
+
+fn ranges(of: &[Range<u64>]) -> Ranges {
+    Ranges::new(of.to_vec()).expect("apart")
+}
+
+fn frame(num: u32, den: u32) -> (NonZeroU32, NonZeroU32) {
+    let part = |value| NonZeroU32::new(value).expect("not zero");
+    (part(num), part(den))
+}
+
+fn video(text: &str, stored: &[Range<u64>]) -> Track {
+    Track {
+        name: name(text),
+        kind: MediaKind::Video,
+        codecs: "avc1.64001F".to_owned(),
+        timescale: Timescale::VIDEO_90K,
+        frame: frame(1_001, 30_000),
+        picture: Some(Picture {
+            width: 1_280,
+            height: 720,
+            sar: (1, 1),
+        }),
+        frame_rate: FrameRate::new(30_000, 1_001),
+        sound: None,
+        peak_bps: 3_000_000,
+        average_bps: 2_500_000,
+        stored: ranges(stored),
+        odd: BTreeMap::new(),
+    }
+}
+
+fn audio(stored: &[Range<u64>]) -> Track {
+    Track {
+        name: name("a128"),
+        kind: MediaKind::Audio,
+        codecs: "mp4a.40.2".to_owned(),
+        timescale: Timescale::new(48_000).expect("not zero"),
+        frame: frame(1_024, 48_000),
+        picture: None,
+        frame_rate: None,
+        sound: Some((48_000, 2)),
+        peak_bps: 140_000,
+        average_bps: 128_000,
+        stored: ranges(stored),
+        odd: BTreeMap::new(),
+    }
+}
+
+/// A show of `count` segments, of which those in `holes` are not stored, the last of which is short.
+fn show(count: u64, holes: &[(bool, bool)]) -> Show {
+    let end = FIRST + count;
+    let lacks = |pick: fn(&(bool, bool)) -> bool| {
+        let mut set = Ranges::default();
+        for (index, hole) in (0..count).zip(holes.iter().chain(std::iter::repeat(&(false, false))))
+        {
+            if !pick(hole) || index + 1 == count {
+                set.insert(FIRST + index);
+            }
+        }
+        set
+    };
+    let mut tracks = vec![video("v720", &[]), audio(&[])];
+    tracks[0].stored = lacks(|hole| hole.0);
+    tracks[1].stored = lacks(|hole| hole.1);
+    for track in &mut tracks {
+        let (start, length) = track.place(grid(), end - 1);
+        let half = Span::new(length.get() / 2);
+        track.odd.insert(end - 1, (start, half));
+    }
+    Show {
+        first: SegmentNumber::new(FIRST),
+        segment_ms: NonZeroU32::new(2_000).expect("not zero"),
+        target_duration_s: 2,
+        independent: true,
+        offered: FIRST..end,
+        swept: FIRST,
+        ended: true,
+        chapters: vec![Chapter {
+            period: PeriodId::new(FIRST),
+            first: FIRST,
+            tracks,
+        }],
+    }
+}
+
+fn grid() -> Grid {
+    Grid::new(NonZeroU32::new(2_000).expect("not zero"))
+}
+
+fn at(segment: u64, micros: i64) -> WallTime {
+    let start = i64::try_from(segment * 2_000_000).expect("fits");
+    WallTime::from_micros(start + micros)
+}
+
+/// What a media playlist lists: number, length in microseconds, whether it is a gap; and its date.
+fn listed(text: &str) -> (Vec<(u64, u64, bool)>, WallTime) {
+    let (mut found, mut date) = (Vec::new(), None);
+    let (mut length, mut gap) = (0, false);
+    for line in text.lines() {
+        if let Some(value) = line.strip_prefix("#EXTINF:") {
+            let value = value.trim_end_matches(',').replace('.', "");
+            length = value.parse().expect("a number");
+        } else if let Some(value) = line.strip_prefix("#EXT-X-PROGRAM-DATE-TIME:") {
+            date = date.or_else(|| value.parse().ok());
+        } else if line == "#EXT-X-GAP" {
+            gap = true;
+        } else if let Some(number) = line.strip_suffix(".m4s") {
+            found.push((number.parse().expect("a number"), length, gap));
+            gap = false;
+        }
+    }
+    (found, date.expect("dated"))
+}
+
+/// What follows `attribute="` in `text`, up to the next quote, each time.
+fn values<'t>(text: &'t str, attribute: &str) -> Vec<&'t str> {
+    let marker = format!(" {attribute}=\"");
+    let rests = text.split(marker.as_str()).skip(1);
+    rests.filter_map(|rest| rest.split('"').next()).collect()
+}
+
+fn millis(text: &str) -> u64 {
+    let seconds = text.trim_start_matches("PT").trim_end_matches('S');
+    let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
+    let whole: u64 = whole.parse().expect("a number");
+    let fraction: u64 = format!("{fraction:0<3}").parse().expect("a number");
+    whole * 1_000 + fraction
+}
+
+#[test]
+fn a_record_reads_back_as_itself() {
+    let show = show(40, &[(false, false), (true, false), (true, true)]);
+    let text = show.to_record();
+    assert_eq!(Show::from_record(text.as_bytes()), Ok(show));
+    assert!(text.len() < 2_000, "{} bytes", text.len());
+}
+
+#[test]
+fn a_record_that_cannot_be_is_refused_with_its_reason() {
+    let text = show(40, &[]).to_record();
+    let with = |from: &str, to: &str| {
+        let changed = text.replacen(from, to, 1);
+        assert_ne!(changed, text, "{from}");
+        Show::from_record(changed.as_bytes())
+            .expect_err(to)
+            .to_string()
+    };
+    for (from, to, said) in [
+        ("headwater-show", "other", "the work of another program"),
+        ("\"version\":1", "\"version\":2", "of a later release"),
+        ("\"segment_ms\":2000", "\"segment_ms\":0", "it is no record"),
+        (
+            "\"segment_ms\":2000",
+            "\"segment_ms\":1",
+            "its segment_ms cannot be",
+        ),
+        ("\"from\":897601951", "\"from\":5", "its from cannot be"),
+        (
+            "\"timescale\":90000",
+            "\"timescale\":0",
+            "its timescale cannot be",
+        ),
+        ("\"v720\"", "\"../x\"", "its name cannot be"),
+        ("\"a128\"", "\"v720\"", "its renditions cannot be"),
+        ("avc1.64001F", "a\\\"b", "its codecs cannot be"),
+        ("[[897601951,", "[[997601951,", "its stored cannot be"),
+        ("\"periods\":[", "\"periods\":5,\"x\":[", "it is no record"),
+    ] {
+        let error = with(from, to);
+        assert!(error.contains(said), "{to}: {error}");
+    }
+    for text in ["", "{}", "null", "[1]", "\u{0}"] {
+        assert!(Show::from_record(text.as_bytes()).is_err());
+    }
+}
+
+#[test]
+fn what_is_withdrawn_is_offered_no_more_and_stays_to_be_swept() {
+    let mut show = show(40, &[]);
+    assert!(show.withdraw_below(FIRST + 10).is_empty());
+    assert_eq!(show.offered(), FIRST + 10..FIRST + 40);
+    assert_eq!(show.unswept(), FIRST..FIRST + 10);
+    assert!(!show.has(&name("v720"), FIRST + 9) && show.has(&name("v720"), FIRST + 10));
+    show.sweep_below(FIRST + 99);
+    assert_eq!(show.unswept(), FIRST + 10..FIRST + 10);
+    assert_eq!(Show::from_record(show.to_record().as_bytes()), Ok(show));
+}
+
+#[test]
+fn a_stretch_that_grows_says_so_and_one_that_cannot_be_is_refused() {
+    let mut shows = [show(40, &[])];
+    shows[0].ended = false;
+    let start = at(FIRST + 3, 0);
+    let growing = Stretch::between(&shows, start, None).expect("kept");
+    let text = growing.media_playlist(&name("a128")).expect("kept");
+    assert!(
+        text.contains("#EXT-X-PLAYLIST-TYPE:EVENT\n") && !text.contains("ENDLIST"),
+        "{text}"
+    );
+    let mpd = growing.mpd().expect("kept");
+    assert!(
+        mpd.contains("type=\"dynamic\"") && mpd.contains("<UTCTiming"),
+        "{mpd}"
+    );
+    // Until a moment that has passed.
+    let closed = Stretch::between(&shows, start, Some(at(FIRST + 9, 0))).expect("kept");
+    assert!(closed.is_closed());
+    assert!(
+        !Stretch::between(&shows, start, Some(at(FIRST + 99, 0)))
+            .expect("kept")
+            .is_closed()
+    );
+    for (start, end, error) in [
+        (at(FIRST, 0), at(FIRST, 0), StretchError::Reversed),
+        (at(FIRST - 9, 0), at(FIRST - 1, 0), StretchError::Nothing),
+        (at(FIRST + 50, 0), at(FIRST + 60, 0), StretchError::Nothing),
+    ] {
+        let found = Stretch::between(&shows, start, Some(end));
+        assert_eq!(found.map(|_| ()), Err(error));
+    }
+    assert!(matches!(
+        Stretch::whole(&show(MAX_STRETCH_SEGMENTS + 1, &[])),
+        Err(StretchError::TooLong { .. })
+    ));
+}
+
+#[test]
+fn shows_in_a_row_are_played_one_after_the_other() {
+    let mut later = show(6, &[]);
+    for bound in [
+        &mut later.offered.start,
+        &mut later.offered.end,
+        &mut later.swept,
+    ] {
+        *bound += 100;
+    }
+    later.first = SegmentNumber::new(FIRST + 100);
+    later.chapters[0].first += 100;
+    later.chapters[0].period = PeriodId::new(FIRST + 100);
+    for track in &mut later.chapters[0].tracks {
+        track.stored = Ranges::default();
+        (FIRST + 100..FIRST + 106).for_each(|number| track.stored.insert(number));
+        track.odd.clear();
+    }
+    let shows = [show(5, &[]), later];
+    let both = Stretch::between(&shows, at(FIRST, 0), Some(at(FIRST + 103, 0))).expect("kept");
+    let text = both.media_playlist(&name("v720")).expect("kept");
+    let numbers: Vec<_> = listed(&text)
+        .0
+        .iter()
+        .map(|entry| entry.0 - FIRST)
+        .collect();
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 100, 101, 102]);
+    assert_eq!(text.matches("#EXT-X-DISCONTINUITY\n").count(), 1);
+    assert_eq!(text.matches("#EXT-X-MAP").count(), 2);
+    let mpd = both.mpd().expect("kept");
+    assert_eq!(values(&mpd, "start").len(), 2, "{mpd}");
+    // The last frame of the first ends a little off the grid.
+    let total = millis(values(&mpd, "mediaPresentationDuration")[0]);
+    assert!((15_000..15_040).contains(&total), "{total}");
+}
+
+proptest! {
+    #[test]
+    fn any_stretch_is_tiled_by_its_segments_in_hls_and_dash_alike(
+        count in 1_u64..60,
+        holes in proptest::collection::vec((any::<bool>(), any::<bool>()), 0..60),
+        from in -5_000_000_i64..130_000_000, length in 1_i64..130_000_000,
+    ) {
+        let shows = [show(count, &holes)];
+        let (start, end) = (at(FIRST, from), at(FIRST, from + length));
+        let Ok(stretch) = Stretch::between(&shows, start, Some(end)) else {
+            return Ok(());
+        };
+        prop_assert!(stretch.is_closed());
+        let mut totals = Vec::new();
+        let mut numbers = Vec::new();
+        for rendition in ["v720", "a128"] {
+            let text = stretch.media_playlist(&name(rendition)).expect("kept");
+            prop_assert!(text.ends_with("#EXT-X-ENDLIST\n"));
+            let (segments, date) = listed(&text);
+            // They follow each other, and what is not stored is a gap.
+            for (number, length, gap) in &segments {
+                prop_assert_eq!(*gap, !shows[0].has(&name(rendition), *number));
+                prop_assert!(*length <= 2_050_000, "{}", length);
+            }
+            prop_assert!(segments.windows(2).all(|pair| pair[0].0 < pair[1].0));
+            // No more than a segment before what was asked for, and a frame after.
+            let early = start.as_micros() - date.as_micros();
+            prop_assert!(early <= 2_050_000, "{}", early);
+            numbers.push(segments.iter().map(|segment| segment.0).collect::<Vec<_>>());
+            totals.push(segments.iter().map(|segment| segment.1).sum::<u64>());
+        }
+        prop_assert_eq!(&numbers[0], &numbers[1]);
+        let mpd = stretch.mpd().expect("kept");
+        let total = millis(values(&mpd, "mediaPresentationDuration")[0]);
+        let periods: u64 = values(&mpd, "duration").iter()
+            .filter(|value| value.starts_with("PT")).map(|value| millis(value)).sum();
+        prop_assert_eq!(total, periods);
+        // Each section ends up to a frame off the grid.
+        let sections = text_sections(&numbers[0]);
+        for length in totals {
+            prop_assert!(length.abs_diff(total * 1_000) <= 60_000 * sections, "{} {}", length, total);
+        }
+        // The MPD's templates give the same numbers.
+        let mut given = Vec::new();
+        let first_set = values(&mpd, "startNumber");
+        let lengths = values(&mpd, "duration");
+        let lengths = lengths.iter().filter(|value| value.starts_with("PT"));
+        for (first, length) in first_set.iter().step_by(2).zip(lengths) {
+            let first: u64 = first.parse().expect("a number");
+            given.extend(first..first + millis(length).div_ceil(2_000));
+        }
+        prop_assert_eq!(&given, &numbers[0]);
+    }
+
+    #[test]
+    fn no_text_is_too_strange_for_a_record(text in "[\\[\\]{}\":,a-z0-9]{0,200}", cut in 0_usize..1_000) {
+        let _ = Show::from_record(text.as_bytes());
+        let record = show(9, &[]).to_record();
+        let _ = Show::from_record(&record.as_bytes()[..cut.min(record.len())]);
+    }
+}
+
+/// How many runs of consecutive numbers there are.
+fn text_sections(numbers: &[u64]) -> u64 {
+    let breaks = numbers.windows(2).filter(|pair| pair[1] != pair[0] + 1);
+    1 + breaks.count() as u64
+}
