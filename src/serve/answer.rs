@@ -21,9 +21,10 @@ use super::cache::{ETag, Encoding, Lifetime, Slice};
 use super::document::{Document, content_type, has_ended};
 use super::live::Feed;
 use super::metrics::{Gauge, Kind, Metrics};
-use super::origin::{Found, Object, Origin, Stored};
+use super::origin::{Found, NoClip, Object, Origin, Stored};
 use super::page;
 use super::route::{Route, Verb};
+use super::stretch::Asked;
 use super::waiting::{Begun, Room, Unmet, is_too_far};
 use crate::id::RenditionName;
 use crate::media::{Item, ObjectKey, Payload};
@@ -221,6 +222,14 @@ impl<O: Origin> Answerer<O> {
     }
 
     async fn manifest(&self, key: &ObjectKey, query: Option<&str>, headers: &HeaderMap) -> Answer {
+        let of_show = key.item.is_of_show() && !matches!(key.item, Item::Show(_));
+        let asked = match Asked::parse(query) {
+            Ok(asked) => asked.filter(|_| !key.item.is_of_show()),
+            Err(error) => return Answer::failure(StatusCode::BAD_REQUEST, &error.to_string()),
+        };
+        if of_show || asked.is_some() {
+            return self.clip(key, asked, headers).await;
+        }
         match self.origin.manifest(key) {
             Found::Live(feed) => self.live(feed, query, headers).await,
             Found::Ended(last) => document(&last, Lifetime::Ended, headers),
@@ -241,6 +250,32 @@ impl<O: Origin> Answerer<O> {
                 };
                 document(&text, lifetime, headers)
             }
+        }
+    }
+
+    /// A manifest of a stretch of what is kept. One that grows is what a live one is to caches; one that does not
+    /// stays the same for good.
+    async fn clip(&self, key: &ObjectKey, asked: Option<Asked>, headers: &HeaderMap) -> Answer {
+        let reason = match self.origin.clip(key, asked).await {
+            Ok(clip) => {
+                let lifetime = if clip.is_closed {
+                    Lifetime::Kept
+                } else {
+                    Lifetime::Changing
+                };
+                return document(&clip.document, lifetime, headers);
+            }
+            Err(reason) => reason,
+        };
+        let status = match reason {
+            NoClip::Refused(_) => StatusCode::BAD_REQUEST,
+            NoClip::Missing(_) => StatusCode::NOT_FOUND,
+            NoClip::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let answer = Answer::failure(status, &reason.to_string());
+        match reason {
+            NoClip::Store(_) => answer.retry_after(STORE_RETRY),
+            _ => answer,
         }
     }
 

@@ -36,6 +36,8 @@ pub enum Lifetime {
     /// A manifest of what has ended. Seconds, not a year: the same address goes live again when its
     /// publisher returns, and whoever loads it again then must not get the end of the last broadcast.
     Ended,
+    /// A manifest of what is kept and complete. An hour, not a year: what has been kept for long enough goes.
+    Kept,
     /// The page and its files.
     Page,
     /// Anything but success.
@@ -52,6 +54,7 @@ impl Lifetime {
             Self::Immutable => "public, max-age=31536000, immutable",
             Self::Changing | Self::Failure => "public, max-age=1",
             Self::Ended => "public, max-age=5",
+            Self::Kept => "public, max-age=3600",
             Self::Blocking | Self::Page => "public, max-age=60",
             Self::Never => "no-store",
         }

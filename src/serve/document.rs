@@ -128,7 +128,9 @@ fn coded(encoding: Encoding, body: Bytes) -> Coded {
 pub fn content_type(item: &Item) -> &'static str {
     match item {
         Item::Multivariant | Item::Media(_) => "application/vnd.apple.mpegurl",
-        Item::Mpd => "application/dash+xml",
+        Item::ShowMultivariant(_) | Item::ShowMedia(..) => "application/vnd.apple.mpegurl",
+        Item::Mpd | Item::ShowMpd(_) => "application/dash+xml",
+        Item::Show(_) => "application/json",
         Item::Init(name, _) | Item::Segment(name, _) | Item::Part(name, _, _) => {
             if name.as_str().starts_with('a') {
                 "audio/mp4"
@@ -149,7 +151,13 @@ pub fn has_ended(item: &Item, text: &[u8]) -> Option<bool> {
                 .any(|line| line.trim_ascii() == b"#EXT-X-ENDLIST"),
         ),
         Item::Mpd => Some(!contains(text, b"type=\"dynamic\"")),
-        Item::Multivariant | Item::Init(..) | Item::Segment(..) | Item::Part(..) => None,
+        // They are written once it has ended.
+        Item::ShowMultivariant(_) | Item::ShowMpd(_) | Item::ShowMedia(..) => Some(true),
+        Item::Multivariant
+        | Item::Init(..)
+        | Item::Segment(..)
+        | Item::Part(..)
+        | Item::Show(_) => None,
     }
 }
 

@@ -72,12 +72,13 @@ impl Kind {
             None => Self::Unknown,
             Some(Route::Page | Route::Asset(_)) => Self::Page,
             Some(Route::Object(key)) => match key.item {
-                Item::Multivariant => Self::Multivariant,
-                Item::Mpd => Self::Mpd,
-                Item::Media(_) => Self::Media,
+                Item::Multivariant | Item::ShowMultivariant(_) => Self::Multivariant,
+                Item::Mpd | Item::ShowMpd(_) => Self::Mpd,
+                Item::Media(_) | Item::ShowMedia(..) => Self::Media,
                 Item::Init(..) => Self::Init,
                 Item::Segment(..) => Self::Segment,
                 Item::Part(..) => Self::Part,
+                Item::Show(_) => Self::Api,
             },
             Some(_) => Self::Api,
         }

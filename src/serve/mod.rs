@@ -6,7 +6,7 @@
 //! Time:   the wall clock only through [`Origin::now`]; timeouts on tokio's clock
 //! Spec:   [RFC9110], [RFC9111], [RFC9112], [RFC9113], [FETCH] CORS
 //!
-//! Pure: [`route`], [`cache`], [`document`], [`blocking`]. Shell: `answer` puts them together, `waiting`
+//! Pure: [`route`], [`cache`], [`document`], [`blocking`], [`stretch`]. Shell: `answer` puts them together, `waiting`
 //! waits for what is yet to be made, `http` owns the sockets.
 
 mod answer;
@@ -23,6 +23,7 @@ mod origin;
 pub mod page;
 pub mod route;
 pub mod shelf;
+pub mod stretch;
 mod waiting;
 
 pub use assets::{Asset, Assets};
@@ -30,4 +31,4 @@ pub use document::Document;
 pub use http::{Config, Error, Server};
 pub use live::{Chosen, Feed, Live, Version};
 pub use metrics::{Kind, Metrics, STATUSES};
-pub use origin::{Found, Object, Origin, StoreFailed, Stored};
+pub use origin::{Clip, Found, NoClip, Object, Origin, StoreFailed, Stored};

@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use super::cache::{ETag, Encoding};
 use super::document::Document;
 use super::live::Feed;
+use super::stretch::Asked;
 use crate::id::StreamName;
 use crate::media::{ObjectKey, Payload};
 use crate::time::WallTime;
@@ -99,7 +100,31 @@ impl Stored {
 #[error("the store could not be read")]
 pub struct StoreFailed;
 
-/// What is published. Every method but [`Self::stored`] answers from memory without waiting.
+/// A manifest of a stretch of what is kept.
+#[derive(Clone, Debug)]
+pub struct Clip {
+    /// Its text.
+    pub document: Arc<Document>,
+    /// Whether nothing will be added to it.
+    pub is_closed: bool,
+}
+
+/// Why there is no manifest of a stretch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NoClip {
+    /// It cannot be asked for; told to the client with 400.
+    #[error("{0}")]
+    Refused(String),
+    /// There is nothing of it; told with 404.
+    #[error("{0}")]
+    Missing(String),
+    /// The store could not be asked.
+    #[error(transparent)]
+    Store(#[from] StoreFailed),
+}
+
+/// What is published. Every method but [`Self::stored`] and [`Self::clip`] answers from memory without waiting.
 pub trait Origin: Send + Sync + 'static {
     /// The manifest `key`, whose item is one. What a version of it names has to be there before it.
     fn manifest(&self, key: &ObjectKey) -> Found;
@@ -113,6 +138,18 @@ pub trait Origin: Send + Sync + 'static {
         &'a self,
         key: &'a ObjectKey,
     ) -> BoxFuture<'a, Result<Option<Stored>, StoreFailed>>;
+
+    /// The manifest `key` of the stretch `asked` of its stream; or, where `key` names a show's, of all that is kept
+    /// of the show.
+    /// Where nothing is kept, there is none.
+    fn clip<'a>(
+        &'a self,
+        _key: &'a ObjectKey,
+        _asked: Option<Asked>,
+    ) -> BoxFuture<'a, Result<Clip, NoClip>> {
+        let text = "nothing is kept here".to_owned();
+        Box::pin(std::future::ready(Err(NoClip::Missing(text))))
+    }
 
     /// All streams, as JSON.
     fn streams(&self) -> Bytes;
