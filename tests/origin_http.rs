@@ -11,9 +11,10 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use headwater::id::StreamName;
 use headwater::media::{ObjectKey, Payload};
+use headwater::serve::stretch::Asked;
 use headwater::serve::{
-    Asset, Assets, Config, Document, Found, Live, Object, Origin, Server, StoreFailed, Stored,
-    Version,
+    Asset, Assets, Clip, Config, Document, Found, Live, NoClip, Object, Origin, Server,
+    StoreFailed, Stored, Version,
 };
 use headwater::time::WallTime;
 use http_body_util::{BodyExt, Empty};
@@ -59,6 +60,27 @@ impl Origin for Scripted {
             }
             let stored = self.stored.get(&key.to_string()).cloned().transpose();
             Ok(stored?.map(|body| Stored::new(key, body, false)))
+        }
+        .boxed()
+    }
+
+    fn clip<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        asked: Option<Asked>,
+    ) -> BoxFuture<'a, Result<Clip, NoClip>> {
+        async move {
+            let text = match asked {
+                Some(asked) if asked.start.as_micros() == 0 => {
+                    return Err(NoClip::Missing("nothing of that time is kept".to_owned()));
+                }
+                Some(asked) => asked.to_string(),
+                None => "all".to_owned(),
+            };
+            Ok(Clip {
+                document: Arc::new(Document::manifest(&key.item, text.into())),
+                is_closed: asked.is_none_or(|asked| asked.end.is_some()),
+            })
         }
         .boxed()
     }
@@ -557,6 +579,58 @@ async fn page_comes_with_its_content_security_policy() {
     assert_eq!(page.header("content-security-policy"), Some(policy));
     let asset = server.get("/assets/app-1.js", &[]).await;
     assert_eq!(asset.header("content-security-policy"), None);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stretch_is_asked_for_by_its_instants_and_kept_for_long_once_it_is_complete() {
+    let server = start();
+    let (kept, changing) = ("public, max-age=3600", "public, max-age=1");
+    for (address, status, cache, body) in [
+        (
+            "index.m3u8?start=7&end=9",
+            200,
+            kept,
+            "start=1970-01-01T00:00:07.000Z&end=1970-01-01T00:00:09.000Z",
+        ),
+        (
+            "v720/index.m3u8?start=7",
+            200,
+            changing,
+            "start=1970-01-01T00:00:07.000Z",
+        ),
+        (
+            "manifest.mpd?start=7&_HLS_msn=3",
+            200,
+            changing,
+            "start=1970-01-01T00:00:07.000Z",
+        ),
+        ("show-7.mpd", 200, kept, "all"),
+        (
+            "v720/show-7.m3u8?start=x",
+            400,
+            changing,
+            "start must be an instant such as 2026-11-20T20:15:00Z, or seconds since 1970\n",
+        ),
+        ("index.m3u8?end=9", 400, changing, "end needs a start\n"),
+        (
+            "index.m3u8?start=9&end=7",
+            400,
+            changing,
+            "end must be later than start\n",
+        ),
+        (
+            "index.m3u8?start=0",
+            404,
+            changing,
+            "nothing of that time is kept\n",
+        ),
+    ] {
+        let answer = server.get(&format!("/live/demo/{address}"), &[]).await;
+        assert_eq!(answer.status, status, "{address}");
+        assert_eq!(answer.header("cache-control"), Some(cache), "{address}");
+        assert_eq!(String::from_utf8_lossy(&answer.body), body, "{address}");
+    }
     server.stop().await;
 }
 

@@ -40,6 +40,10 @@ pub enum Command {
     /// Any number of these may stand behind a load balancer. It needs no more than the right to read the
     /// store, and reads each object once, however many ask for it at the same time.
     Origin(OriginArgs),
+    /// Write what is kept of a stream as one ordinary MP4 file: the samples as they are stored.
+    ///
+    /// Without --start all of the newest show.
+    Export(ExportArgs),
     /// Publish an MP4 file to an RTMP address at the speed it plays: H.264 and AAC, or what Enhanced RTMP adds.
     Publish(PublishArgs),
     /// Follow a broadcast as players do and check it against the rules of HLS, LL-HLS, DASH and CMAF.
@@ -109,6 +113,31 @@ pub struct OriginArgs {
     /// [env: HEADWATER_LOG] [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub log: Option<String>,
+}
+
+/// `headwater export`.
+#[derive(Args, Clone, Debug)]
+pub struct ExportArgs {
+    /// The stream, as it is called in its address.
+    pub stream: String,
+    /// The file to write. One that is there already is left as it is.
+    pub file: PathBuf,
+    /// Configuration file (TOML), the same as that of the nodes that write. Flags and environment go before
+    /// what it says.
+    #[arg(long, value_name = "FILE", env = "HEADWATER_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Where segments and manifests are [env: HEADWATER_STORE] [default: ./data]
+    #[arg(long, value_name = "URL|DIR")]
+    pub store: Option<String>,
+    /// The instant to begin with: 2026-11-20T20:15:00Z, or seconds since 1970.
+    #[arg(long, value_name = "TIME")]
+    pub start: Option<String>,
+    /// The instant to end with.
+    #[arg(long, value_name = "TIME", requires = "start")]
+    pub end: Option<String>,
+    /// Which renditions, such as v720,a128; the best picture and the best sound if not given.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub rendition: Vec<String>,
 }
 
 /// `headwater publish`.

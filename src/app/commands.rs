@@ -15,12 +15,13 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::app::cli::{
-    Cli, Command, ConfigCommand, InspectArgs, OriginArgs, PublishArgs, ServerArgs,
+    Cli, Command, ConfigCommand, ExportArgs, InspectArgs, OriginArgs, PublishArgs, ServerArgs,
 };
-use crate::app::{examine, inspection, origin, pipelines, server, shutdown, telemetry};
+use crate::app::{examine, export, inspection, origin, pipelines, server, shutdown, telemetry};
 use crate::config::{self, Config, Options};
 use crate::inspect::follow::{self, Target};
 use crate::publish::{Job, Progress, publish};
+use crate::serve::stretch::{self, Asked};
 use crate::transcode::template::Pipeline;
 
 /// The work was tried and failed.
@@ -41,6 +42,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Origin(args) => with_config(&server_args(args), |config| {
             finish(telemetry::init_logs(&config.log).and_then(|()| block_on(origin::run(config))))
         }),
+        Command::Export(args) => export_file(args),
         Command::Publish(args) => finish(publish_file(args)),
         Command::Inspect(args) => inspect(args),
         Command::Doctor(args) => with_config(&args, |config| {
@@ -107,6 +109,51 @@ fn check(file: &Path) -> ExitCode {
         }),
         Err(problems) => wrong(&problems.to_string()),
     }
+}
+
+fn export_file(args: ExportArgs) -> ExitCode {
+    let server = ServerArgs {
+        config: args.config.clone(),
+        store: args.store.clone(),
+        ..ServerArgs::default()
+    };
+    match export_job(args) {
+        Ok(job) => with_config(&server, |config| {
+            let work = || {
+                telemetry::init_logs(&config.log)?;
+                block_on(async {
+                    let done = export::run(config.store, job).await?;
+                    let (length, bytes) = (done.length.as_secs(), done.bytes);
+                    print(&format!("wrote {length} s of media, {bytes} bytes\n"))
+                })
+            };
+            finish(work())
+        }),
+        Err(text) => wrong(&text),
+    }
+}
+
+/// What is asked for, or what of it makes no sense.
+fn export_job(args: ExportArgs) -> Result<export::Job, String> {
+    let instant = |text: &Option<String>, name: &str| match text {
+        None => Ok(None),
+        Some(text) => stretch::instant(text).map(Some).ok_or_else(|| {
+            format!("--{name}: found {text:?}; write 2026-11-20T20:15:00Z, or seconds since 1970")
+        }),
+    };
+    let (start, end) = (instant(&args.start, "start")?, instant(&args.end, "end")?);
+    let names = args.rendition.iter().map(|name| name.parse());
+    Ok(export::Job {
+        stream: args
+            .stream
+            .parse()
+            .map_err(|error| format!("STREAM: {error}"))?,
+        file: args.file,
+        asked: start.map(|start| Asked { start, end }),
+        renditions: names
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("--rendition: {error}"))?,
+    })
 }
 
 fn publish_file(args: PublishArgs) -> anyhow::Result<()> {

@@ -19,6 +19,7 @@ use crate::app::clock::wall_now;
 use crate::app::encoding::EncodingStatus;
 use crate::app::registry::json;
 use crate::app::server::{raise_file_limit, until};
+use crate::app::shows::Library;
 use crate::app::status::{IngestStatus, ServerStatus, StreamState, StreamStatus, StreamsStatus};
 use crate::app::{banner, metrics, shutdown};
 use crate::config::Config;
@@ -26,7 +27,8 @@ use crate::id::StreamName;
 use crate::media::{Item, ObjectKey};
 use crate::serve::document::has_ended;
 use crate::serve::shelf::{Keep, Shelf};
-use crate::serve::{self, Found, Object, Origin, StoreFailed, Stored};
+use crate::serve::stretch::Asked;
+use crate::serve::{self, Clip, Found, NoClip, Object, Origin, StoreFailed, Stored};
 use crate::store::Store;
 use crate::time::WallTime;
 
@@ -62,6 +64,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("{error} (setting: serve.listen, --http)"))?;
     let address = http.local_addr();
     let origin = StoreOrigin {
+        library: Library::new(store.clone()),
         store,
         shelf: Arc::new(Shelf::new(memory_bytes)),
         reads: Arc::new(Semaphore::new(MAX_READS)),
@@ -185,6 +188,7 @@ fn first_playlist(stream: &StreamName, mpd: &[u8]) -> Option<ObjectKey> {
 /// What the store holds, read on demand.
 #[derive(Debug)]
 struct StoreOrigin {
+    library: Library,
     store: Store,
     shelf: Arc<Shelf<Reading>>,
     reads: Arc<Semaphore>,
@@ -286,6 +290,14 @@ impl Origin for StoreOrigin {
                 media @ Stored::Media(_) => media,
             }))
         })
+    }
+
+    fn clip<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        asked: Option<Asked>,
+    ) -> BoxFuture<'a, Result<Clip, NoClip>> {
+        Box::pin(self.library.clip(key, asked))
     }
 
     fn streams(&self) -> Bytes {

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use crate::app::clock::wall_now;
 use crate::app::context::Context;
 use crate::app::latency::Passage;
+use crate::app::shows::Recording;
 use crate::app::status::RenditionStatus;
 use crate::app::stream::Stream;
 use crate::id::{PartIndex, RenditionName, SegmentNumber};
@@ -188,16 +189,23 @@ impl Publication {
         let told = &self.stream.copied_segment_ms;
         told.store(copied_ms.into(), Ordering::Relaxed);
         let segment = Duration::from_millis(config.segment_ms.get().max(copied_ms).into());
+        let snapshot = packager.snapshot();
+        let keep = self.context.config.store.keep;
+        let recording = keep.is_on().then(|| {
+            let name = self.stream.name();
+            Recording::begin(&self.context.store, name, keep, &snapshot, first)
+        });
         let out = Out {
             stream: Arc::clone(&self.stream),
             renditions,
             writer,
+            recording,
             segment,
             texts: Vec::new(),
             stored: Vec::new(),
             listed: 0..0,
         };
-        out.keep(&packager.snapshot());
+        out.keep(&snapshot);
         let mut open = Open {
             packager,
             out,
@@ -300,11 +308,22 @@ impl Open {
         let Self {
             packager, mut out, ..
         } = self;
+        let mut last = packager.snapshot();
         match packager.finish() {
-            Ok(outputs) => outputs.into_iter().for_each(|output| out.publish(output)),
+            Ok(outputs) => {
+                for output in outputs {
+                    if let Output::WindowChanged(snapshot) = &output {
+                        last = Arc::clone(snapshot);
+                    }
+                    out.publish(output);
+                }
+            }
             Err(error) => {
                 tracing::error!(stream = %out.stream.name(), %error, "the end is missing")
             }
+        }
+        if let Some(recording) = out.recording.take() {
+            recording.finish(&out.writer, &last, STORE_LIMIT).await;
         }
         let left = out.writer.finish(STORE_LIMIT).await;
         if left.objects > 0 {
@@ -319,6 +338,8 @@ struct Out {
     stream: Arc<Stream>,
     renditions: Vec<Rendition>,
     writer: BroadcastWriter,
+    /// The record of what is kept, where anything is.
+    recording: Option<Recording>,
     segment: Duration,
     /// What the manifests said last, so that only changed ones are published again.
     texts: Vec<(Item, String)>,
@@ -409,6 +430,9 @@ impl Out {
             .publish(changed, self.segment, snapshot.is_ended());
         self.tell(snapshot);
         self.store_manifests(snapshot);
+        if let Some(recording) = &mut self.recording {
+            recording.note(&self.writer, snapshot);
+        }
     }
 
     /// Stores what names only what is stored: whole segments.
@@ -470,7 +494,11 @@ impl Out {
         let item = Item::Segment(name.clone(), segment);
         let gone: Vec<_> = parts.chain([item.clone()]).collect();
         self.stream.remove(gone);
-        self.writer.delete_after(self.key(item), Duration::ZERO);
+        match &self.recording {
+            // The record says how long it stays.
+            Some(_) => self.writer.forget(&self.key(item)),
+            None => self.writer.delete_after(self.key(item), Duration::ZERO),
+        }
     }
 
     fn store(&self, item: Item, body: Payload, lifetime: cache::Lifetime) {

@@ -18,13 +18,15 @@ use crate::app::clock::wall_now;
 use crate::app::inputs::{Both, Input};
 use crate::app::line::{self, Line};
 use crate::app::metrics;
+use crate::app::shows::Library;
 use crate::app::status::{RtmpStatus, ServerStatus, StreamsStatus};
 use crate::app::stream::{Entered, Entry, Stream};
 use crate::config::Displace;
 use crate::id::StreamName;
 use crate::ingest::rtmp;
 use crate::media::ObjectKey;
-use crate::serve::{self, Found, Object, Origin, StoreFailed, Stored};
+use crate::serve::stretch::Asked;
+use crate::serve::{self, Clip, Found, NoClip, Object, Origin, StoreFailed, Stored};
 use crate::store::Store;
 use crate::time::WallTime;
 
@@ -57,6 +59,7 @@ pub(super) enum Admission {
 #[derive(Debug)]
 pub(super) struct Registry {
     streams: RwLock<BTreeMap<StreamName, Arc<Stream>>>,
+    library: Library,
     store: Store,
     store_reads: Semaphore,
     rtmp_port: u16,
@@ -69,6 +72,7 @@ impl Registry {
     pub(super) fn new(store: Store, rtmp_port: u16, requests: Arc<serve::Metrics>) -> Self {
         Self {
             streams: RwLock::default(),
+            library: Library::new(store.clone()),
             store,
             store_reads: Semaphore::new(MAX_STORE_READS),
             rtmp_port,
@@ -137,6 +141,11 @@ impl Registry {
             .count()
     }
 
+    /// Whether a broadcast of `name` is under way.
+    pub(super) fn is_live(&self, name: &StreamName) -> bool {
+        self.get(name).is_some_and(|stream| !stream.is_vacant())
+    }
+
     fn get(&self, name: &StreamName) -> Option<Arc<Stream>> {
         self.streams
             .read()
@@ -174,6 +183,14 @@ impl Origin for Registry {
             // What goes on is in memory: the publisher of the rest was cut off.
             Ok(read?.map(|body| Stored::new(key, body, false)))
         })
+    }
+
+    fn clip<'a>(
+        &'a self,
+        key: &'a ObjectKey,
+        asked: Option<Asked>,
+    ) -> BoxFuture<'a, Result<Clip, NoClip>> {
+        Box::pin(self.library.clip(key, asked))
     }
 
     fn streams(&self) -> Bytes {

@@ -1,0 +1,267 @@
+//! Keeps the record of a broadcast in the store, behind what is stored of it.
+//!
+//! Enters: snapshots, and what the store's writer has stored
+//! Leaves: the record, now and then; at the end, manifests that play all of it
+//! Never:  waits for the store; a segment in a record that is not stored
+//! Time:   the wall clock, for what has been kept long enough
+//! Spec:   docs/recordings.md
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::{manifests, sweep};
+use crate::app::clock::wall_now;
+use crate::id::{SegmentNumber, StreamName};
+use crate::media::{Item, ObjectKey};
+use crate::package::Snapshot;
+use crate::package::show::{Recorder, Show};
+use crate::store::{BroadcastWriter, Keep, Store};
+use crate::time::WallTime;
+
+/// A record is written with every segment while it is small, and less often as it grows, so that it stays a
+/// small part of what is written.
+const BYTES_PER_SEGMENT: usize = 16 * 1024;
+
+/// How many numbers behind the record removal may be after a crash: that many are deleted again.
+const SWEEP_MARGIN: u64 = 60;
+
+/// How many numbers leave at once, at most: a change of `archive.keep` spreads over some time.
+const MAX_LEAVING: u64 = 16;
+
+/// What the earlier run left, once it is known.
+type Left = oneshot::Receiver<Option<Show>>;
+
+/// The record of one broadcast.
+pub(in crate::app) struct Recording {
+    stream: StreamName,
+    keep: Keep,
+    first: SegmentNumber,
+    /// Whether the broadcast goes on with what an earlier run listed.
+    goes_on: bool,
+    left: Option<Left>,
+    recorder: Option<Recorder>,
+    /// What has been stored while it was not known what was left.
+    early: Vec<ObjectKey>,
+    /// Whether a version is on its way, and where what it offers begins.
+    writing: Option<u64>,
+    /// Segments since the last version, and how long that was.
+    since: usize,
+    bytes: usize,
+    /// Where what the stored record offers begins.
+    confirmed: u64,
+    /// What is not offered any more, and goes once no stored record offers it: those below which number.
+    leaving: VecDeque<(u64, Vec<Item>)>,
+}
+
+impl Recording {
+    /// Begins to record what is published from segment `first` on. An earlier broadcast that broke off is
+    /// closed, or gone on with if `snapshot` lists what it left.
+    pub(in crate::app) fn begin(
+        store: &Store,
+        stream: &StreamName,
+        keep: Keep,
+        snapshot: &Snapshot,
+        first: SegmentNumber,
+    ) -> Self {
+        let goes_on = snapshot.listed().start < first.get();
+        let (tell, left) = oneshot::channel();
+        let (store, name) = (store.clone(), stream.clone());
+        tokio::spawn(async move {
+            let found = sweep::last_open(&store, &name, first, goes_on).await;
+            let _ = tell.send(found);
+        });
+        Self {
+            stream: stream.clone(),
+            keep,
+            first,
+            goes_on,
+            left: Some(left),
+            recorder: None,
+            early: Vec::new(),
+            writing: None,
+            since: 0,
+            bytes: 0,
+            confirmed: 0,
+            leaving: VecDeque::new(),
+        }
+    }
+
+    /// Takes note of what has been stored, writes the record if it is time, and has removed what has been
+    /// kept for long enough.
+    pub(in crate::app) fn note(&mut self, writer: &BroadcastWriter, snapshot: &Snapshot) {
+        self.note_at(writer, snapshot, wall_now());
+    }
+
+    fn note_at(&mut self, writer: &BroadcastWriter, snapshot: &Snapshot, now: WallTime) {
+        self.early.extend(writer.take_stored());
+        if !self.learn(snapshot) {
+            return;
+        }
+        self.take_in(snapshot);
+        self.let_go(snapshot, now);
+        self.remove(writer);
+        self.since += 1;
+        if self.writing.is_none() && self.since > self.bytes / BYTES_PER_SEGMENT {
+            self.write(writer);
+        }
+        if self.recorder.as_ref().is_some_and(Recorder::is_full) {
+            self.turn_over(writer, snapshot);
+        }
+    }
+
+    /// Closes the record: everything is stored that will be, or the rest is closed by the next sweep.
+    pub(in crate::app) async fn finish(
+        mut self,
+        writer: &BroadcastWriter,
+        snapshot: &Snapshot,
+        limit: Duration,
+    ) {
+        let is_flushed = writer.flush(limit).await;
+        if let Some(left) = self.left.take() {
+            let left = tokio::time::timeout(limit, left).await;
+            let left = left.ok().and_then(Result::ok).flatten();
+            self.start(left, snapshot);
+        }
+        self.early.extend(writer.take_stored());
+        self.take_in(snapshot);
+        if is_flushed {
+            self.close(writer);
+        } else {
+            self.write(writer);
+        }
+    }
+
+    /// Whether it is known what to go on with.
+    fn learn(&mut self, snapshot: &Snapshot) -> bool {
+        let Some(left) = &mut self.left else {
+            return true;
+        };
+        let left = match left.try_recv() {
+            Ok(left) => left,
+            Err(oneshot::error::TryRecvError::Empty) => return false,
+            Err(oneshot::error::TryRecvError::Closed) => None,
+        };
+        self.left = None;
+        self.start(left, snapshot);
+        true
+    }
+
+    fn start(&mut self, left: Option<Show>, snapshot: &Snapshot) {
+        let resumed = left
+            .filter(|_| self.goes_on)
+            .and_then(|show| Recorder::resume(show, snapshot));
+        let recorder = resumed.unwrap_or_else(|| Recorder::begin(snapshot, self.first));
+        tracing::info!(stream = %self.stream, show = %recorder.show().first(), "recording");
+        self.recorder = Some(recorder);
+    }
+
+    fn take_in(&mut self, snapshot: &Snapshot) {
+        let Some(recorder) = &mut self.recorder else {
+            return;
+        };
+        for key in std::mem::take(&mut self.early) {
+            match key.item {
+                Item::Segment(rendition, number) => recorder.stored(snapshot, &rendition, number),
+                Item::Show(first) if first == recorder.show().first() => {
+                    self.confirmed = self.writing.take().unwrap_or(self.confirmed);
+                }
+                _ => {}
+            }
+        }
+        recorder.advance(snapshot);
+    }
+
+    /// Offers no more what has been kept for long enough.
+    fn let_go(&mut self, snapshot: &Snapshot, now: WallTime) {
+        let (Some(recorder), Keep::For(keep)) = (&mut self.recorder, self.keep) else {
+            return;
+        };
+        let show = recorder.show_mut();
+        let offered = show.offered();
+        let since = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+        let since = WallTime::from_micros(now.as_micros().saturating_sub(since));
+        // What is in memory is in a live playlist, or has just been.
+        let renditions = 0..snapshot.period().renditions.len();
+        let live = renditions.filter_map(|r| snapshot.segments(r).next());
+        let live = live.map(|segment| segment.number.get()).min();
+        let from = show
+            .number_from(since)
+            .min(live.unwrap_or(offered.start))
+            .min(offered.start + MAX_LEAVING);
+        if from <= offered.start {
+            return;
+        }
+        let segments = show.segments_in(offered.start..from).into_iter();
+        let segments =
+            segments.map(|(name, number)| Item::Segment(name, SegmentNumber::new(number)));
+        let inits = show.withdraw_below(from).into_iter();
+        let inits = inits.map(|(name, period)| Item::Init(name, period));
+        self.leaving
+            .push_back((from, segments.chain(inits).collect()));
+    }
+
+    /// Removes what the stored record does not offer any more.
+    fn remove(&mut self, writer: &BroadcastWriter) {
+        let confirmed = self.confirmed;
+        while self
+            .leaving
+            .front()
+            .is_some_and(|(below, _)| *below <= confirmed)
+        {
+            let Some((below, items)) = self.leaving.pop_front() else {
+                return;
+            };
+            for item in items {
+                let key = ObjectKey::new(self.stream.clone(), item);
+                writer.delete_after(key, Duration::ZERO);
+            }
+            if let Some(recorder) = &mut self.recorder {
+                let sure = below.saturating_sub(SWEEP_MARGIN);
+                recorder.show_mut().sweep_below(sure);
+            }
+        }
+    }
+
+    fn write(&mut self, writer: &BroadcastWriter) {
+        let Some(recorder) = &self.recorder else {
+            return;
+        };
+        let show = recorder.show();
+        if show.offered().is_empty() {
+            return;
+        }
+        let put = manifests::record(&self.stream, show);
+        self.bytes = usize::try_from(put.body.len()).unwrap_or(usize::MAX);
+        self.since = 0;
+        self.writing = Some(show.offered().start);
+        writer.put(put);
+    }
+
+    /// Says that nothing more comes, and how to play all of it.
+    fn close(&mut self, writer: &BroadcastWriter) {
+        let Some(recorder) = &mut self.recorder else {
+            return;
+        };
+        recorder.show_mut().end();
+        for put in manifests::all(&self.stream, recorder.show()) {
+            writer.put(put);
+        }
+        self.write(writer);
+    }
+
+    /// Begins the next record where this one, which is full, ends.
+    fn turn_over(&mut self, writer: &BroadcastWriter, snapshot: &Snapshot) {
+        self.close(writer);
+        let Some(recorder) = &self.recorder else {
+            return;
+        };
+        let end = SegmentNumber::new(recorder.show().offered().end);
+        tracing::info!(stream = %self.stream, show = %end, "the record is full; another one goes on");
+        self.recorder = Some(Recorder::begin(snapshot, end));
+        (self.writing, self.bytes) = (None, 0);
+        // What was about to go goes with the rest of its show.
+        self.leaving.clear();
+    }
+}
