@@ -21,6 +21,7 @@ mod packager;
 mod past;
 mod period;
 mod rates;
+mod snapshot;
 mod window;
 
 pub mod dash;
@@ -38,4 +39,4 @@ pub use packager::{MAX_GAPS, MAX_LEAD_SEGMENTS, MAX_PART_BYTES, MAX_RENDITIONS, 
 pub use past::Past;
 pub use period::Period;
 pub use rates::Rates;
-pub use window::{Part, Presentation, Segment, Snapshot};
+pub use snapshot::{Part, Presentation, Segment, Snapshot};

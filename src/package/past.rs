@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::cut::Cutter;
 use super::hls::Listing;
-use super::window::Segment;
+use super::snapshot::Segment;
 use crate::id::{PeriodId, RenditionName, SegmentNumber};
 use crate::media::{Payload, Rendition};
 use crate::time::{Span, Ticks, Timescale};

@@ -1,7 +1,8 @@
 //! What the tasks of one stream's writer share with those who hand objects over.
 //!
 //! Enters: objects, the outcomes of steps
-//! Leaves: the queue under a lock that nobody holds for long; word for those who wait; the stream's share of [`Health`]
+//! Leaves: the queue under a lock that nobody holds for long; word for those who wait; the stream's
+//! share of [`Health`](super::health::Health)
 //! Never:  I/O
 //! Time:   tokio's clock
 //! Spec:   none

@@ -14,7 +14,7 @@ use std::mem::{Discriminant, discriminant};
 use super::timeline::{Layout, Stretch};
 use crate::media::{CodecConfig, CodecString, MediaKind, Rendition};
 use crate::package::period;
-use crate::package::window::Snapshot;
+use crate::package::snapshot::Snapshot;
 use crate::time::{FrameRate, Timescale, WallTime};
 
 /// `@suggestedPresentationDelay` in segments, and how many have to be there before an MPD is: a player

@@ -9,7 +9,7 @@
 use std::fmt::{self, Write};
 
 use crate::package::period::Period;
-use crate::package::window::{Segment, Snapshot};
+use crate::package::snapshot::{Segment, Snapshot};
 use crate::time::{MediaTime, Span};
 
 /// A period as far as it is listed.

@@ -10,7 +10,7 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 use crate::id::PeriodId;
-use crate::package::window::{Segment, Snapshot};
+use crate::package::snapshot::{Segment, Snapshot};
 
 /// EXT-X-VERSION: 6 for EXT-X-MAP in a playlist of media.
 const VERSION: u32 = 6;

@@ -12,7 +12,7 @@ use m3u8_rs::{
 };
 
 use crate::media::{CodecConfig, CodecString, MediaKind, Rendition};
-use crate::package::window::Snapshot;
+use crate::package::snapshot::Snapshot;
 
 /// EXT-X-VERSION: 6, as the media playlists.
 const VERSION: usize = 6;

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::tests::{FIRST, Run, config, drive, fragments, playlists_keep_their_word, value, video};
 use super::*;
 use crate::package::hls;
-use crate::package::window::Segment;
+use crate::package::snapshot::Segment;
 use crate::package::window::tests::aac;
 use crate::time::Grid;
 

@@ -8,7 +8,7 @@
 
 use crate::id::{PeriodId, SegmentNumber};
 use crate::media::Payload;
-use crate::package::window::{Part, Segment};
+use crate::package::snapshot::{Part, Segment};
 use crate::time::{Ticks, Timescale};
 
 /// A segment of one rendition in the making.

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use crate::id::{PartIndex, PeriodId, SegmentNumber};
 use crate::media::Payload;
-use crate::package::window::Snapshot;
+use crate::package::snapshot::Snapshot;
 use crate::time::{MediaTime, Span};
 
-/// What comes out of a [`Packager`].
+/// What comes out of a [`Packager`](super::Packager).
 #[derive(Clone, Debug)]
 pub enum Output {
     /// An init segment, once per rendition and period, before anything else of it.

@@ -11,7 +11,7 @@ use crate::id::SegmentNumber;
 use crate::media::{Payload, Rendition, Sample};
 use crate::package::error::Error;
 use crate::package::period::Period;
-use crate::package::window::Segment;
+use crate::package::snapshot::Segment;
 use crate::time::{MediaTime, Span, Ticks, Timescale};
 
 /// How many segments may be missing in a row, so that what one call adds to the window is bounded: twelve

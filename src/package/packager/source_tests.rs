@@ -6,7 +6,7 @@ use super::tests::{
     FIRST, Run, aac_at, config, fragments, playlists_keep_their_word, value, video,
 };
 use super::*;
-use crate::package::window::Segment;
+use crate::package::snapshot::Segment;
 use crate::package::{ConfigError, dash, hls};
 use crate::time::Ticks;
 

@@ -11,7 +11,7 @@ use crate::id::{PeriodId, RenditionName, SegmentNumber};
 use crate::media::{MediaKind, Rendition, Sample};
 use crate::package::cut::{Cutter, FrameLength};
 use crate::package::error::Error;
-use crate::package::window::Presentation;
+use crate::package::snapshot::Presentation;
 use crate::time::{Span, Ticks, Timescale};
 
 /// What is open of one rendition.

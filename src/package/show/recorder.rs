@@ -12,7 +12,7 @@ use crate::id::{RenditionName, SegmentNumber};
 use crate::media::{CodecConfig, CodecString, Rendition};
 use crate::package::cut::FrameLength;
 use crate::package::period::Period;
-use crate::package::window::Snapshot;
+use crate::package::snapshot::Snapshot;
 
 /// How many segments a rendition may be behind before the others are offered without it.
 const MAX_LAG_SEGMENTS: u64 = 30;
