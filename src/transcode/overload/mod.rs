@@ -74,8 +74,8 @@ pub struct Overload {
     /// How long it must be quiet before a rung comes back.
     quiet_us: i64,
     returned_us: Option<i64>,
-    /// Whether what is late now is no backlog that is being worked off.
-    is_settled: bool,
+    /// Whether it was late without gaining, and has not been in time since: no backlog that is worked off.
+    falls_behind: bool,
 }
 
 impl Overload {
@@ -90,7 +90,7 @@ impl Overload {
             quiet_since_us: None,
             quiet_us: QUIET_US,
             returned_us: None,
-            is_settled: false,
+            falls_behind: false,
         }
     }
 
@@ -99,12 +99,12 @@ impl Overload {
     pub fn look(&mut self, now_us: i64, late_us: i64, is_closing: bool) -> Option<Decision> {
         let looked_us = self.looked_us.replace(now_us).unwrap_or(now_us);
         if now_us.saturating_sub(looked_us) > STOOD_STILL_US {
-            self.is_settled = false;
+            self.falls_behind = false;
             self.late = None;
         }
         if late_us < IN_TIME_US {
             self.late = None;
-            self.is_settled = true;
+            self.falls_behind = false;
             return self.be_quiet(now_us);
         }
         self.quiet_since_us = None;
@@ -122,14 +122,15 @@ impl Overload {
         if before_us.saturating_sub(late_us) >= before_us / GAIN_SHARE {
             return None;
         }
-        self.is_settled = true;
+        self.falls_behind = true;
         self.rest(now_us)
     }
 
-    /// Whether frames that waited for too long are to be left out, rather than encoded late.
+    /// Whether frames that waited for too long are to be left out, rather than encoded late: what catches up by
+    /// itself, after a start or a busy moment, loses nothing.
     #[must_use]
     pub const fn may_leave(&self) -> bool {
-        self.is_settled
+        self.falls_behind
     }
 
     /// How many rungs rest, from the best on.
@@ -209,7 +210,7 @@ mod tests {
         let mut overload = Overload::new(3);
         let decided = watch(&mut overload, (0, 20), |now| (5 * SECOND - now / 2).max(0));
         assert_eq!(decided, []);
-        assert!(overload.may_leave());
+        assert!(!overload.may_leave());
     }
 
     #[test]
