@@ -95,16 +95,17 @@ impl Publication {
                     }
                     transcode::Cuts::Source { first, longest_ms } => {
                         let cuts = Cuts::Source { longest_ms };
-                        open = Some(self.open(cuts, first, renditions)?);
-                        Ok(())
+                        self.open(cuts, first, renditions)
+                            .map(|begun| open = Some(begun))
                     }
                 },
                 (Some(transcode::Output::Sample { rendition, sample }), open) => {
-                    if let Some(renditions) = opened.take() {
+                    let begun = opened.take().map_or(Ok(()), |renditions| {
                         let first = self.segment_of(renditions.get(rendition), &sample);
-                        *open = Some(self.open(Cuts::Grid, first, renditions)?);
-                    }
-                    in_open(open, |open| open.push(rendition, sample))
+                        self.open(Cuts::Grid, first, renditions)
+                            .map(|begun| *open = Some(begun))
+                    });
+                    begun.and_then(|()| in_open(open, |open| open.push(rendition, sample)))
                 }
                 (Some(transcode::Output::Cut { rendition, number }), open) => {
                     in_open(open, |open| open.cut(rendition, number))

@@ -98,6 +98,15 @@ impl Hold {
                 self.tracks.retain(|known| known.codec.kind() != kind);
                 self.tracks.push(info.clone());
                 if let Some(piece) = self.pieces.back_mut() {
+                    // Without samples between them only the last of each kind counts, however many come.
+                    let is_track = |item: &Item| matches!(item, Item::Track(_));
+                    let rest = piece.items.iter().rposition(|item| !is_track(item));
+                    let mut at = 0;
+                    piece.items.retain(|known| {
+                        let is_old = rest.is_none_or(|rest| at > rest) && known.kind() == kind;
+                        at += 1;
+                        !is_old
+                    });
                     piece.items.push(item.clone());
                 }
             }

@@ -290,7 +290,10 @@ impl Selector {
         }
         let steady_us = other.steady_us(now_us);
         let takes_over = steady_us >= STEADY_US || present.silent_us(now_us) >= LONG_LOST_US;
+        // One that sends sound alone is no better than a live one with pictures, or they would take turns.
+        let has_as_much = other.joinable.pictures || !present.joinable.pictures;
         let returns = input == Input::Primary
+            && has_as_much
             && steady_us >= self.return_after_us
             && other.silent_us(now_us) < FRESH_US;
         let why = if present.is_silent(now_us) && takes_over {
@@ -392,6 +395,27 @@ mod tests {
                 "20020 primary steady"
             ]
         );
+    }
+
+    #[test]
+    fn primary_that_sends_sound_alone_does_not_take_turns_with_a_backup_that_has_pictures() {
+        let mut scene = Scene::new();
+        scene.attach(Primary);
+        scene.attach(Backup);
+        let sound = Joinable {
+            pictures: false,
+            ..ALL
+        };
+        for _ in 0..60_000 / STEP_MS {
+            scene.ms += STEP_MS;
+            let now = at(scene.ms);
+            let selector = &mut scene.selector;
+            selector.hear(Primary, Some(MediaKind::Audio), sound, now);
+            selector.hear(Backup, Some(MediaKind::Video), ALL, now);
+            scene.decide();
+        }
+        assert_eq!(scene.said().len(), 2, "{:?}", scene.said());
+        assert!(scene.said()[1].contains(" backup "), "{:?}", scene.said());
     }
 
     #[test]

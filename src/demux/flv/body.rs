@@ -298,6 +298,7 @@ fn parse_tracks<C>(
     mut data: Bytes,
     parse: Parse<C>,
 ) -> Result<Body<C>, Error> {
+    let whole = data.len();
     let [types] = take(kind, &mut data)?;
     let (layout, packet) = (types >> 4, types & 15);
     if layout > 2 || packet == multitrack || packet == MOD_EX {
@@ -327,6 +328,13 @@ fn parse_tracks<C>(
         let piece = data.split_to(size);
         if track == DEFAULT_TRACK && !has_default {
             has_default = true;
+            // A small piece must not keep a large message in memory for as long as it is itself needed.
+            let is_small = piece.len() < whole / 2;
+            let piece = if is_small {
+                Bytes::copy_from_slice(&piece)
+            } else {
+                piece
+            };
             body.payload = parse(fourcc, packet, piece)?;
         } else {
             body.has_others = true;

@@ -21,6 +21,8 @@ const STRETCH: i64 = 250 * MS;
 const OVERHANG: i64 = 49 * MS;
 /// The most that waits: patience, of the shortest access units that are usual.
 const MAX_QUEUED: usize = 4_096;
+/// The same in bytes: patience, of sound that nobody compresses.
+const MAX_QUEUED_BYTES: usize = 32 << 20;
 
 /// One piece of what the follower passes on.
 pub(super) enum Piece {
@@ -102,7 +104,8 @@ impl Follower {
 
     /// Whether more waits than may.
     pub(super) fn is_full(&self) -> bool {
-        self.queue.len() > MAX_QUEUED
+        let bytes = self.queue.iter().map(|timed| timed.sample.data.len());
+        self.queue.len() > MAX_QUEUED || bytes.sum::<usize>() > MAX_QUEUED_BYTES
     }
 
     /// Begins a period with segment `first` at `at` and what there is of `run`.

@@ -28,6 +28,8 @@ const PATIENT_SEGMENTS: i64 = 4;
 const PICTURE_WAIT: i64 = 12_000 * MS;
 /// The most that is held back while a period waits for the sound before it.
 const MAX_EVENTS: usize = 4_096;
+/// The same in bytes: patience, at 100 Mbit/s.
+const MAX_EVENT_BYTES: usize = 64 << 20;
 
 /// The rendition that leads, and the one that follows.
 const LEAD: usize = 0;
@@ -249,8 +251,12 @@ impl Relay {
             // A segment without a key frame is left for one with it as soon as the clock's own number allows:
             // else the count would run ahead of the clock.
             MediaKind::Video => {
-                let may_end = !open.keyed && cell > open.number && elapsed * 2 >= self.target;
-                timed.sample.keyframe && (elapsed + TOLERANCE >= self.target || may_end)
+                // So is a little less than the target: taken each time, it would add up.
+                let allows = |at: i64| self.cell(at) > open.number;
+                let may_end = !open.keyed && elapsed * 2 >= self.target && allows(timed.at);
+                let is_near = elapsed + TOLERANCE >= self.target
+                    && allows(timed.at.saturating_add(TOLERANCE));
+                timed.sample.keyframe && (elapsed >= self.target || is_near || may_end)
             }
         };
         let is_overlong = timed.end.saturating_sub(open.start) > self.longest && elapsed > 0;
@@ -432,6 +438,15 @@ impl Relay {
             || follower.is_away(period.at)
             || self.lead.latest.is_some_and(is_past)
             || self.events.len() > MAX_EVENTS
+            || self.waiting_bytes() > MAX_EVENT_BYTES
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        let bytes = |event: &Event| match event {
+            Event::Sample(sample) => sample.data.len(),
+            Event::Cut(..) | Event::Period(_) => 0,
+        };
+        self.events.iter().map(bytes).sum()
     }
 
     /// Has the sound of a new source begin a period, if its pictures do not come. Whether it does.

@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use gst::prelude::*;
@@ -28,6 +28,8 @@ const MAX_QUEUED: u64 = 16;
 const DRAIN_LIMIT: Duration = Duration::from_secs(2);
 /// How often a stalled or failed decoder is looked at while it drains.
 const DRAIN_STEP: Duration = Duration::from_millis(100);
+/// How old a decoder that has failed must be before another one is tried.
+const REOPEN_AFTER: Duration = Duration::from_secs(5);
 
 /// The decoders of all tracks of a source.
 pub(super) struct Decoders {
@@ -40,6 +42,7 @@ pub(super) struct Decoders {
 }
 
 struct Decoder {
+    begun: Instant,
     track: TrackInfo,
     pipeline: gst::Pipeline,
     source: gst_app::AppSrc,
@@ -93,8 +96,11 @@ impl Decoders {
     }
 
     /// Gives one access unit of `track`. Waits while the decoder is behind. A track whose decoder has failed
-    /// is like one that sends nothing, until it changes.
-    pub(super) fn push(&self, track: TrackId, sample: &Sample) -> Result<(), Error> {
+    /// is like one that sends nothing, until it changes or a key frame finds a new decoder.
+    pub(super) fn push(&mut self, track: TrackId, sample: &Sample) -> Result<(), Error> {
+        if sample.keyframe {
+            self.reopen(track)?;
+        }
         let Some(decoder) = self.open.iter().find(|decoder| decoder.track.id == track) else {
             return Ok(());
         };
@@ -114,6 +120,21 @@ impl Decoders {
         match decoder.source.push_buffer(buffer) {
             Err(_) if !decoder.has_failed() => Err(Error::Stopped),
             _ => Ok(()),
+        }
+    }
+
+    /// Puts another decoder in the place of that of `track`, if it has failed and is not new itself.
+    fn reopen(&mut self, track: TrackId) -> Result<(), Error> {
+        let has_failed = |decoder: &&Decoder| {
+            let is_new = decoder.begun.elapsed() < REOPEN_AFTER;
+            decoder.track.id == track && decoder.has_failed() && !is_new
+        };
+        match self.open.iter().find(has_failed) {
+            Some(decoder) => {
+                let info = decoder.track.clone();
+                self.open(&info)
+            }
+            None => Ok(()),
         }
     }
 
@@ -252,6 +273,7 @@ fn start(
     });
     pipeline.set_state(gst::State::Playing)?;
     Ok(Decoder {
+        begun: Instant::now(),
         track: info.clone(),
         pipeline,
         source,
