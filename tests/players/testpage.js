@@ -120,7 +120,11 @@ window.testPlayer = (() => {
     player.configure('manifest.dash.ignoreSuggestedPresentationDelay', true);
     // With the second of PART-HOLD-BACK it stumbles over its own list of parts (5.2.12: "Cannot read
     // properties of null (reading 'next')") once its buffer has run dry for a moment.
-    if (url.endsWith('.m3u8')) player.configure('manifest.defaultPresentationDelay', 2);
+    if (url.endsWith('.m3u8')) {
+      player.configure('manifest.defaultPresentationDelay', 2);
+      // Then, or after that, it stands still until somebody tells it to go on, as an application would.
+      player.configure('streaming.failureCallback', () => player.retryStreaming(0.1));
+    }
     const load = () => player.load(url).then(play).catch(failed);
     player.attach(video).then(load).catch(failed);
     const tracks = () => player.getVariantTracks();
