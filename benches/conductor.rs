@@ -69,6 +69,7 @@ fn ours() {
         template: template(),
         machine: MACHINE,
         grid: grid(),
+        part_ms: 333,
         first: SegmentNumber::new(0),
         program: PathBuf::from(env!("CARGO_BIN_EXE_headwater")),
         absence: Absence::default(),
@@ -115,7 +116,7 @@ fn plan(clip: &Clip) -> Plan {
         }),
         audio_rate: Some(48_000),
     };
-    ladder::plan(&template(), &source, MACHINE, grid()).expect("a ladder")
+    ladder::plan(&template(), &source, MACHINE, grid(), 333).expect("a ladder")
 }
 
 /// The same encoders behind one decoder, in one pipeline, with a key frame in each two seconds.
@@ -154,7 +155,7 @@ fn plain(file: &str) {
             rung.lane
         );
     }
-    for rung in &plan.audio.rungs {
+    for rung in plan.audio.iter().flat_map(|audio| &audio.rungs) {
         let _ = write!(
             text,
             "a. ! queue ! {} ! fakesink sync=false async=false ",

@@ -1,9 +1,10 @@
-//! What copying a stream of 5 Mbit/s costs: CPU of the server beside nginx-rtmp and ffmpeg, which make HLS of
-//! the same stream, sent by one publisher to all at once.
+//! What copying streams of 5 Mbit/s costs: CPU of the server beside nginx-rtmp and ffmpeg, which make HLS of
+//! the same streams, sent to all of them at once.
 //!
-//! Twenty seconds of a steady state, at the pace of the clock. nginx-rtmp writes MPEG-TS, ffmpeg fragmented
-//! MP4; ours makes HLS and DASH of both kinds of latency and stores them, and once more with ordinary latency
-//! alone, which is what the others do.
+//! Twenty seconds of a steady state, at the pace of the clock, of as many streams as make a server busy all the
+//! time: with one alone the figure is what the machine takes to wake up. nginx-rtmp writes MPEG-TS, ffmpeg
+//! fragmented MP4, one process for each stream; ours makes HLS and DASH of both kinds of latency and stores them,
+//! and once more with ordinary latency alone and without waiting for the disk, which is what the others do.
 
 #![expect(
     clippy::expect_used,
@@ -26,9 +27,13 @@ const FILM: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/fixtures/media/bbb_720p30_12s.mp4"
 );
+/// How many streams each server takes.
+const STREAMS: usize = 10;
 /// What is measured, after the first segments.
 const MEASURED: Duration = Duration::from_secs(20);
-const WARM_UP: Duration = Duration::from_secs(8);
+/// Until all of them listen.
+const BEGINNING: Duration = Duration::from_secs(3);
+const WARM_UP: Duration = Duration::from_secs(12);
 /// Where Debian has it.
 const NGINX_RTMP: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
 
@@ -61,7 +66,7 @@ fn free_port() -> u16 {
 
 /// The film with 5 Mbit/s in all, a key frame every two seconds.
 fn make_source(folder: &Path) -> String {
-    let file = folder.join("source.flv").display().to_string();
+    let file = folder.join("source.mp4").display().to_string();
     let rate = "4870k";
     let mut args = vec!["-i", FILM, "-c:v", "libx264", "-preset", "veryfast"];
     args.extend([
@@ -74,11 +79,42 @@ fn make_source(folder: &Path) -> String {
     file
 }
 
-/// Our server: its process, and where it takes RTMP.
-fn ours(folder: &Path, low_latency: bool) -> (Killed, String) {
+/// One of those that are compared: its processes, and where each of its streams is taken.
+struct Server {
+    name: &'static str,
+    processes: Vec<Killed>,
+    /// `HOST:PORT`, and how many streams go there.
+    targets: Vec<(String, usize)>,
+}
+
+impl Server {
+    fn one(name: &'static str, (process, at): (Killed, String)) -> Self {
+        Self {
+            name,
+            processes: vec![process],
+            targets: vec![(at, STREAMS)],
+        }
+    }
+
+    fn cpu_ns(&self) -> u64 {
+        self.processes.iter().map(|p| cpu_ns(p.0.id())).sum()
+    }
+
+    fn publishers(&self, source: &str) -> Vec<Killed> {
+        let publish = |(at, streams): &(String, usize)| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
+            command.args(["publish", "--loop", "--streams", &streams.to_string()]);
+            command.arg(source).arg(format!("rtmp://{at}/live/bench"));
+            start(command.stdout(Stdio::null()))
+        };
+        self.targets.iter().map(publish).collect()
+    }
+}
+
+/// Our server with the configuration `text`: its process, and where it takes RTMP.
+fn ours(folder: &Path, text: &str) -> (Killed, String) {
     std::fs::create_dir_all(folder).expect("a folder of its own");
     let config = folder.join("config.toml");
-    let text = format!("[package]\nlow_latency = {low_latency}\n");
     std::fs::write(&config, text).expect("written");
     let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
     command.args(["serve", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
@@ -121,66 +157,63 @@ fn remuxer(folder: &Path) -> (Killed, String) {
     (start(command.arg(list)), at)
 }
 
+/// One ffmpeg for each stream: it takes one alone.
+fn remuxers(folder: &Path) -> Server {
+    let each = (0..STREAMS).map(|index| remuxer(&folder.join(index.to_string())));
+    let (processes, at): (Vec<_>, Vec<_>) = each.unzip();
+    Server {
+        name: "ffmpeg, fMP4",
+        processes,
+        targets: at.into_iter().map(|at| (at, 1)).collect(),
+    }
+}
+
 fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
     let source = make_source(folder);
-    let both = ours(&folder.join("both"), true);
-    let plain = ours(&folder.join("plain"), false);
+    let both = ours(&folder.join("both"), "");
+    let plain = "[package]\nlow_latency = false\n[store]\nfsync = false\n";
+    let plain = ours(&folder.join("plain"), plain);
     let mut servers = vec![
-        ("headwater, low latency", both),
-        ("headwater, ordinary", plain),
-        ("ffmpeg, fMP4", remuxer(folder)),
+        Server::one("headwater, low latency", both),
+        Server::one("headwater, ordinary", plain),
+        remuxers(folder),
     ];
     if Path::new(NGINX_RTMP).exists() {
-        servers.push(("nginx-rtmp, MPEG-TS", nginx(folder)));
+        servers.push(Server::one("nginx-rtmp, MPEG-TS", nginx(folder)));
     } else {
         println!("no {NGINX_RTMP}: apt-get install libnginx-mod-rtmp");
     }
-    std::thread::sleep(Duration::from_secs(1));
-    let target = |(_, (_, at)): &(&str, (Killed, String))| {
-        format!("[f=flv:onfail=abort]rtmp://{at}/live/bench")
-    };
-    let targets: Vec<String> = servers.iter().map(target).collect();
-    let input = [
-        "-re",
-        "-stream_loop",
-        "-1",
-        "-i",
-        &source,
-        "-map",
-        "0",
-        "-c",
-        "copy",
-    ];
-    let mut publisher = ffmpeg(&input);
-    publisher.args(["-flags", "+global_header", "-f", "tee", &targets.join("|")]);
-    let mut publisher = start(&mut publisher);
+    std::thread::sleep(BEGINNING);
+    let publishers = servers.iter().flat_map(|server| server.publishers(&source));
+    let mut publishers: Vec<_> = publishers.collect();
     std::thread::sleep(WARM_UP);
 
-    let read = |(_, (process, _)): &(&str, (Killed, String))| cpu_ns(process.0.id());
-    let before: Vec<u64> = servers.iter().map(read).collect();
-    let begun = Instant::now();
+    let read = || servers.iter().map(Server::cpu_ns).collect::<Vec<_>>();
+    let (before, begun) = (read(), Instant::now());
     std::thread::sleep(MEASURED);
-    let after: Vec<u64> = servers.iter().map(read).collect();
-    let micros = begun.elapsed().as_micros();
-    assert!(
-        publisher.0.try_wait().expect("asked").is_none(),
-        "it still publishes"
-    );
+    let (after, micros) = (read(), begun.elapsed().as_micros());
+    for publisher in &mut publishers {
+        let ended = publisher.0.try_wait().expect("asked");
+        assert!(ended.is_none(), "it still publishes");
+    }
 
     let used: Vec<u64> = after.iter().zip(&before).map(|(z, a)| z - a).collect();
-    println!("one stream of 5 Mbit/s copied for {} s", MEASURED.as_secs());
-    for ((name, _), used) in servers.iter().zip(&used) {
-        let permille = u128::from(*used) / micros.max(1);
+    println!(
+        "{STREAMS} streams of 5 Mbit/s copied for {} s; for each:",
+        MEASURED.as_secs()
+    );
+    for (Server { name, .. }, used) in servers.iter().zip(&used) {
+        let hundredths = u128::from(*used) * 10 / (micros * STREAMS as u128).max(1);
         println!(
-            "  {name:<24} {}.{} % of a core",
-            permille / 10,
-            permille % 10
+            "  {name:<24} {}.{:02} % of a core",
+            hundredths / 100,
+            hundredths % 100
         );
     }
     for (name, ours) in [("low latency", used[0]), ("ordinary", used[1])] {
-        for ((peer, _), theirs) in servers.iter().zip(&used).skip(2) {
+        for (Server { name: peer, .. }, theirs) in servers.iter().zip(&used).skip(2) {
             let hundredths = ours * 100 / theirs.max(&1);
             println!(
                 "  {name} / {peer:<20} {}.{:02}",

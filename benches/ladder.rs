@@ -49,6 +49,7 @@ fn ours(clip: &Clip) {
         template,
         machine: Machine { cores: 5 },
         grid: Grid::new(NonZeroU32::new(2_000).expect("not zero")),
+        part_ms: 333,
         first: SegmentNumber::new(0),
         program: PathBuf::from(env!("CARGO_BIN_EXE_headwater")),
         absence: headwater::transcode::Absence::default(),
@@ -78,6 +79,7 @@ fn ours(clip: &Clip) {
                 | Output::Period { .. }
                 | Output::Conducted(_)
                 | Output::Load(_)
+                | Output::GivenUp(_)
                 | Output::Rest { .. }
                 | Output::Restarted { .. }
                 | Output::Finished

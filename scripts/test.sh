@@ -7,16 +7,8 @@ cd "$(dirname "$0")/.."
 limit=$1
 shift
 
-# What the tests read that the repository does not carry: the browser players from npm, and the
-# MPEG schema of the MPD.
-if [ -f tests/players/package-lock.json ]; then
-    stamp=tests/players/node_modules/.headwater-installed
-    if ! cmp -s tests/players/package-lock.json "$stamp"; then
-        # Chromium comes from the system; a test tool must not download another.
-        (cd tests/players && PUPPETEER_SKIP_DOWNLOAD=1 npm ci --no-audit --no-fund </dev/null)
-        cp tests/players/package-lock.json "$stamp"
-    fi
-fi
+# What the tests read that the repository does not carry: tools from npm, and the MPEG schema of the MPD.
+scripts/npm_tools.sh
 if [ -x scripts/dash_schema.sh ]; then scripts/dash_schema.sh; fi
 
 # In a process group of its own, so that at the limit everything that a test started goes with it;

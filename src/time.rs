@@ -426,6 +426,12 @@ impl FrameRate {
         self.den.get()
     }
 
+    /// The rate of every `divisor`-th frame; `None` if that is no rate.
+    #[must_use]
+    pub fn divided(self, divisor: u32) -> Option<Self> {
+        Self::new(self.num(), self.den().checked_mul(divisor)?)
+    }
+
     /// Frames per thousand seconds, rounded to nearest: 29970 for 30000/1001.
     #[must_use]
     pub fn millihertz(self) -> u64 {

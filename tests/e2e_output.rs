@@ -21,6 +21,7 @@ mod media;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::{Server, check_all, eventually, ffmpeg_publish, run, run_ok, small_ladder, tool};
@@ -33,8 +34,13 @@ const SMALL: [(&str, u32, u32); 3] = [("v360", 640, 360), ("v180", 320, 180), ("
 /// What no program here needs on an idle machine, four times over.
 const LIMIT: Duration = Duration::from_secs(100);
 
+/// An encoder and what decodes all of a ladder as fast as it can are as much as a small machine can do: of two
+/// ladders at once the server would leave out the best rung, as it should, and ffmpeg 5.1 knows no EXT-X-GAP.
+static MACHINE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn small_ladder_is_what_others_understand() {
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("config.toml");
     std::fs::write(
@@ -94,6 +100,7 @@ fn small_ladder_is_what_others_understand() {
 
 #[test]
 fn default_ladder_starts_in_time_and_decodes() {
+    let _alone = MACHINE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut server = Server::start(&[]);
     let begun = Instant::now();
     let _publisher = ffmpeg_publish(&server.publish_url("film"), 120);
@@ -173,7 +180,8 @@ fn listed(server: &Server, name: &str) -> Vec<i64> {
         .collect()
 }
 
-/// Errors only: ffmpeg warns of every init segment that it reads a second time.
+/// Errors only: ffmpeg warns of every init segment that it reads a second time. It decodes what is there as fast as
+/// it can, and so only in the time that the encoders leave.
 fn ffmpeg_decodes_hls(server: &Server, names: &[&str]) {
     let folders = names
         .iter()
@@ -181,9 +189,10 @@ fn ffmpeg_decodes_hls(server: &Server, names: &[&str]) {
     for path in folders.chain(["/live/film/index.m3u8".to_owned()]) {
         let url = server.url(&path);
         let args = [
-            "-v", "error", "-xerror", "-i", &url, "-map", "0", "-t", "6", "-f", "null", "-",
+            "-n", "19", "ffmpeg", "-v", "error", "-xerror", "-i", &url, "-map", "0", "-t", "6",
+            "-f", "null", "-",
         ];
-        let (code, _, said) = run(tool("ffmpeg", &args), LIMIT);
+        let (code, _, said) = run(tool("nice", &args), LIMIT);
         assert!(code == 0 && said.is_empty(), "{path}: {code}\n{said}");
     }
 }

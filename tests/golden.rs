@@ -252,6 +252,7 @@ fn line(output: &Output, renditions: &[Rendition]) -> String {
             format!("window {listed:?} ended={ended}")
         }
         Output::Evicted { rendition, segment } => format!("evicted {} {segment}", name(rendition)),
+        Output::PeriodEvicted { period } => format!("evicted period {period}"),
     }
 }
 

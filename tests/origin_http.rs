@@ -79,7 +79,9 @@ impl Origin for Scripted {
             };
             Ok(Clip {
                 document: Arc::new(Document::manifest(&key.item, text.into())),
+                delta: None,
                 is_closed: asked.is_none_or(|asked| asked.end.is_some()),
+                is_advancing: true,
             })
         }
         .boxed()
@@ -124,6 +126,12 @@ const PAGE: &[Asset] = &[
         path: "app-1.js",
         content_type: "text/javascript",
         bytes: &[b'a'; 2_000],
+        immutable: true,
+    },
+    Asset {
+        path: "long-1.js",
+        content_type: "text/javascript",
+        bytes: &[b'a'; 300_000],
         immutable: true,
     },
 ];
@@ -542,6 +550,35 @@ async fn compressed_manifests_decode_to_the_plain_text() {
     assert_eq!(media.header("content-encoding"), None);
     assert_eq!(media.header("vary"), None);
     server.stop().await;
+}
+
+#[test]
+fn who_asks_for_a_long_text_holds_up_no_thread_that_answers() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let server = start();
+        // Somebody else has the thread for such work.
+        let (go_on, wait) = std::sync::mpsc::channel();
+        let other = tokio::task::spawn_blocking(move || wait.recv());
+        let mut asked = server
+            .get("/assets/long-1.js", &[("accept-encoding", "br")])
+            .boxed();
+        for _ in 0..20 {
+            tokio::select! {
+                biased;
+                answer = &mut asked => panic!("compressed by who answers: {}", answer.status),
+                other = server.get("/", &[]) => assert_eq!(other.status, 200),
+            }
+        }
+        go_on.send(()).expect("waited for");
+        other.await.expect("ended").expect("told");
+        assert_eq!(asked.await.header("content-encoding"), Some("br"));
+        server.stop().await;
+    });
 }
 
 #[tokio::test]

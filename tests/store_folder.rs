@@ -1,6 +1,7 @@
 //! The store on a real folder: layout, restart, removal, and what is said when it cannot work.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -98,6 +99,7 @@ async fn a_broadcast_lies_on_disk_under_its_addresses_and_reads_back() {
     assert_eq!(
         names,
         [
+            "headwater-store.json",
             "live/demo/index.m3u8",
             "live/demo/manifest.mpd",
             "live/demo/v720/7.m4s",
@@ -221,15 +223,117 @@ async fn what_is_wrong_with_the_store_is_one_sentence_that_names_the_setting() {
         assert!(error.contains(words) && error.contains(&url), "{error}");
         assert!(!error.contains('\n'), "{error}");
     }
-    let url = format!("file://{}", folder.path().display());
-    let config = Config {
-        url,
-        ..Config::default()
+    let open = async |folder: &Path| {
+        let url = format!("file://{}", folder.display());
+        let config = Config {
+            url,
+            ..Config::default()
+        };
+        Store::open(config).await
     };
-    assert!(Store::open(config).await.is_ok());
+    // Something else uses it.
+    let refused = open(folder.path()).await.expect_err("used").to_string();
+    for told in ["store.url: file://", "found \"file\"", "empty folder"] {
+        assert!(refused.contains(told), "{refused}");
+    }
+    assert!(!refused.contains('\n'), "{refused}");
     assert_eq!(
         files(folder.path()),
         [PathBuf::from("file")],
         "the probe leaves nothing"
     );
+    let empty = folder.path().join("empty");
+    assert!(open(&empty).await.is_ok());
+    assert_eq!(
+        files(&empty),
+        [PathBuf::from("headwater-store.json")],
+        "the probe leaves nothing"
+    );
+}
+
+#[tokio::test]
+async fn a_folder_of_an_earlier_release_is_taken_over_and_one_on_a_disk_of_its_own_is_empty() {
+    let folder = TempDir::new().expect("a folder");
+    let disk = folder.path().join("disk");
+    std::fs::create_dir_all(disk.join("lost+found")).expect("made");
+    // What removing a stream leaves.
+    std::fs::create_dir_all(disk.join("live/demo/v720")).expect("made");
+    let store = open(&disk).await;
+    finish(write_broadcast(&store, 7).await).await;
+    drop(store);
+    let marker = disk.join("headwater-store.json");
+    std::fs::remove_file(&marker).expect("there");
+    std::fs::write(disk.join("index.html"), "a page beside it").expect("written");
+    let store = open(&disk).await;
+    assert!(marker.exists());
+    assert_eq!(highest(&store).await, Some(SegmentNumber::new(7)));
+}
+
+/// A disk of its own, with room for a few segments; mounting it takes root.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount(bytes: usize) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={bytes}"), "tmpfs"]);
+        let status = mount.arg(folder.path()).status().expect("mount");
+        assert!(status.success(), "run as root");
+        Self(folder)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_what_has_left_the_window_goes_first() {
+    const SEGMENT: usize = 100_000;
+    let disk = SmallDisk::mount(12 * SEGMENT);
+    let store = open(disk.0.path()).await;
+    let mut writer = store.broadcast(stream());
+    writer.begin();
+    writer.put(put("v720/init-1.mp4", "init"));
+    let body = "x".repeat(SEGMENT);
+    let listed = |first: u64, last: u64| {
+        let mut text = "#EXT-X-MAP:URI=\"init-1.mp4\"\n".to_owned();
+        for number in first..=last {
+            text.push_str(&format!("#EXTINF:2,\n{number}.m4s\n"));
+        }
+        put("v720/index.m3u8", &text)
+    };
+    // Four are listed, and eight more are kept for those who have an older list: all that there is room for.
+    for number in 1_u64..=12 {
+        writer.put(put(&format!("v720/{number}.m4s"), &body));
+        writer.put(listed(number.saturating_sub(3).max(1), number));
+    }
+    let mut health = store.health();
+    let failing = health.wait_for(|health| !health.is_well());
+    let seen = tokio::time::timeout(PATIENCE, failing).await;
+    let seen = seen.expect("in time").expect("open").failing[&stream()].clone();
+    assert!(seen.reason.contains("No space left"), "{}", seen.reason);
+    let text = store.health().borrow().to_string();
+    assert!(
+        text.contains("No space left") && text.contains("live goes on"),
+        "{text}"
+    );
+    // The oldest leave memory too, and make room.
+    for number in 13..=20 {
+        writer.delete_after(key(&format!("v720/{}.m4s", number - 12)), Duration::ZERO);
+        writer.put(put(&format!("v720/{number}.m4s"), &body));
+        writer.put(listed(number - 3, number));
+    }
+    finish(writer).await;
+    assert!(store.health().borrow().is_well());
+    assert_eq!(store.health().borrow().lost, 0);
+    let folder = disk.0.path().join("live/demo/v720");
+    let text = std::fs::read_to_string(folder.join("index.m3u8")).expect("there");
+    for number in 17..=20 {
+        assert!(text.contains(&format!("\n{number}.m4s")), "{text}");
+        let len = std::fs::metadata(folder.join(format!("{number}.m4s"))).expect("there");
+        assert_eq!(len.len(), SEGMENT as u64);
+    }
 }

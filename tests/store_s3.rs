@@ -23,8 +23,14 @@ mod faults;
 mod gateway;
 #[path = "store_s3/kills.rs"]
 mod kills;
+#[path = "store_s3/pair.rs"]
+mod pair;
+#[path = "store_s3/plain.rs"]
+mod plain;
 #[path = "store_s3/proxy.rs"]
 mod proxy;
+#[path = "store_s3/second.rs"]
+mod second;
 #[path = "store_s3/watch.rs"]
 mod watch;
 
@@ -109,6 +115,8 @@ fn bucket_holds_what_is_served_with_its_headers() {
         there.iter().all(|name| !name.contains("probe")),
         "{there:#?}"
     );
+    let marker = "origin/headwater-store.json";
+    assert!(there.contains(marker), "{there:#?}");
     let segment = there
         .iter()
         .find(|name| name.contains("/v180/") && name.ends_with(".m4s"))
@@ -135,6 +143,47 @@ fn bucket_holds_what_is_served_with_its_headers() {
         "{playlist}"
     );
     let (code, _) = server.drain();
+    assert_eq!(code, 0);
+    // An earlier release has left none.
+    gateway.curl(&["-X", "DELETE"], &format!("{bucket}/{marker}"));
+    let server = serve_on(gateway, &bucket);
+    assert!(gateway.list(&bucket).contains(marker));
+    let (code, _) = server.drain();
+    assert_eq!(code, 0);
+}
+
+#[test]
+fn a_prefix_that_something_else_uses_is_refused_in_one_sentence_and_left_as_it_is() {
+    let gateway = Gateway::shared();
+    let bucket = gateway.bucket();
+    let empty = ["-X", "PUT", "-H", "Content-Length: 0"];
+    for name in ["origin/live/cam/index.m3u8", "other/photo.jpg"] {
+        gateway.curl(&empty, &format!("{bucket}/{name}"));
+    }
+    let before = gateway.list(&bucket);
+    let start = |url: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let command = serve(folder.path(), &gateway.endpoint(), (url, "SK"));
+        run(command, LIMIT)
+    };
+    let root = format!("s3://{bucket}");
+    for (url, found) in [
+        (format!("{root}/origin"), "live/cam/index.m3u8"),
+        (format!("{root}/other"), "photo.jpg"),
+        (root.clone(), "origin"),
+    ] {
+        let (code, _, said) = start(&url);
+        assert_eq!(code, 1, "{said}");
+        let line = said.lines().find(|line| line.contains("store.url"));
+        let line = line.unwrap_or_else(|| panic!("{said}"));
+        let told = format!("{url} is used by something else: found \"{found}\"");
+        assert!(line.contains(&told) && line.contains("empty"), "{line}");
+    }
+    assert_eq!(gateway.list(&bucket), before);
+    // The operator says that it may be shared.
+    let marker = format!("{bucket}/origin/headwater-store.json");
+    gateway.curl(&empty, &marker);
+    let (code, _) = serve_on(gateway, &bucket).drain();
     assert_eq!(code, 0);
 }
 
@@ -208,6 +257,30 @@ fn what_is_wrong_with_a_store_is_one_sentence() {
             .unwrap_or_else(|| panic!("{said}"));
         assert!(line.contains(told) && line.contains(url), "{line}");
     }
+}
+
+#[test]
+fn a_bucket_that_may_only_be_read_is_refused_in_one_sentence_and_left_as_it_is() {
+    let gateway = Gateway::shared();
+    let bucket = gateway.bucket();
+    let before = "sign".to_owned();
+    let empty = ["-X", "PUT", "-H", "Content-Length: 0"];
+    gateway.curl(&empty, &format!("{bucket}/{before}"));
+    gateway.deny(&bucket, "s3:PutObject");
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("s3://{bucket}/origin");
+    let (code, _, said) = run(
+        serve(folder.path(), &gateway.endpoint(), (&url, "SK")),
+        LIMIT,
+    );
+    assert_eq!(code, 1, "{said}");
+    let line = said.lines().find(|line| line.contains("store.url"));
+    let line = line.unwrap_or_else(|| panic!("{said}"));
+    assert!(
+        line.contains("cannot write to") && line.contains("what they may do"),
+        "{line}"
+    );
+    assert_eq!(gateway.list(&bucket), [before].into());
 }
 
 fn header(headers: &str, name: &str) -> Option<String> {

@@ -5,8 +5,8 @@
 mod transcode;
 
 use headwater::codec::h264;
-use headwater::media::CodecConfig;
-use headwater::time::Timescale;
+use headwater::media::{CodecConfig, Sample};
+use headwater::time::{Ticks, Timescale};
 use headwater::transcode::template::Template;
 
 use crate::transcode::media::{self, Clip};
@@ -45,7 +45,7 @@ fn assert_on_the_grid(made: &Made) {
             let next = pair[0].dts.checked_add(pair[0].duration).expect("in range");
             assert_eq!(next, pair[1].dts, "{name}: not contiguous");
         }
-        let segment = |at: headwater::time::Ticks| grid.segment_at(at.at(scale)).get();
+        let segment = |at: Ticks| grid.segment_at(at.at(scale)).get();
         let Some(rate) = rendition.frame_rate else {
             let frame = i64::try_from(samples[0].duration.get()).expect("small");
             assert!(
@@ -221,7 +221,7 @@ fn a_source_without_sound_gets_silence() {
     assert_on_the_grid(&made);
     let (video, audio) = (&made.samples[0], &made.samples[2]);
     assert_eq!(made.renditions[2].name.as_str(), "a128");
-    let seconds = |samples: &Vec<headwater::media::Sample>, scale: i64| {
+    let seconds = |samples: &Vec<Sample>, scale: i64| {
         (samples[samples.len() - 1].dts.get() - samples[0].dts.get()) * 1_000 / scale
     };
     let apart = seconds(video, 90_000) - seconds(audio, 48_000);
@@ -285,6 +285,83 @@ fn a_change_of_size_is_not_seen_by_the_encoders() {
     assert!(found.abs_diff(expected) <= 2, "{found} frames");
 }
 
+#[test]
+fn last_pictures_before_the_camera_goes_off_come_out_of_every_rung_then() {
+    let mut template = Template::named("copy-top").expect("shipped");
+    template.video.rungs.retain(|rung| {
+        use headwater::transcode::template::RungSize::Lines;
+        rung.size == Lines(240)
+    });
+    let clip = Clip::made(
+        "testsrc2=size=640x360:rate=60",
+        "sine=sample_rate=48000",
+        11,
+    );
+    let (seen, heard) = clip.with_camera_off_after(4, clip.start_of_a_segment());
+    // Of every second picture all but the last, which may be shown for longer until it is known what comes.
+    let all = 4 * 60 / 2 - 1;
+    assert_eq!(run::mix(&template, vec![(seen, 100), (heard, all)]), all);
+}
+
+#[test]
+fn b_frames_beside_copied_pictures_are_shown_and_cut_where_those_are() {
+    let mut template = small("x264-quality");
+    template.video.copies = true;
+    template.audio = None;
+    // The clip comes as fast as it is taken: an encoder that falls behind would leave pictures out.
+    let encoder = &mut template.video.encoder;
+    *encoder = encoder.replace("speed-preset=fast", "speed-preset=ultrafast");
+    for source in [
+        "testsrc2=size=480x360:rate=30",
+        "testsrc2=size=480x360:rate=60",
+    ] {
+        let clip = Clip::made(source, "sine=sample_rate=48000", 4).in_90k();
+        for blows in [&[][..], &[run::Blow::kill(60)]] {
+            let ms = clip.start_inside_a_segment();
+            let made = run::transcode_with(&template, &clip, ms, blows);
+            assert_eq!((&made.failure, made.restarts.len()), (&None, blows.len()));
+            let names: Vec<_> = made.renditions.iter().map(|r| r.name.as_str()).collect();
+            assert_eq!(names, ["vcopy", "v240", "acopy"]);
+            assert_beside(&made.samples[0], &made.samples[1], blows.len());
+            oracle::decodes_cleanly(&made, 1);
+        }
+    }
+}
+
+/// Every picture of `encoded` is shown where one of `copied` is, and decoded where one is, a key frame where that is
+/// one: every one or every second one, but for a few at each of the `restarts` of the worker.
+fn assert_beside(copied: &[Sample], encoded: &[Sample], restarts: usize) {
+    let step = (copied.len() + encoded.len() / 2) / encoded.len();
+    let mut since = 0;
+    let mut expected: Vec<_> = copied.iter().map(|s| (s.pts, s.keyframe)).collect();
+    expected.sort_unstable();
+    expected.retain(|(_, is_key)| {
+        since = if *is_key { 0 } else { since + 1 };
+        since % step == 0
+    });
+    let keys: Vec<_> = copied.iter().filter(|s| s.keyframe).collect();
+    for key in &keys {
+        let same = encoded.iter().find(|s| s.dts == key.dts);
+        assert_eq!(same.map(|s| (s.pts, s.keyframe)), Some((key.pts, true)));
+    }
+    assert!(encoded.windows(2).all(|pair| pair[0].dts < pair[1].dts));
+    let mut shown: Vec<_> = encoded.iter().map(|s| (s.pts, s.keyframe)).collect();
+    shown.sort_unstable();
+    assert!(
+        encoded.windows(2).any(|pair| pair[0].pts > pair[1].pts),
+        "no B-frames"
+    );
+    let missing = expected
+        .iter()
+        .filter(|(pts, _)| !shown.iter().any(|(at, _)| at == pts));
+    let missing = missing.count();
+    assert!(missing <= 3 * restarts, "{missing} are missing");
+    let known = |(pts, _): &&(Ticks, bool)| !expected.iter().any(|(at, _)| at == pts);
+    assert_eq!(shown.iter().find(known), None, "it is not the source's");
+    let extra = shown.iter().filter(|(_, is_key)| *is_key).count() - keys.len();
+    assert!(extra <= restarts, "{extra} key frames more");
+}
+
 /// Samples on consecutive places from the first segment on, every segment of pictures beginning with a key
 /// frame; `holes` places may be missing in all.
 fn assert_one_run(made: &Made, holes: i64) {
@@ -300,7 +377,7 @@ fn assert_one_run(made: &Made, holes: i64) {
             let hole = pair[1].dts.delta(next).get();
             assert!(hole >= 0, "{name}: overlap");
             missing += hole / i64::try_from(pair[0].duration.get()).expect("small");
-            let number = |at: headwater::time::Ticks| run::grid().segment_at(at.at(scale));
+            let number = |at: Ticks| run::grid().segment_at(at.at(scale));
             let is_cut = number(pair[0].dts) != number(pair[1].dts);
             assert!(!is_cut || pair[1].keyframe, "{name}: no key frame");
         }
@@ -364,10 +441,15 @@ fn flash_and_beep_stay_together_over_a_death() {
 #[test]
 fn ladders_with_b_frames_or_counted_key_frames_lose_little() {
     let clip = Clip::film(8);
-    for (ladder, holes) in [("x264-quality", 4), ("av1", 60)] {
-        let kill = [run::Blow::kill(75)];
+    // The second time a segment begins within the look-ahead of the new encoder.
+    for (ladder, at, holes) in [
+        ("x264-quality", 75, 4),
+        ("x264-quality", 100, 4),
+        ("av1", 75, 60),
+    ] {
+        let kill = [run::Blow::kill(at)];
         let made = run::transcode_with(&small(ladder), &clip, clip.start_of_a_segment(), &kill);
-        assert_eq!(made.restarts, [false], "{ladder}");
+        assert_eq!(made.restarts, [false], "{ladder}, {at}");
         assert_one_run(&made, holes);
     }
 }

@@ -3,7 +3,7 @@
 //! Enters: lines of publishers to its two inputs, one after the other: a broadcast outlives any of them
 //! Leaves: a [`Publication`], and a refusal for each publisher whose media cannot be used
 //! Never:  parses, cuts or encodes: it moves values from stage to stage
-//! Time:   one [`SteadyClock`] for all its publishers, told to the transcoder every [`CLOCK_PERIOD`]
+//! Time:   one [`SteadyClock`] for all its publishers, told to the transcoder
 //! Spec:   docs/architecture.md, docs/resilience.md
 //!
 //! ```text
@@ -11,7 +11,6 @@
 //!                  (this task)                         (a task of its own)
 //! ```
 
-use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::app::clock::SteadyClock;
 use crate::app::context::Context;
+use crate::app::feed::Feed;
 use crate::app::inputs::{self, Both, Relay};
 use crate::app::intake::MAX_LEAD;
 use crate::app::line::Line;
@@ -32,10 +32,6 @@ use crate::ingest::rtmp::{EndReason, RefusalCode};
 use crate::time::{Grid, Timescale};
 use crate::transcode::template::Pipeline;
 use crate::transcode::{self, Outputs, Transcoder};
-
-/// How often the transcoder is told the time. It counts on by itself in between, so that this is only how
-/// soon a new worker learns it.
-const CLOCK_PERIOD: Duration = Duration::from_millis(250);
 
 /// How long a broadcast waits to hear what is stored of its stream: a store that works answers in a few round
 /// trips, and of one that does not nothing is known.
@@ -153,33 +149,50 @@ impl Cast {
     async fn carry(&mut self, held: Held) -> Result<EndReason, Error> {
         let grid = Grid::new(self.context.config.package.segment_ms);
         let store = &self.context.store;
-        let writer = store.broadcast(self.stream.name().clone());
+        let writer = store.writers(self.stream.name());
         let inventory = writer.inventory(INVENTORY_LIMIT).await;
         let past = past::read(store, self.stream.name(), &inventory).await;
+        if !self.context.config.store.keep.is_on() {
+            past::tell_recorded(store, &inventory, &writer).await;
+        }
         // A run of which nothing can be known may have broken off a moment ago.
         let broke_off = past.is_some() || !inventory.is_known();
         let stored = inventory.highest_segment();
         let first = earliest_segment(&self.context, &self.stream, (stored, broke_off));
         let clock = clock_from(first, grid);
-        let (transcoder, outputs) = self.start_transcoder(grid, first)?;
+        let maker = Maker {
+            context: Arc::clone(&self.context),
+            stream: Arc::clone(&self.stream),
+        };
+        let (transcoder, outputs) = maker.start_transcoder(grid, first)?;
+        let start = move |first| maker.start_transcoder(grid, first).ok();
+        let (mut feed, successors) = Feed::new(transcoder, Box::new(start));
         let publication = Publication::new(
             Arc::clone(&self.context),
             Arc::clone(&self.stream),
-            past,
-            writer,
+            (past, writer),
+            successors,
         );
         let mut publishing = tokio::spawn(publication.run(outputs));
         let fed = tokio::select! {
-            fed = self.relay.run(&transcoder, clock) => fed.map_err(Error::from),
+            fed = self.relay.run(&mut feed, clock) => fed.map_err(Error::from),
             // What is published fails on its own only when the transcoder or the packager does.
             published = &mut publishing => return Err(early_end(published)),
-            never = tell_time(&transcoder, clock) => match never {},
         };
         // The name is free for the next publisher, and the transcoder drains.
-        drop((held, transcoder));
+        drop(held);
+        feed.finish().await;
         outcome(fed, finished(publishing).await)
     }
+}
 
+/// Starts transcoders for one broadcast.
+struct Maker {
+    context: Arc<Context>,
+    stream: Arc<Stream>,
+}
+
+impl Maker {
     /// Starts what makes the renditions.
     fn start_transcoder(
         &self,
@@ -190,24 +203,21 @@ impl Cast {
         let Pipeline::Encode(template) = &self.context.pipeline else {
             return Ok(Transcoder::copy(stream, grid, first));
         };
-        Ok(Transcoder::start(transcode::Options {
+        let options = transcode::Options {
             stream,
             template: template.as_ref().clone(),
             machine: self.context.machine_share(),
             grid,
+            part_ms: self.context.config.package.part_ms.get(),
             first,
             program: own_program().map_err(Error::Program)?,
             absence: self.context.absence.clone(),
-        }))
-    }
-}
-
-/// Tells the transcoder the time, for as long as it is polled.
-async fn tell_time(transcoder: &Transcoder, clock: SteadyClock) -> Infallible {
-    let mut ticks = tokio::time::interval(CLOCK_PERIOD);
-    loop {
-        ticks.tick().await;
-        transcoder.clock(clock.now());
+        };
+        Ok(if template.is_mixed() {
+            Transcoder::mix(options)
+        } else {
+            Transcoder::start(options)
+        })
     }
 }
 

@@ -60,7 +60,13 @@ pub(super) async fn run(config: &Config, ladder: Pipeline) -> anyhow::Result<()>
     ));
     let opened = Store::open(config.store.clone()).await;
     let opened = opened.map(drop).map_err(|error| error.to_string());
-    checks.push(doctor::check_store(&config.store.url, || opened));
+    let (first, second) = (&config.store.url, &config.store.second);
+    let both = second
+        .as_ref()
+        .map(|second| format!("{first} and {}", second.url));
+    checks.push(doctor::check_store(both.as_ref().unwrap_or(first), || {
+        opened
+    }));
     checks.extend(Facts::read().checks());
     let coloured = std::io::stdout().is_terminal();
     std::io::stdout()

@@ -6,6 +6,7 @@
 //! Time:   UTC
 //! Spec:   docs/recordings.md
 
+use std::fs::File;
 use std::io::{BufWriter, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::app::shows::Library;
+use crate::app::shows::{Library, MAX_BYTES};
 use crate::id::{RenditionName, SegmentNumber, StreamName};
 use crate::media::{Item, ObjectKey};
 use crate::package::movie::{MDAT_LENGTH_AT, Movie};
@@ -56,7 +57,7 @@ pub(super) async fn run(config: store::Config, job: Job) -> anyhow::Result<Expor
         );
     }
     let store = Store::open_to_read(config).await?;
-    let library = Library::new(store.clone());
+    let library = Library::new(store.clone(), MAX_BYTES);
     let shows = match job.asked {
         Some(asked) => library.between(&job.stream, asked).await?,
         None => library.newest(&job.stream).await?.into_iter().collect(),
@@ -68,7 +69,15 @@ pub(super) async fn run(config: store::Config, job: Job) -> anyhow::Result<Expor
     };
     let renditions = chosen(&stretch, &job.renditions)?;
     let part = with_suffix(&job.file);
-    let written = write(&store, &job.stream, (&stretch, &renditions), &part).await;
+    let opened = File::options().write(true).create_new(true).open(&part);
+    let out = opened.with_context(|| match part.exists() {
+        true => format!(
+            "{} is there already: another export writes it, or one was cut off; remove it if nothing does",
+            part.display()
+        ),
+        false => format!("{} cannot be written", part.display()),
+    })?;
+    let written = write(&store, &job.stream, (&stretch, &renditions), (out, &part)).await;
     let exported = match written {
         Ok(exported) => exported,
         Err(error) => {
@@ -77,9 +86,22 @@ pub(super) async fn run(config: store::Config, job: Job) -> anyhow::Result<Expor
             return Err(error);
         }
     };
-    std::fs::rename(&part, &job.file)
-        .with_context(|| format!("{} cannot be named", job.file.display()))?;
+    name(&part, &job.file)?;
     Ok(exported)
+}
+
+/// Gives what is written as `part` the name `file`, but nobody else's: what has come there meanwhile stays.
+fn name(part: &Path, file: &Path) -> anyhow::Result<()> {
+    let named = match std::fs::hard_link(part, file) {
+        Ok(()) => std::fs::remove_file(part),
+        // Not every file system has links.
+        Err(_) if !file.exists() => std::fs::rename(part, file),
+        Err(error) => Err(error),
+    };
+    named.with_context(|| {
+        let (part, file) = (part.display(), file.display());
+        format!("{file} cannot be named; what was exported is in {part}")
+    })
 }
 
 fn with_suffix(file: &Path) -> PathBuf {
@@ -113,10 +135,9 @@ async fn write(
     store: &Store,
     name: &StreamName,
     (stretch, renditions): (&Stretch<'_>, &[RenditionName]),
-    path: &Path,
+    (file, path): (File, &Path),
 ) -> anyhow::Result<Exported> {
     let failed = || format!("{} cannot be written", path.display());
-    let file = std::fs::File::create(path).with_context(failed)?;
     let mut out = BufWriter::new(file);
     let (mut movie, head) = Movie::new(renditions.len());
     out.write_all(&head).with_context(failed)?;
@@ -184,4 +205,24 @@ fn progress_bar(segments: u64) -> ProgressBar {
         bar.set_style(style);
     }
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_came_while_another_was_written_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (part, file) = (folder.path().join("a.part"), folder.path().join("a"));
+        std::fs::write(&part, "new").expect("written");
+        std::fs::write(&file, "old").expect("written");
+        let error = name(&part, &file).expect_err("it is there").to_string();
+        assert!(error.contains("what was exported is in"), "{error}");
+        assert_eq!(std::fs::read(&file).expect("there"), b"old");
+        std::fs::remove_file(&file).expect("removed");
+        name(&part, &file).expect("named");
+        assert_eq!(std::fs::read(&file).expect("there"), b"new");
+        assert!(!part.exists());
+    }
 }

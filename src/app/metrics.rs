@@ -62,12 +62,12 @@ struct RequestLabels {
 /// Never in practice: writing to a `String` does not fail.
 pub(super) fn render(
     streams: &[Arc<Stream>],
-    health: &store::Health,
+    stores: &[store::Health],
     requests: &serve::Metrics,
 ) -> Result<Bytes, std::fmt::Error> {
     let mut registry = Registry::with_prefix("headwater");
     add_streams(&mut registry, streams);
-    add_store(&mut registry, health);
+    add_stores(&mut registry, stores);
     add_requests(&mut registry, requests);
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
@@ -240,7 +240,7 @@ fn add_encoding(registry: &mut Registry, streams: &[Arc<Stream>]) {
         left.get_or_create(&label).inc_by(encoding.left_frames());
         sheds.get_or_create(&label).inc_by(encoding.sheds());
     }
-    let help = "Rungs that are left out because the machine cannot encode them in time";
+    let help = "Rungs that are left out because they cannot be encoded, or not in time";
     registry.register("resting_rungs", help, resting);
     let help = "How late the slowest encoder is";
     registry.register_with_unit("encoding_late", help, Unit::Seconds, late);
@@ -290,59 +290,95 @@ fn add_latency(registry: &mut Registry, streams: &[Arc<Stream>]) {
     }
 }
 
-fn add_store(registry: &mut Registry, health: &store::Health) {
-    let mut counter = |name: &str, help: &str, value: u64| {
-        let counter = Counter::<u64>::default();
-        counter.inc_by(value);
-        registry.register(name, help, counter);
-    };
-    counter("store_objects", "Objects stored", health.stored);
-    counter("store_deletions", "Objects deleted", health.deleted);
-    counter(
+/// The label of a store, where there are two.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StoreLabel {
+    store: &'static str,
+}
+
+/// What is told of a store: name, help, and the value.
+type StoreValue = (&'static str, &'static str, fn(&store::Health) -> u64);
+
+const STORE_COUNTERS: [StoreValue; 5] = [
+    ("store_objects", "Objects stored", |h| h.stored),
+    ("store_deletions", "Objects deleted", |h| h.deleted),
+    (
         "store_failures",
         "Attempts to write or delete that failed",
-        health.failures,
-    );
-    counter(
+        |h| h.failures,
+    ),
+    (
         "store_lost",
         "Media given up: it is a gap in the stored playlists",
-        health.lost,
-    );
-    counter(
+        |h| h.lost,
+    ),
+    (
         "store_outdated",
         "Media that fell due for removal before it was stored",
-        health.outdated,
-    );
-    let mut gauge = |name: &str, help: &str, value: u64| {
-        let gauge = Gauge::<i64>::default();
-        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        registry.register(name, help, gauge);
-    };
-    gauge(
+        |h| h.outdated,
+    ),
+];
+
+const STORE_GAUGES: [StoreValue; 5] = [
+    (
         "store_waiting_objects",
         "Objects waiting to be stored",
-        health.waiting_objects,
-    );
-    gauge(
+        |h| h.waiting_objects,
+    ),
+    (
         "store_waiting_bytes",
         "Bytes waiting to be stored, in memory",
-        health.waiting_bytes,
-    );
-    gauge(
+        |h| h.waiting_bytes,
+    ),
+    (
         "store_spooled_bytes",
         "Bytes waiting to be stored, in the spool",
-        health.spooled_bytes,
-    );
-    gauge(
-        "store_failing",
-        "Streams whose last write failed",
-        health.failing.len() as u64,
-    );
-    gauge(
+        |h| h.spooled_bytes,
+    ),
+    ("store_failing", "Streams whose last write failed", |h| {
+        h.failing.len() as u64
+    }),
+    (
         "store_spool_failing",
         "1 while the spool cannot be written to",
-        u64::from(health.spool_failure.is_some()),
-    );
+        |h| u64::from(h.spool_failure.is_some()),
+    ),
+];
+
+fn add_stores(registry: &mut Registry, stores: &[store::Health]) {
+    let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    if let [health] = stores {
+        for (name, help, value) in STORE_COUNTERS {
+            let counter = Counter::<u64>::default();
+            counter.inc_by(value(health));
+            registry.register(name, help, counter);
+        }
+        for (name, help, value) in STORE_GAUGES {
+            let told = Gauge::<i64>::default();
+            told.set(gauge(value(health)));
+            registry.register(name, help, told);
+        }
+        return;
+    }
+    let label = |health: &store::Health| StoreLabel {
+        store: if health.is_second { "second" } else { "first" },
+    };
+    for (name, help, value) in STORE_COUNTERS {
+        let family = Family::<StoreLabel, Counter>::default();
+        for health in stores {
+            family.get_or_create(&label(health)).inc_by(value(health));
+        }
+        registry.register(name, help, family);
+    }
+    for (name, help, value) in STORE_GAUGES {
+        let family = Family::<StoreLabel, Gauge>::default();
+        for health in stores {
+            family
+                .get_or_create(&label(health))
+                .set(gauge(value(health)));
+        }
+        registry.register(name, help, family);
+    }
 }
 
 fn add_requests(registry: &mut Registry, metrics: &serve::Metrics) {
@@ -392,7 +428,7 @@ mod tests {
         stream.received_bytes.store(7, Ordering::Relaxed);
         let text = render(
             &[stream],
-            &store::Health::default(),
+            &[store::Health::default()],
             &serve::Metrics::default(),
         );
         let text = String::from_utf8(text.expect("renders").to_vec()).expect("UTF-8");

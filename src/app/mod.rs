@@ -12,6 +12,7 @@
 //! Spec:   docs/architecture.md
 
 mod absence;
+mod appearance;
 mod banner;
 mod broadcast;
 pub mod cli;
@@ -20,9 +21,11 @@ mod commands;
 mod context;
 mod demo;
 pub mod doctor;
+mod dvr;
 mod encoding;
 mod examine;
 mod export;
+mod feed;
 mod gate;
 mod health;
 mod inputs;
@@ -42,5 +45,6 @@ pub mod shutdown;
 mod status;
 mod stream;
 mod telemetry;
+mod version;
 
 pub use commands::run;

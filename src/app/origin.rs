@@ -27,6 +27,7 @@ use crate::id::StreamName;
 use crate::media::{Item, ObjectKey};
 use crate::serve::document::has_ended;
 use crate::serve::shelf::{Keep, Shelf};
+use crate::serve::shows::Page;
 use crate::serve::stretch::Asked;
 use crate::serve::{self, Clip, Found, NoClip, Object, Origin, StoreFailed, Stored};
 use crate::store::Store;
@@ -34,6 +35,9 @@ use crate::time::WallTime;
 
 /// How many objects may be asked of the store at once: as many as keep its connections busy.
 const MAX_READS: usize = 64;
+
+/// The least that records and what reaches back may take beside the objects; else a quarter of what those may.
+const MIN_LIBRARY_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How old a manifest may be, and how long it is believed that there is nothing: a quarter of a segment of
 /// the usual length, by which viewers are further behind at most.
@@ -64,7 +68,7 @@ pub(super) async fn run(config: Config) -> anyhow::Result<()> {
         .map_err(|error| anyhow::anyhow!("{error} (setting: serve.listen, --http)"))?;
     let address = http.local_addr();
     let origin = StoreOrigin {
-        library: Library::new(store.clone()),
+        library: Library::new(store.clone(), (memory_bytes / 4).max(MIN_LIBRARY_BYTES)),
         store,
         shelf: Arc::new(Shelf::new(memory_bytes)),
         reads: Arc::new(Semaphore::new(MAX_READS)),
@@ -253,6 +257,7 @@ fn status(name: &StreamName, state: StreamState) -> StreamStatus {
         started_at: None,
         hls: path(Item::Multivariant),
         dash: path(Item::Mpd),
+        dvr: None,
         live: None,
         inputs: Vec::new(),
         publisher: None,
@@ -298,6 +303,14 @@ impl Origin for StoreOrigin {
         asked: Option<Asked>,
     ) -> BoxFuture<'a, Result<Clip, NoClip>> {
         Box::pin(self.library.clip(key, asked))
+    }
+
+    fn shows<'a>(
+        &'a self,
+        name: &'a StreamName,
+        page: Page,
+    ) -> BoxFuture<'a, Result<Bytes, NoClip>> {
+        Box::pin(async move { Ok(json(&self.library.list(name, page).await?)) })
     }
 
     fn streams(&self) -> Bytes {

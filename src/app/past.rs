@@ -9,11 +9,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::app::shows;
 use crate::id::StreamName;
 use crate::media::{Item, ObjectKey};
 use crate::package::Past;
 use crate::package::hls;
-use crate::store::{Inventory, ReadFailed, Store};
+use crate::store::{Inventory, ReadFailed, Store, Writers};
 
 /// How long a broadcast waits for it: its first part is worth more than the end of the run before.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -31,6 +32,22 @@ pub(super) async fn read(
     };
     tracing::warn!(%stream, %error, "what the last run listed is not listed any more");
     None
+}
+
+/// Tells `writers` where what is recorded ends of a stream of which `inventory` is stored, as far as that can be
+/// said: of what comes after it nothing is kept.
+pub(super) async fn tell_recorded(store: &Store, inventory: &Inventory, writers: &Writers) {
+    let each = store.each();
+    let told = each
+        .iter()
+        .zip(writers.each())
+        .map(async |(store, writer)| {
+            let read = shows::recorded_end(store, inventory.keys());
+            if let Ok(Some(end)) = tokio::time::timeout(LIMIT, read).await {
+                writer.recorded_below(end);
+            }
+        });
+    futures_util::future::join_all(told).await;
 }
 
 async fn try_read(store: &Store, keys: &BTreeSet<ObjectKey>) -> Result<Option<Past>, ReadFailed> {

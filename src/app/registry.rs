@@ -18,13 +18,14 @@ use crate::app::clock::wall_now;
 use crate::app::inputs::{Both, Input};
 use crate::app::line::{self, Line};
 use crate::app::metrics;
-use crate::app::shows::Library;
+use crate::app::shows::{Library, MAX_BYTES, Upkeep};
 use crate::app::status::{RtmpStatus, ServerStatus, StreamsStatus};
 use crate::app::stream::{Entered, Entry, Stream};
 use crate::config::Displace;
 use crate::id::StreamName;
 use crate::ingest::rtmp;
 use crate::media::ObjectKey;
+use crate::serve::shows::Page;
 use crate::serve::stretch::Asked;
 use crate::serve::{self, Clip, Found, NoClip, Object, Origin, StoreFailed, Stored};
 use crate::store::Store;
@@ -64,6 +65,8 @@ pub(super) struct Registry {
     store_reads: Semaphore,
     rtmp_port: u16,
     requests: Arc<serve::Metrics>,
+    /// What looks after recordings.
+    pub(super) upkeep: Arc<Upkeep>,
 }
 
 impl Registry {
@@ -72,11 +75,12 @@ impl Registry {
     pub(super) fn new(store: Store, rtmp_port: u16, requests: Arc<serve::Metrics>) -> Self {
         Self {
             streams: RwLock::default(),
-            library: Library::new(store.clone()),
+            library: Library::new(store.clone(), MAX_BYTES),
             store,
             store_reads: Semaphore::new(MAX_STORE_READS),
             rtmp_port,
             requests,
+            upkeep: Arc::default(),
         }
     }
 
@@ -193,6 +197,14 @@ impl Origin for Registry {
         Box::pin(self.library.clip(key, asked))
     }
 
+    fn shows<'a>(
+        &'a self,
+        name: &'a StreamName,
+        page: Page,
+    ) -> BoxFuture<'a, Result<Bytes, NoClip>> {
+        Box::pin(async move { Ok(json(&self.library.list(name, page).await?)) })
+    }
+
     fn streams(&self) -> Bytes {
         let streams = self.all().iter().map(|stream| stream.status()).collect();
         json(&StreamsStatus { streams })
@@ -214,21 +226,27 @@ impl Origin for Registry {
     }
 
     fn metrics(&self) -> Bytes {
-        let health = self.store.health().borrow().clone();
-        metrics::render(&self.all(), &health, &self.requests).unwrap_or_default()
+        let each = self.store.each().into_iter();
+        let stores: Vec<_> = each.map(|store| store.health().borrow().clone()).collect();
+        metrics::render(&self.all(), &stores, &self.requests).unwrap_or_default()
     }
 
     fn ready(&self) -> Result<String, String> {
-        let health = self.store.health();
-        let health = health.borrow();
-        if health.is_losing() {
-            return Err(health.to_string());
+        let each = self.store.each();
+        let health = |store: &Store| store.health().borrow().clone();
+        let told = each.iter().map(health).filter(|health| !health.is_well());
+        let told: Vec<_> = told.map(|health| health.to_string()).collect();
+        // What one store loses the other has.
+        if each.iter().all(|store| health(store).is_losing()) {
+            return Err(told.join("; "));
         }
         // Viewers are served from memory: a balancer that took this server out would make an outage of the store
         // theirs.
-        Ok(match health.is_well() {
-            true => "ready".to_owned(),
-            false => format!("ready; degraded: {}", *health),
+        let troubles: Vec<_> = told.into_iter().chain(self.upkeep.trouble()).collect();
+        Ok(if troubles.is_empty() {
+            "ready".to_owned()
+        } else {
+            format!("ready; degraded: {}", troubles.join("; "))
         })
     }
 

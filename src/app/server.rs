@@ -19,7 +19,7 @@ use crate::app::clock::wall_now;
 use crate::app::context::Context;
 use crate::app::gate;
 use crate::app::registry::Registry;
-use crate::app::{absence, banner, demo, examine, shows, shutdown};
+use crate::app::{absence, banner, demo, examine, shutdown};
 use crate::config::Config;
 use crate::ingest::rtmp;
 use crate::serve;
@@ -70,13 +70,15 @@ pub(super) async fn run(config: Config, pipeline: Pipeline, with_demo: bool) -> 
     );
     let rtmp = tokio::spawn(rtmp);
     let gate = tokio::spawn(gate::run(Arc::clone(&context), asked_to_publish));
-    let swept = Arc::clone(&context.registry);
-    tokio::spawn(shows::sweep(
-        context.store.clone(),
-        context.config.store.keep,
-        move |stream| swept.is_live(stream),
-        stop_http.subscribe(),
-    ));
+    for store in context.store.each() {
+        let registry = Arc::clone(&context.registry);
+        let upkeep = Arc::clone(&context.registry.upkeep);
+        tokio::spawn(upkeep.run(
+            (store, context.config.store.keep),
+            move |stream| registry.is_live(stream),
+            stop_http.subscribe(),
+        ));
+    }
     banner::print(http_at, rtmp_at);
     let demo = with_demo.then(|| tokio::spawn(demo::run(rtmp_at, asked.clone())));
 

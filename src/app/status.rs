@@ -86,6 +86,8 @@ pub(super) struct StreamStatus {
     pub(super) hls: String,
     /// Path of the DASH MPD.
     pub(super) dash: String,
+    /// The same, for who wants to go back; `null` where nobody can.
+    pub(super) dvr: Option<DvrStatus>,
     /// Which input is live; `null` while none is.
     pub(super) live: Option<LiveStatus>,
     /// Every input that somebody has published to.
@@ -100,6 +102,40 @@ pub(super) struct StreamStatus {
     pub(super) encoding: EncodingStatus,
     /// How well it arrives.
     pub(super) ingest: IngestStatus,
+}
+
+/// `GET /api/v1/streams/<stream>/shows`.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ShowsStatus {
+    /// The newest first.
+    pub(super) shows: Vec<ShowStatus>,
+    /// What `before` has to be for the next page; `null` on the last.
+    pub(super) next: Option<u64>,
+}
+
+/// One broadcast that is kept.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct ShowStatus {
+    /// What it is called by.
+    pub(super) first: u64,
+    /// When what is kept of it begins and ends.
+    pub(super) begins: String,
+    pub(super) ends: String,
+    /// Whether nothing will be added.
+    pub(super) ended: bool,
+    /// Paths of its playlist, its MPD and its record.
+    pub(super) hls: String,
+    pub(super) dash: String,
+    pub(super) record: String,
+}
+
+/// Where viewers can go back.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct DvrStatus {
+    /// Path of the HLS multivariant playlist.
+    pub(super) hls: String,
+    /// Path of the DASH MPD; `null` where the source cuts.
+    pub(super) dash: Option<String>,
 }
 
 /// Which input is live.

@@ -1,7 +1,7 @@
 //! How long recordings are kept, as it is written.
 //!
-//! Enters: `archive.keep`
-//! Leaves: [`Keep`], or what to write instead
+//! Enters: `archive.keep`, `archive.dvr`
+//! Leaves: [`Keep`], a length of time, or what to write instead
 //! Never:  a store
 //! Time:   milliseconds
 //! Spec:   docs/configuration.md
@@ -41,6 +41,44 @@ pub(crate) fn parse_keep(text: &str) -> Result<Keep, String> {
     ))
 }
 
+/// The shortest time that viewers can go back, beyond what is listed anyway.
+const MIN_DVR: Duration = Duration::from_secs(60);
+
+/// The longest: a playlist of it has three megabytes, and more is for recordings.
+const MAX_DVR: Duration = Duration::from_secs(24 * 3_600);
+
+/// Reads how far back viewers can go.
+///
+/// # Errors
+/// What to write instead.
+pub(crate) fn parse_dvr(text: &str) -> Result<Duration, String> {
+    let dvr = parse_duration(text).map_err(|why| why.to_string())?;
+    if dvr.is_zero() || (MIN_DVR..=MAX_DVR).contains(&dvr) {
+        return Ok(dvr);
+    }
+    let (least, most) = (print_duration(MIN_DVR), print_duration(MAX_DVR));
+    Err(format!(
+        "found {}; use \"0s\", or {least} to {most}",
+        print_duration(dvr)
+    ))
+}
+
+/// Why viewers cannot go back so far if things are kept for `keep`; `None` if they can.
+pub(crate) fn why_not_kept(dvr: Duration, keep: Keep) -> Option<String> {
+    let kept = match keep {
+        Keep::Window => Duration::ZERO,
+        Keep::For(keep) => keep,
+        Keep::Forever => Duration::MAX,
+    };
+    (dvr > kept).then(|| {
+        format!(
+            "{} is more than archive.keep, which is {}; nobody can go back to what is not kept",
+            print_duration(dvr),
+            print_keep(keep)
+        )
+    })
+}
+
 /// Writes it as [`parse_keep`] reads it.
 pub(crate) fn print_keep(keep: Keep) -> String {
     match keep {
@@ -63,5 +101,22 @@ mod tests {
         for text in ["", "5s", "1d", "100000h", "Forever"] {
             assert!(parse_keep(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn viewers_go_back_no_further_than_things_are_kept() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3_600);
+        for (text, dvr) in [("0s", hours(0)), ("4h", hours(4)), ("24h", hours(24))] {
+            assert_eq!(parse_dvr(text), Ok(dvr));
+        }
+        for text in ["", "59s", "25h", "forever"] {
+            assert!(parse_dvr(text).is_err(), "{text}");
+        }
+        assert_eq!(why_not_kept(hours(0), Keep::Window), None);
+        assert_eq!(why_not_kept(hours(4), Keep::For(hours(4))), None);
+        assert_eq!(why_not_kept(hours(4), Keep::Forever), None);
+        let why = why_not_kept(hours(4), Keep::Window).expect("a reason");
+        assert!(why.contains("archive.keep, which is 0s"), "{why}");
+        assert!(why_not_kept(hours(4), Keep::For(hours(3))).is_some());
     }
 }

@@ -9,6 +9,7 @@ mod archive;
 mod broadcast;
 pub mod keys;
 mod log;
+mod place;
 mod problem;
 mod raw;
 mod show;

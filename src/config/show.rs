@@ -27,7 +27,7 @@ use crate::store;
 pub(crate) fn values(config: &Config) -> Vec<(&'static str, Value)> {
     let (rtmp, package) = (&config.rtmp, &config.package);
     let (store, serve) = (&config.store, &config.serve);
-    vec![
+    let mut values = vec![
         ("log.level", text(&config.log.level)),
         ("log.format", text(config.log.format.as_str())),
         ("ingest.rtmp.listen", text(rtmp.listen)),
@@ -72,21 +72,11 @@ pub(crate) fn values(config: &Config) -> Vec<(&'static str, Value)> {
             Value::Integer(package.kept_segments.into()),
         ),
         ("package.low_latency", low_latency(package.low_latency)),
-        ("store.url", text(&store.url)),
-        ("store.endpoint", text(&store.endpoint)),
-        ("store.region", text(&store.region)),
-        ("store.addressing", text(addressing(store.addressing))),
-        ("store.timeout", time(store.timeout)),
-        ("store.fsync", Value::Boolean(store.fsync)),
-        (
-            "store.max_waiting",
-            text(print_size(store.max_waiting_bytes)),
-        ),
-        ("store.spool", text(&store.spool)),
-        ("store.spool_max", text(print_size(store.spool_max_bytes))),
-        ("store.spool_age", time(store.spool_age)),
-        ("store.leftover_grace", time(store.leftover_grace)),
+    ];
+    values.extend(stores(store));
+    values.extend([
         ("archive.keep", text(print_keep(store.keep))),
+        ("archive.dvr", time(package.dvr)),
         ("serve.listen", text(serve.listen)),
         ("serve.allow_origin", text(&serve.allow_origin)),
         ("serve.max_connections", count(serve.max_connections)),
@@ -94,7 +84,38 @@ pub(crate) fn values(config: &Config) -> Vec<(&'static str, Value)> {
         ("serve.idle_timeout", time(serve.idle_timeout)),
         ("serve.drain_timeout", time(serve.drain_timeout)),
         ("serve.memory", text(print_size(serve.memory_bytes))),
+    ]);
+    values
+}
+
+/// Those of both stores.
+fn stores(store: &store::Config) -> Vec<(&'static str, Value)> {
+    let second = store.second.clone().unwrap_or_default();
+    vec![
+        ("store.url", text(&store.url)),
+        ("store.endpoint", text(&store.endpoint)),
+        ("store.region", text(&store.region)),
+        ("store.addressing", text(addressing(store.addressing))),
+        ("store.timeout", time(store.timeout)),
+        ("store.fsync", Value::Boolean(store.fsync)),
+        ("store.max_waiting", size(store.max_waiting_bytes)),
+        ("store.spool", text(&store.spool)),
+        ("store.spool_max", text(print_size(store.spool_max_bytes))),
+        ("store.spool_age", time(store.spool_age)),
+        ("store.leftover_grace", time(store.leftover_grace)),
+        ("store.second.url", text(&second.url)),
+        ("store.second.endpoint", text(&second.endpoint)),
+        ("store.second.region", text(&second.region)),
+        (
+            "store.second.addressing",
+            text(addressing(second.addressing)),
+        ),
+        ("store.second.profile", text(&second.profile)),
     ]
+}
+
+fn size(bytes: u64) -> Value {
+    text(print_size(bytes))
 }
 
 /// The whole as TOML.

@@ -416,6 +416,13 @@ prop_compose! {
         config.store.spool_max_bytes = waiting.max(64 << 20);
         config.store.spool_age = media.max(Duration::from_secs(60));
         config.store.leftover_grace = idle;
+        config.store.second = (ports.0 % 2 == 0).then(|| store::Second {
+            url: format!("s3://copy-{}/prefix", ports.1),
+            endpoint: format!("https://other.example.org:{}", ports.1),
+            region: ladder.replace('_', "-"),
+            addressing,
+            profile: ladder.clone(),
+        });
         config.store.keep = match ports.1 % 3 {
             0 => store::Keep::Window,
             1 => store::Keep::Forever,
@@ -454,4 +461,45 @@ fn what_means_a_backup_is_what_a_name_may_end_in() {
         let problems = suffix(wrong).expect_err("wrong");
         assert!(problems[0].contains("use at most 32"), "{problems:?}");
     }
+}
+
+#[test]
+fn what_is_said_of_a_second_store_has_to_make_sense() {
+    for (text, told) in [
+        (
+            "store.second.region = 'x'",
+            "store.second.region: there is no second store; say where it is with store.second.url",
+        ),
+        (
+            "store.url = 's3://a/b'\nstore.second.url = 's3://a/b'",
+            "store.second.url: \"s3://a/b\": is the same store as store.url",
+        ),
+        (
+            "store.second.url = '/srv/copy'\nstore.second.profile = 'other'",
+            "store.second.profile: \"other\": is for a store that speaks S3",
+        ),
+        (
+            "store.second.url = 'ftp://a'",
+            "store.second.url: \"ftp://a\": is of no known kind",
+        ),
+        (
+            "store.second.url = '/srv/copy'\nstore.second.endpoint = 'nowhere'",
+            "store.second.endpoint: \"nowhere\": use the address of the service alone",
+        ),
+    ] {
+        let problems = parse(text).expect_err(text);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].starts_with(told), "{}", problems[0]);
+    }
+    let config = parse("store.second.url = 's3://a/b'\nstore.second.endpoint = 'http://h:1'");
+    let second = config.expect("sound").store.second.expect("named");
+    assert_eq!(
+        (&*second.url, &*second.endpoint),
+        ("s3://a/b", "http://h:1")
+    );
+    let same = "store.url = 's3://a/b'\nstore.second.url = 's3://a/b'\nstore.second.endpoint = 'http://h:1'";
+    assert!(
+        parse(same).is_ok(),
+        "another service may have a bucket of the same name"
+    );
 }

@@ -18,8 +18,9 @@ use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::config::archive::parse_keep;
+use crate::config::archive::{parse_dvr, parse_keep, why_not_kept};
 use crate::config::log::{Format, Level};
+use crate::config::place::{addressing, endpoint, profile, region, second_url, store_url};
 use crate::config::problem::{Origin, Problem};
 use crate::config::raw::{Raw, Scalar};
 use crate::config::units::{parse_duration, parse_size, print_duration, print_size};
@@ -84,6 +85,14 @@ const MIN_MEMORY_BYTES: u64 = 16 << 20;
 const MAX_MEMORY_BYTES: u64 = 1 << 40;
 /// The longest that leftovers are kept.
 const MAX_GRACE: Duration = Duration::from_secs(24 * 3600);
+
+/// What is said of a second store, beside where it is.
+const SECOND: [&str; 4] = [
+    "store.second.endpoint",
+    "store.second.region",
+    "store.second.addressing",
+    "store.second.profile",
+];
 
 /// Gives `raw` its meaning. Whatever is wrong is added to `problems`; then the value returned holds
 /// the default in its place and is not for use.
@@ -180,6 +189,7 @@ impl Reader<'_> {
 
     fn package(&mut self) -> package::Config {
         let mut config = package::Config::default();
+        config.dvr = self.parsed("archive.dvr", config.dvr, parse_dvr);
         config.segment_ms = self.millis(
             "package.segment",
             config.segment_ms,
@@ -292,7 +302,38 @@ impl Reader<'_> {
             Duration::ZERO..=MAX_GRACE,
         );
         config.keep = self.parsed("archive.keep", config.keep, parse_keep);
+        config.second = self.second_store(&config);
         config
+    }
+
+    fn second_store(&mut self, first: &store::Config) -> Option<store::Second> {
+        let default = store::Second::default();
+        let url = "store.second.url";
+        let second = store::Second {
+            url: self.parsed(url, default.url, second_url),
+            endpoint: self.parsed("store.second.endpoint", default.endpoint, endpoint),
+            region: self.parsed("store.second.region", default.region, region),
+            addressing: self.parsed("store.second.addressing", default.addressing, addressing),
+            profile: self.parsed("store.second.profile", default.profile, profile),
+        };
+        if second.url.is_empty() {
+            if let Some(path) = SECOND.into_iter().find(|path| self.raw.get(path).is_some())
+                && second != store::Second::default()
+            {
+                let text = "there is no second store; say where it is with store.second.url";
+                self.refuse(path, text.to_owned());
+            }
+            return None;
+        }
+        if (&second.url, &second.endpoint) == (&first.url, &first.endpoint) {
+            let text = "is the same store as store.url; name another one, or none";
+            self.refuse(url, quoted(&second.url, &text));
+        }
+        if !second.profile.is_empty() && !second.url.starts_with("s3://") {
+            let text = "is for a store that speaks S3, which store.second.url does not name";
+            self.refuse("store.second.profile", quoted(&second.profile, &text));
+        }
+        Some(second)
     }
 
     fn serve(&mut self) -> serve::Config {
@@ -317,6 +358,10 @@ impl Reader<'_> {
     }
 
     fn rules_between_stages(&mut self, config: &Config) {
+        let why_not = why_not_kept(config.package.dvr, config.store.keep);
+        if let Some(why) = why_not.filter(|_| self.all_sound(&["archive.keep", "archive.dvr"])) {
+            self.refuse("archive.dvr", why);
+        }
         let (rtmp, http) = (config.rtmp.listen, config.serve.listen);
         let same_host = rtmp.ip() == http.ip()
             || (rtmp.is_ipv4() == http.is_ipv4()
@@ -491,7 +536,7 @@ fn outside<T: Copy>(
 }
 
 /// A complaint that shows the text, cut to what fits a line.
-fn quoted(text: &str, why: &impl Display) -> String {
+pub(super) fn quoted(text: &str, why: &impl Display) -> String {
     let shown: String = text.chars().take(60).collect();
     format!("{shown:?}: {why}")
 }
@@ -518,51 +563,6 @@ fn ladder(text: &str) -> Result<String, String> {
             text,
             &"is neither the name of a ladder (a-z 0-9 _ -) nor the path of a .toml file",
         ))
-    }
-}
-
-fn store_url(text: &str) -> Result<String, String> {
-    match store::Config::check_url(text) {
-        Ok(()) => Ok(text.to_owned()),
-        Err(complaint) => Err(quoted(text, &complaint)),
-    }
-}
-
-fn endpoint(text: &str) -> Result<String, String> {
-    let host = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"));
-    let is_address = host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '@']));
-    if text.is_empty() || is_address {
-        Ok(text.to_owned())
-    } else {
-        let why = "use the address of the service alone, as in \"https://s3.example.org\"; bucket \
-                   and prefix stand in store.url";
-        Err(quoted(text, &why))
-    }
-}
-
-fn region(text: &str) -> Result<String, String> {
-    let is_name = text
-        .chars()
-        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
-    if is_name {
-        Ok(text.to_owned())
-    } else {
-        Err(quoted(
-            text,
-            &"is no region; use a name such as \"eu-west-1\"",
-        ))
-    }
-}
-
-fn addressing(text: &str) -> Result<store::Addressing, String> {
-    let named = store::Addressing::ALL
-        .iter()
-        .find(|(name, _)| *name == text);
-    match named {
-        Some((_, addressing)) => Ok(*addressing),
-        None => Err(quoted(text, &"use \"auto\", \"path\" or \"host\"")),
     }
 }
 

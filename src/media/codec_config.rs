@@ -91,3 +91,37 @@ impl CodecConfig {
         }
     }
 }
+
+/// What sources of tests are said to need: no decoder could begin with it.
+#[cfg(test)]
+pub(crate) mod made_up {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::codec::video::Colour;
+
+    /// Pictures of this size.
+    pub(crate) fn h264(width: u32, height: u32, declared_rate: Option<FrameRate>) -> CodecConfig {
+        CodecConfig::H264(h264::Config {
+            avcc: Bytes::new(),
+            profile: 100,
+            compatibility: 0,
+            level: 31,
+            dimensions: Dimensions { width, height },
+            pixel_aspect: PixelAspect::SQUARE,
+            colour: Colour::UNSPECIFIED,
+            declared_rate,
+        })
+    }
+
+    /// Stereo sound of this rate.
+    pub(crate) fn aac(sample_rate: u32) -> CodecConfig {
+        CodecConfig::Aac(aac::Config {
+            asc: Bytes::new(),
+            object_type: 2,
+            sample_rate,
+            channels: 2,
+            frame_samples: 1_024,
+        })
+    }
+}

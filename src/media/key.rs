@@ -37,6 +37,12 @@ pub enum Item {
     Segment(RenditionName, SegmentNumber),
     /// `<rendition>/<number>.<part>.m4s`.
     Part(RenditionName, SegmentNumber, PartIndex),
+    /// `dvr.m3u8`, the multivariant playlist that reaches further back than the live one.
+    Dvr,
+    /// `dvr.mpd`, likewise.
+    DvrMpd,
+    /// `<rendition>/dvr.m3u8`, a media playlist that does.
+    DvrMedia(RenditionName),
     /// `show-<first>.json`, the record of what is kept of the broadcast that began with this segment.
     Show(SegmentNumber),
     /// `show-<first>.m3u8`, the multivariant playlist of all of it.
@@ -58,6 +64,7 @@ impl Item {
     pub const fn is_manifest(&self) -> bool {
         match self {
             Self::Multivariant | Self::Mpd | Self::Media(_) => true,
+            Self::Dvr | Self::DvrMpd | Self::DvrMedia(_) => true,
             Self::Init(..) | Self::Segment(..) | Self::Part(..) => false,
             Self::Show(_) | Self::ShowMultivariant(_) | Self::ShowMpd(_) | Self::ShowMedia(..) => {
                 true
@@ -74,14 +81,21 @@ impl Item {
         )
     }
 
+    /// Whether this reaches further back than what is live. It is made when it is asked for, and never stored.
+    #[must_use]
+    pub const fn is_dvr(&self) -> bool {
+        matches!(self, Self::Dvr | Self::DvrMpd | Self::DvrMedia(_))
+    }
+
     /// The rendition it belongs to; `None` for what belongs to the whole stream.
     #[must_use]
     pub const fn rendition(&self) -> Option<&RenditionName> {
         match self {
-            Self::Multivariant | Self::Mpd => None,
+            Self::Multivariant | Self::Mpd | Self::Dvr | Self::DvrMpd => None,
             Self::Show(_) | Self::ShowMultivariant(_) | Self::ShowMpd(_) => None,
             Self::ShowMedia(name, _)
             | Self::Media(name)
+            | Self::DvrMedia(name)
             | Self::Init(name, _)
             | Self::Segment(name, _)
             | Self::Part(name, _, _) => Some(name),
@@ -125,6 +139,9 @@ impl fmt::Display for ObjectKey {
             Item::Multivariant => f.write_str("index.m3u8"),
             Item::Mpd => f.write_str("manifest.mpd"),
             Item::Media(rendition) => write!(f, "{rendition}/index.m3u8"),
+            Item::Dvr => f.write_str("dvr.m3u8"),
+            Item::DvrMpd => f.write_str("dvr.mpd"),
+            Item::DvrMedia(rendition) => write!(f, "{rendition}/dvr.m3u8"),
             Item::Init(rendition, period) => write!(f, "{rendition}/init-{period}.mp4"),
             Item::Segment(rendition, number) => write!(f, "{rendition}/{number}.m4s"),
             Item::Part(rendition, number, part) => write!(f, "{rendition}/{number}.{part}.m4s"),
@@ -150,6 +167,8 @@ impl FromStr for ObjectKey {
         let item = match (segments.next(), segments.next(), segments.next()) {
             (Some("index.m3u8"), None, _) => Item::Multivariant,
             (Some("manifest.mpd"), None, _) => Item::Mpd,
+            (Some("dvr.m3u8"), None, _) => Item::Dvr,
+            (Some("dvr.mpd"), None, _) => Item::DvrMpd,
             (Some(file), None, _) => {
                 let (first, kind) = show_of(file).ok_or(ObjectKeyError)?;
                 match kind {
@@ -172,6 +191,9 @@ impl FromStr for ObjectKey {
 fn item_in(rendition: RenditionName, file: &str) -> Result<Item, ObjectKeyError> {
     if file == "index.m3u8" {
         return Ok(Item::Media(rendition));
+    }
+    if file == "dvr.m3u8" {
+        return Ok(Item::DvrMedia(rendition));
     }
     if let Some(period) = file
         .strip_prefix("init-")
@@ -225,6 +247,9 @@ mod tests {
         let item = prop_oneof![
             Just(Item::Multivariant),
             Just(Item::Mpd),
+            Just(Item::Dvr),
+            Just(Item::DvrMpd),
+            rendition().prop_map(Item::DvrMedia),
             any::<u64>().prop_map(|n| Item::Show(SegmentNumber::new(n))),
             any::<u64>().prop_map(|n| Item::ShowMultivariant(SegmentNumber::new(n))),
             any::<u64>().prop_map(|n| Item::ShowMpd(SegmentNumber::new(n))),

@@ -15,13 +15,20 @@
 mod codec_config;
 mod codec_string;
 mod key;
+mod part;
 mod payload;
 mod sample;
 mod track;
 
 pub use codec_config::CodecConfig;
+#[cfg(test)]
+pub(crate) use codec_config::made_up;
 pub use codec_string::CodecString;
 pub use key::{Item, ObjectKey, ObjectKeyError};
+pub(crate) use part::FrameLength;
+pub use part::PartTarget;
+#[cfg(test)]
+pub(crate) use part::tests as part_tests;
 pub use payload::Payload;
 pub use sample::Sample;
 pub use track::{MediaKind, Rendition, TrackInfo};

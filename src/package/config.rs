@@ -7,6 +7,7 @@
 //! Spec:   [HLS] §4.4.3, [HLS-AUTHORING] 8.11
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 /// The fewest segments a live playlist may list ([HLS-AUTHORING] 8.11).
 pub const MIN_WINDOW_SEGMENTS: u32 = 6;
@@ -33,6 +34,8 @@ pub struct Config {
     pub kept_segments: u32,
     /// Whether parts appear in playlists as soon as they exist.
     pub low_latency: LowLatency,
+    /// How far back viewers of a live stream can go; nothing for no further than the list.
+    pub dvr: Duration,
 }
 
 /// How near to the present players are brought.
@@ -79,6 +82,7 @@ impl Default for Config {
             window_segments: 10,
             kept_segments: 12,
             low_latency: LowLatency::On,
+            dvr: Duration::ZERO,
         }
     }
 }
@@ -159,6 +163,7 @@ mod tests {
             window_segments: 5,
             kept_segments: 5,
             low_latency: LowLatency::Off,
+            ..Config::default()
         };
         assert_eq!(bad.problems().len(), 4);
     }

@@ -1,119 +1,14 @@
 //! Decides where segments and parts end.
 //!
 //! Enters: samples of one rendition in decode order, each with the distance to the next
-//! Leaves: whether a part or a segment ends before or after a sample; the one PART-TARGET
+//! Leaves: whether a part or a segment ends before or after a sample
 //! Never:  bytes, playlists, clocks
 //! Time:   `Ticks` in the rendition's timescale; the grid's origin is the Unix epoch
 //! Spec:   [HLS] §4.4.3.7, §4.4.4.9; [CMAF] §7.3.4 switching sets
 
-use std::num::NonZeroU32;
-
 use crate::id::SegmentNumber;
-use crate::media::{CodecConfig, Rendition};
+use crate::media::{FrameLength, PartTarget};
 use crate::time::{Grid, MediaTime, Span, Ticks, Timescale};
-
-/// Samples in a packet of Opus as encoders make them: 20 ms.
-const OPUS_PACKET: u64 = 960;
-/// A part is at least this share of the target, in per cent ([HLS] §4.4.4.9).
-const MIN_PART_PERCENT: u128 = 85;
-/// How far the target may lie from what was asked for, in per cent.
-const MAX_TARGET_DEVIATION_PERCENT: u64 = 50;
-/// How much farther it may lie, in per cent, so that no segment ends in a stub: less than half a part. A
-/// stub costs a request and brings next to nothing; players that fetch a part per update fall behind by
-/// one in each segment (Shaka Player), or step over it as a hole in the sound (hls.js).
-const STUB_PERCENT: u64 = 10;
-
-/// The length of one frame as an exact fraction of a second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct FrameLength {
-    num: u64,
-    den: u64,
-    scale: Timescale,
-}
-
-impl FrameLength {
-    /// The frame of `rendition`; pictures without a rate count as ten per second.
-    pub(super) fn of(rendition: &Rendition) -> Self {
-        let (num, den) = match (&rendition.codec, rendition.frame_rate) {
-            (CodecConfig::Aac(c), _) => (
-                u64::from(c.frame_samples.max(1)),
-                u64::from(c.sample_rate.max(1)),
-            ),
-            (CodecConfig::Opus(_), _) => (OPUS_PACKET, 48_000),
-            (_, Some(rate)) => (u64::from(rate.den()), u64::from(rate.num())),
-            (_, None) => (1, 10),
-        };
-        Self {
-            num,
-            den,
-            scale: rendition.timescale,
-        }
-    }
-
-    /// Seconds of a frame, as a fraction.
-    pub(super) fn fraction(self) -> (NonZeroU32, NonZeroU32) {
-        let one = NonZeroU32::MIN;
-        let part = |value: u64| u32::try_from(value).ok().and_then(NonZeroU32::new);
-        (part(self.num).unwrap_or(one), part(self.den).unwrap_or(one))
-    }
-
-    /// The longest `count` frames in a row, in ticks: positions are rounded, so one tick may come on top.
-    const fn ticks_ceil(self, count: u64) -> u64 {
-        (count * self.num * self.scale.get() as u64).div_ceil(self.den)
-    }
-
-    /// Where the first frame of segment `number` begins: frames are counted from the epoch.
-    fn first_of(self, grid: Grid, number: SegmentNumber) -> Ticks {
-        let start = i128::from(grid.start_of(number, self.scale).get());
-        let (num, den) = (i128::from(self.num), i128::from(self.den));
-        let length = num * i128::from(self.scale.get());
-        let count = (start * den + length - 1).div_euclid(length);
-        Ticks::new(i64::try_from((count * length).div_euclid(den)).unwrap_or(i64::MAX))
-    }
-
-    /// The shortest that one frame can be, in ticks.
-    pub(super) const fn ticks_floor(self) -> Span {
-        Span::new(self.num * self.scale.get() as u64 / self.den)
-    }
-
-    /// The longest that one frame can be, in whole milliseconds.
-    pub(super) const fn millis_ceil(self) -> u64 {
-        (self.num * 1_000).div_ceil(self.den)
-    }
-
-    /// The longest `count` frames in a row, in microseconds, rounded up.
-    const fn micros_ceil(self, count: u64) -> u64 {
-        (self.ticks_ceil(count) * 1_000_000).div_ceil(self.scale.get() as u64)
-    }
-
-    /// How many frames always fit into `micros`.
-    const fn fitting(self, micros: u64) -> u64 {
-        let mut count = micros * self.den / (self.num * 1_000_000) + 1;
-        while count > 0 && self.micros_ceil(count) > micros {
-            count -= 1;
-        }
-        count
-    }
-
-    /// Whether the parts that fit into `micros` are long enough for it.
-    fn suits(self, micros: u64) -> bool {
-        let count = u128::from(self.fitting(micros));
-        let length = count * u128::from(self.num) * 1_000_000 * 100;
-        count > 0 && length >= MIN_PART_PERCENT * u128::from(micros) * u128::from(self.den)
-    }
-
-    /// Whether some segment ends in less than half of the parts that fit into `micros`.
-    fn leaves_stub(self, micros: u64, segment_ms: u32) -> bool {
-        let part = self.fitting(micros).max(1);
-        let least = u64::from(segment_ms) * self.den / (self.num * 1_000);
-        // A segment has as many frames as begin in it, which may be one more.
-        let most = (u64::from(segment_ms) * self.den).div_ceil(self.num * 1_000);
-        [least, most]
-            .iter()
-            .filter(|frames| **frames > 0)
-            .any(|frames| (frames - 1) % part + 1 < part.div_ceil(2))
-    }
-}
 
 /// What decides where the segments of a broadcast begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,57 +41,6 @@ impl Cuts {
     }
 }
 
-/// PART-TARGET: one value for all playlists of a broadcast, fixed for its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PartTarget {
-    micros: u64,
-}
-
-impl PartTarget {
-    /// The target nearest to `part_ms` that is whole frames of one of `frames` long, with which parts of
-    /// whole frames are within 85 to 100 % on each of them, and which divides segments evenly, if it can.
-    pub(super) fn choose(part_ms: u32, segment_ms: u32, frames: &[FrameLength]) -> Option<Self> {
-        let asked = u64::from(part_ms) * 1_000;
-        let reach = asked * MAX_TARGET_DEVIATION_PERCENT / 100;
-        let lengths = |frame: &FrameLength| {
-            let frame = *frame;
-            let most = (asked + reach) * frame.den / (frame.num * 1_000_000) + 1;
-            (1..=most).map(move |count| frame.micros_ceil(count))
-        };
-        let cost = |micros: &u64| {
-            let stub = |frame: &FrameLength| frame.leaves_stub(*micros, segment_ms);
-            let stubs = u64::from(frames.iter().any(stub));
-            micros.abs_diff(asked) + stubs * asked * STUB_PERCENT / 100
-        };
-        frames
-            .iter()
-            .flat_map(lengths)
-            .filter(|micros| micros.abs_diff(asked) <= reach)
-            .filter(|micros| frames.iter().all(|frame| frame.suits(*micros)))
-            .min_by_key(cost)
-            .map(|micros| Self { micros })
-    }
-
-    /// What fragments last where nobody is told of parts, so that nothing is promised of them.
-    pub(super) const fn unannounced(part_ms: u32) -> Self {
-        Self {
-            micros: part_ms as u64 * 1_000,
-        }
-    }
-
-    /// The target in microseconds.
-    #[must_use]
-    pub const fn as_micros(self) -> u64 {
-        self.micros
-    }
-
-    /// The longest length in `scale` that is not over the target.
-    #[must_use]
-    pub const fn in_ticks(self, scale: Timescale) -> Span {
-        Span::new(self.micros * scale.get() as u64 / 1_000_000)
-    }
-}
-
 /// Where the parts and segments of one rendition end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cutter {
@@ -210,8 +54,8 @@ impl Cutter {
     pub(super) const fn new(grid: Grid, target: PartTarget, frame: FrameLength) -> Self {
         Self {
             grid,
-            scale: frame.scale,
-            part_target: target.in_ticks(frame.scale),
+            scale: frame.scale(),
+            part_target: target.in_ticks(frame.scale()),
             frame,
         }
     }
@@ -229,6 +73,11 @@ impl Cutter {
     /// Where segment `number` begins.
     pub(super) fn start_of(&self, number: SegmentNumber) -> Ticks {
         self.frame.first_of(self.grid, number)
+    }
+
+    /// The last place at or before `at` where a frame can begin.
+    pub(super) fn frame_at_or_before(&self, at: Ticks) -> Ticks {
+        self.frame.at_or_before(at)
     }
 
     /// How much longer a part of `held` may become.
@@ -254,92 +103,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    const RATES: [(u32, u32); 8] = [
-        (24_000, 1_001),
-        (24, 1),
-        (25, 1),
-        (30_000, 1_001),
-        (30, 1),
-        (50, 1),
-        (60_000, 1_001),
-        (60, 1),
-    ];
-
-    fn video(num: u32, den: u32) -> FrameLength {
-        FrameLength {
-            num: u64::from(den),
-            den: u64::from(num),
-            scale: Timescale::VIDEO_90K,
-        }
-    }
-
-    fn aac(rate: u32) -> FrameLength {
-        FrameLength {
-            num: 1_024,
-            den: u64::from(rate),
-            scale: Timescale::new(rate).expect("not zero"),
-        }
-    }
-
-    #[test]
-    fn target_is_whole_frames_near_what_was_asked() {
-        for (rate, audio, micros) in [
-            ((30, 1), 48_000, 341_334),
-            ((25, 1), 48_000, 360_000),
-            ((60, 1), 44_100, 348_300),
-            ((24, 1), 44_100, 348_300),
-        ] {
-            let frames = [video(rate.0, rate.1), aac(audio)];
-            let target = PartTarget::choose(333, 2_000, &frames).expect("exists");
-            assert_eq!(target.as_micros(), micros);
-        }
-    }
-
-    #[test]
-    fn no_segment_of_the_default_ends_in_a_stub() {
-        for rate in RATES {
-            for audio in [44_100, 48_000] {
-                let frames = [video(rate.0, rate.1), aac(audio)];
-                let target = PartTarget::choose(333, 2_000, &frames).expect("exists");
-                let stub = |frame: &FrameLength| frame.leaves_stub(target.as_micros(), 2_000);
-                assert!(!frames.iter().any(stub), "{rate:?} {audio} {target:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn common_rates_share_a_target_in_all_combinations() {
-        for part_ms in [200, 333, 500, 1_000] {
-            for rate in RATES {
-                for audio in [22_050, 32_000, 44_100, 48_000] {
-                    let frames = [video(rate.0, rate.1), aac(audio)];
-                    let target = PartTarget::choose(part_ms, 2_000, &frames);
-                    assert!(target.is_some(), "{part_ms} {rate:?} {audio}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn sound_alone_is_cut_too() {
-        let target = PartTarget::choose(333, 2_000, &[aac(48_000)]).expect("exists");
-        assert_eq!(target.as_micros(), 341_334);
-    }
-
-    #[test]
-    fn segments_begin_with_the_first_frame_at_or_after_the_grid() {
-        let grid = Grid::new(NonZeroU32::new(2_000).expect("valid"));
-        let starts = |frame: FrameLength, number| {
-            let start = frame.first_of(grid, SegmentNumber::new(number));
-            start.get()
-        };
-        assert_eq!(starts(video(30, 1), 7), 14 * 90_000);
-        // 419.58 frames of 3003 ticks.
-        assert_eq!(starts(video(30_000, 1_001), 7), 420 * 3_003);
-        // 656.25 access units of 1024 samples.
-        assert_eq!(starts(aac(48_000), 7), 657 * 1_024);
-    }
+    use crate::media::part_tests::{RATES, aac, video};
 
     proptest! {
         #[test]
@@ -351,11 +115,13 @@ mod tests {
             let grid = Grid::new(NonZeroU32::new(2_000).expect("valid"));
             for frame in frames {
                 let cutter = Cutter::new(grid, target, frame);
+                let (num, den) = frame.fraction();
+                let scale = u64::from(frame.scale().get());
                 let at = |slot: u64| {
-                    let n = u128::from(slot) * u128::from(frame.num) * u128::from(frame.scale.get());
-                    u64::try_from(n / u128::from(frame.den)).expect("fits")
+                    let n = u128::from(slot) * u128::from(num.get()) * u128::from(scale);
+                    u64::try_from(n / u128::from(den.get())).expect("fits")
                 };
-                let slot = first * frame.den / frame.num;
+                let slot = first * u64::from(den.get()) / u64::from(num.get());
                 let (mut held, mut parts) = (0_u64, Vec::new());
                 for slot in slot..slot + 200 {
                     let next = at(slot + 1) - at(slot);
@@ -367,7 +133,6 @@ mod tests {
                         parts.push(std::mem::take(&mut held));
                     }
                 }
-                let scale = u64::from(frame.scale.get());
                 for part in parts {
                     prop_assert!(part * 1_000_000 <= target.as_micros() * scale);
                     prop_assert!((part + 1) * 100_000_000 >= 85 * target.as_micros() * scale);

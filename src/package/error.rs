@@ -98,6 +98,11 @@ pub enum Error {
         "segments are cut by the grid; only a broadcast made with Cuts::Source is told where to cut"
     )]
     NotSourceCut,
+    /// The broadcast is cut by its source, and has the renditions that it began with.
+    #[error(
+        "segments are cut by the source; only a broadcast on the grid goes on with more renditions"
+    )]
+    SourceCut,
     /// A sample came before the first cut of its rendition in the period.
     #[error("rendition {name} got a sample before it was told which segment begins")]
     NotCut {
@@ -185,6 +190,7 @@ impl Error {
             | Self::DuplicateName { .. }
             | Self::UnknownRendition { .. }
             | Self::NotSourceCut
+            | Self::SourceCut
             | Self::NotCut { .. }
             | Self::NumberUsed { .. }
             | Self::TooManyGaps { .. }

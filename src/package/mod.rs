@@ -25,6 +25,7 @@ mod snapshot;
 mod window;
 
 pub mod dash;
+pub mod dvr;
 pub mod hls;
 pub mod movie;
 pub mod show;
@@ -33,10 +34,12 @@ pub use config::{
     Config, ConfigError, LowLatency, MAX_SEGMENT_MS, MAX_WINDOW_SEGMENTS, MIN_PART_MS,
     MIN_SEGMENT_MS, MIN_WINDOW_SEGMENTS,
 };
-pub use cut::{Cuts, PartTarget};
+pub use cut::Cuts;
 pub use error::{Error, Fault};
 pub use packager::{MAX_GAPS, MAX_LEAD_SEGMENTS, MAX_PART_BYTES, MAX_RENDITIONS, Output, Packager};
 pub use past::Past;
 pub use period::Period;
 pub use rates::Rates;
-pub use snapshot::{Part, Presentation, Segment, Snapshot};
+pub use snapshot::{Outline, Part, Presentation, Segment, Snapshot};
+#[cfg(test)]
+pub(crate) use window::tests as made_up;

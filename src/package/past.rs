@@ -110,10 +110,11 @@ impl Past {
             .then_some(range)
     }
 
-    /// The segments `numbers` of `rendition`, gaps where none is stored.
+    /// The segments `numbers` of `rendition`, gaps where none is stored. Of one that was not there before nothing
+    /// is, not even an init segment: its gaps name that of `current`, the period that begins.
     pub(super) fn segments(
         &self,
-        rendition: &Rendition,
+        (rendition, current): (&Rendition, PeriodId),
         cutter: &Cutter,
         numbers: Range<u64>,
     ) -> Vec<Segment> {
@@ -123,7 +124,8 @@ impl Past {
         numbers
             .map(SegmentNumber::new)
             .map(|number| {
-                let period = listing.period_of(number).unwrap_or(self.period);
+                let before = || listing.period_of(number).unwrap_or(self.period);
+                let period = left.map_or(current, |_| before());
                 Segment {
                     period,
                     discontinuity: listing.is_discontinuity(number),
@@ -137,7 +139,7 @@ impl Past {
     /// none is stored, or it was stored and never listed.
     pub(super) fn segments_as_listed(
         &self,
-        rendition: &Rendition,
+        (rendition, current): (&Rendition, PeriodId),
         cutter: &Cutter,
         numbers: Range<u64>,
     ) -> Vec<Segment> {
@@ -149,7 +151,7 @@ impl Past {
         };
         let scale = Timescale::MICROS;
         let mut before: Option<(Ticks, Span)> = None;
-        let mut segments = self.segments(rendition, cutter, numbers);
+        let mut segments = self.segments((rendition, current), cutter, numbers);
         for segment in &mut segments {
             let listed = time_of(segment.number);
             let (start, duration) = match (listed, before) {

@@ -10,11 +10,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::config::Config;
-use super::cut::{Cuts, PartTarget};
+use super::cut::Cuts;
 use super::period::Period;
 use super::rates::Rates;
 use crate::id::{PartIndex, PeriodId, SegmentNumber};
-use crate::media::Payload;
+use crate::media::{FrameLength, PartTarget, Payload, Rendition};
 use crate::time::{Grid, MediaTime, Span, Ticks, Timescale, WallTime};
 
 /// What never changes in the life of a window.
@@ -32,6 +32,22 @@ pub struct Presentation {
 }
 
 impl Presentation {
+    /// `next`, which what is published has become, but for what must not change as long as it need not: what
+    /// players were told of the length of parts and segments.
+    pub(super) fn going_on_as(&self, next: Self, renditions: &[Rendition]) -> Self {
+        let mut frames = renditions.iter().map(FrameLength::of);
+        let suits = frames.all(|frame| self.part_target.suits(frame));
+        Self {
+            part_target: if suits {
+                self.part_target
+            } else {
+                next.part_target
+            },
+            target_duration_s: self.target_duration_s.max(next.target_duration_s),
+            ..next
+        }
+    }
+
     /// The grid that segments are cut on.
     #[must_use]
     pub const fn grid(&self) -> Grid {
@@ -65,7 +81,7 @@ pub struct Segment {
     pub duration: Span,
     /// Whether decoding can begin with its first sample.
     pub independent: bool,
-    /// Its parts, in order.
+    /// Its parts, in order; of a gap at the live edge, those that it would have.
     pub parts: Vec<Part>,
     /// The parts end to end; of one in the making, what there is. Nothing for a gap, and for one that an
     /// earlier run published: that is in the store.
@@ -93,6 +109,17 @@ impl Segment {
     }
 }
 
+/// What the multivariant playlist and the MPD are made of: while it stays the same, so do they, whereas media
+/// playlists change with every part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    listed: Range<u64>,
+    period: PeriodId,
+    ended: bool,
+    mpd_changed_at: WallTime,
+    tracks: Vec<(Rates, bool)>,
+}
+
 /// What is published of a broadcast at one moment. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
@@ -102,6 +129,8 @@ pub struct Snapshot {
     pub(super) current: Arc<Period>,
     pub(super) tracks: Vec<TrackView>,
     pub(super) listed: Range<u64>,
+    /// The first segment of this run.
+    pub(super) first: SegmentNumber,
     pub(super) closing: bool,
     pub(super) discontinuity_sequence: u64,
     pub(super) ended: bool,
@@ -116,7 +145,8 @@ pub(super) struct TrackView {
     /// The one in the making, if a part of it is there and parts are published at all.
     pub(super) open: Option<Arc<Segment>>,
     pub(super) rates: Rates,
-    pub(super) is_resting: bool,
+    /// Before which segment it has nothing, or soon will not have, while that matters to players.
+    pub(super) rests_until: Option<SegmentNumber>,
 }
 
 impl Snapshot {
@@ -145,7 +175,8 @@ impl Snapshot {
         self.ended
     }
 
-    /// The numbers of the segments that manifests list: whole on every rendition.
+    /// The numbers of the segments that manifests list: whole on every rendition. After the end, a rendition may
+    /// have more than that: see [`Self::listed_segments`].
     #[must_use]
     pub fn listed(&self) -> Range<u64> {
         self.listed.clone()
@@ -170,11 +201,14 @@ impl Snapshot {
         renditions.iter().position(|r| r.name.as_str() == name)
     }
 
-    /// The listed segments of a rendition, oldest first; none if there is no such rendition.
+    /// The listed segments of a rendition, oldest first; none if there is no such rendition. After the end it is
+    /// all that the rendition has, though one that ended a moment earlier has a segment less: players have played
+    /// the parts, and what they have played must not vanish.
     pub fn listed_segments(&self, rendition: usize) -> impl Iterator<Item = &Arc<Segment>> {
-        let listed = self.listed.clone();
+        let Range { start, end } = self.listed;
+        let end = if self.ended { u64::MAX } else { end };
         self.segments(rendition)
-            .filter(move |segment| listed.contains(&segment.number.get()))
+            .filter(move |segment| (start..end).contains(&segment.number.get()))
     }
 
     /// All whole segments of a rendition that are kept, listed or not, oldest first.
@@ -194,13 +228,26 @@ impl Snapshot {
     #[must_use]
     pub fn is_resting(&self, rendition: usize) -> bool {
         let track = self.tracks.get(rendition);
-        track.is_some_and(|track| track.is_resting)
+        track.is_some_and(|track| track.rests_until.is_some())
     }
 
     /// The announced bit rates of a rendition.
     #[must_use]
     pub fn rates(&self, rendition: usize) -> Option<Rates> {
         self.tracks.get(rendition).map(|track| track.rates)
+    }
+
+    /// What of it the multivariant playlist and the MPD depend on.
+    #[must_use]
+    pub fn outline(&self) -> Outline {
+        let tracks = self.tracks.iter();
+        Outline {
+            listed: self.listed.clone(),
+            period: self.current.id,
+            ended: self.ended,
+            mpd_changed_at: self.mpd_changed_at,
+            tracks: tracks.map(|t| (t.rates, t.rests_until.is_some())).collect(),
+        }
     }
 
     /// When what the MPD says last changed, on the media's timeline; `@publishTime`.
@@ -235,6 +282,7 @@ impl Snapshot {
     ) -> Option<&Payload> {
         let open = self.open_segment(rendition).filter(|s| s.number == number);
         let segment = open.or_else(|| self.segment(rendition, number))?;
+        let segment = Some(segment).filter(|segment| !segment.gap)?;
         let index = usize::try_from(part.get()).ok()?;
         segment.parts.get(index).map(|part| &part.payload)
     }
@@ -262,11 +310,17 @@ impl Snapshot {
         Some((last.number.next(), PartIndex::new(0)))
     }
 
-    /// The part that players may ask for before it is there: the next one, unless it may never come.
+    /// The part that players may ask for before it is there: the next one, unless it may never come, since a
+    /// hint that leads nowhere is an error to some players (Shaka Player).
     #[must_use]
     pub fn hint(&self, rendition: usize) -> Option<(SegmentNumber, PartIndex)> {
-        let next = self.next_part(rendition);
-        next.filter(|(_, part)| !self.closing || part.get() > 0)
+        let next = self.next_part(rendition).filter(|_| !self.closing)?;
+        let may_rest = || {
+            let last = self.segments(rendition).next_back();
+            let until = self.tracks.get(rendition).and_then(|t| t.rests_until);
+            last.is_some_and(|last| last.gap) || until == Some(next.0)
+        };
+        (next.1.get() > 0 || !may_rest()).then_some(next)
     }
 
     /// The instant at which the listed media of a rendition ends.

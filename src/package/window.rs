@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::period::Period;
 use super::rates::Meter;
 use super::snapshot::{Presentation, Segment, Snapshot, TrackView};
-use crate::id::SegmentNumber;
+use crate::id::{PeriodId, SegmentNumber};
 use crate::media::Rendition;
 use crate::time::{MediaTime, Timescale, WallTime};
 
@@ -56,6 +56,16 @@ struct Track {
 }
 
 impl Track {
+    fn new(rendition: &Rendition, segments: Vec<Segment>) -> Self {
+        Self {
+            segments: segments.into_iter().map(Arc::new).collect(),
+            shared: None,
+            open: None,
+            meter: Meter::new(rendition.target_bps),
+            rests_until: None,
+        }
+    }
+
     fn segment(&self, number: u64) -> Option<&Segment> {
         let first = self.segments.front()?.number.get();
         let index = usize::try_from(number.checked_sub(first)?).ok()?;
@@ -68,7 +78,7 @@ impl Track {
             segments: shared.unwrap_or_else(|| self.segments.iter().cloned().collect()),
             open: self.open.clone(),
             rates: self.meter.announced(),
-            is_resting: self.rests_until.is_some(),
+            rests_until: self.rests_until,
         }
     }
 }
@@ -77,13 +87,7 @@ impl Window {
     /// A window that will begin with the first segment of `period`.
     pub(super) fn new(presentation: Presentation, period: Period) -> Self {
         let first = period.first.get();
-        let track = |rendition: &Rendition| Track {
-            segments: VecDeque::new(),
-            shared: None,
-            open: None,
-            meter: Meter::new(rendition.target_bps),
-            rests_until: None,
-        };
+        let track = |rendition: &Rendition| Track::new(rendition, Vec::new());
         Self {
             tracks: period.renditions.iter().map(track).collect(),
             presentation: Arc::new(presentation),
@@ -117,6 +121,26 @@ impl Window {
         self.earlier.push_back(before);
     }
 
+    /// Begins another period with further renditions, which have `added` in place of what the others have: per
+    /// rendition the same numbers.
+    pub(super) fn widen(
+        &mut self,
+        presentation: Presentation,
+        period: Period,
+        added: Vec<Vec<Segment>>,
+    ) {
+        let known = self.tracks.len();
+        let new = period.renditions.iter().skip(known).zip(added);
+        let new = new.map(|(rendition, segments)| Track::new(rendition, segments));
+        self.tracks.extend(new);
+        self.presentation = Arc::new(presentation);
+        let start = self.presentation.grid();
+        let start = start.start_of(period.first, Timescale::MILLIS);
+        let start = start.at(Timescale::MILLIS).to_wall();
+        self.mpd_changed_at = self.mpd_changed_at.max(start);
+        self.begin_period(period);
+    }
+
     pub(super) fn presentation(&self) -> &Presentation {
         &self.presentation
     }
@@ -145,6 +169,12 @@ impl Window {
     /// The segment `number` of a rendition, if it is whole and kept.
     pub(super) fn segment(&self, rendition: usize, number: u64) -> Option<&Segment> {
         self.tracks.get(rendition)?.segment(number)
+    }
+
+    /// All whole segments of a rendition that are kept.
+    pub(super) fn kept(&self, rendition: usize) -> impl Iterator<Item = &Segment> {
+        let track = self.tracks.get(rendition).into_iter();
+        track.flat_map(|track| track.segments.iter().map(AsRef::as_ref))
     }
 
     /// The last whole segment of a rendition.
@@ -197,7 +227,7 @@ impl Window {
             if peak_changed || has_returned || self.mpd_changed_at.as_micros() == 0 {
                 self.mpd_changed_at = self.mpd_changed_at.max(end);
             }
-        } else if moved || peak_changed {
+        } else if moved || peak_changed || has_returned {
             // Every segment is in the MPD, so that it says something new each time.
             let later = self.mpd_changed_at.as_micros() + PUBLISH_STEP_US;
             self.mpd_changed_at = end.max(WallTime::from_micros(later));
@@ -207,8 +237,13 @@ impl Window {
 
     /// Marks that a rendition has nothing before segment `until`, or soon will not have.
     pub(super) fn rest(&mut self, rendition: usize, until: SegmentNumber) {
-        let start = self.presentation.grid().start_of(until, Timescale::MILLIS);
-        let start = start.at(Timescale::MILLIS).to_wall();
+        let start = if self.presentation.cuts.are_on_grid() {
+            let start = self.presentation.grid().start_of(until, Timescale::MILLIS);
+            start.at(Timescale::MILLIS).to_wall()
+        } else {
+            // Its number is no time.
+            WallTime::from_micros(self.mpd_changed_at.as_micros() + PUBLISH_STEP_US)
+        };
         if let Some(track) = self.tracks.get_mut(rendition)
             && track.rests_until.replace(until).is_none()
         {
@@ -307,10 +342,7 @@ impl Window {
     /// is taken out without a word.
     pub(super) fn evict(&mut self) -> Option<(usize, SegmentNumber)> {
         loop {
-            let Some((rendition, evicted)) = self.take_oldest() else {
-                self.forget_periods();
-                return None;
-            };
+            let (rendition, evicted) = self.take_oldest()?;
             if !evicted.gap {
                 return Some((rendition, evicted.number));
             }
@@ -329,19 +361,17 @@ impl Window {
         Some((index, evicted))
     }
 
-    /// Drops the periods of which nothing is kept.
-    fn forget_periods(&mut self) {
+    /// Drops the periods of which nothing is kept; which those are.
+    pub(super) fn forget_periods(&mut self) -> impl Iterator<Item = PeriodId> {
         let fronts = self.tracks.iter().map(|track| track.segments.front());
         let oldest = fronts.map(|front| front.map_or(u64::MAX, |s| s.number.get()));
         let oldest = oldest.min().unwrap_or(0);
         let oldest = oldest.min(self.listed.start);
-        while !self.earlier.is_empty() {
-            let next = self.earlier.get(1).unwrap_or(&self.current);
-            if next.first.get() > oldest {
-                return;
-            }
-            self.earlier.pop_front();
-        }
+        let nexts = self.earlier.iter().skip(1).chain([&self.current]);
+        let gone = nexts.take_while(|next| next.first.get() <= oldest).count();
+        self.earlier
+            .drain(..gone.min(self.earlier.len()))
+            .map(|period| period.id)
     }
 
     /// What is published now. What did not change since the last time is shared with it.
@@ -363,6 +393,7 @@ impl Window {
             tracks: self.tracks.iter().map(Track::view).collect(),
             listed: self.listed.clone(),
             closing: self.closing,
+            first: SegmentNumber::new(self.first),
             discontinuity_sequence: self.discontinuity_sequence,
             ended: self.ended,
             mpd_changed_at: self.mpd_changed_at,
@@ -371,7 +402,7 @@ impl Window {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use bytes::Bytes;
 
     use crate::codec::video::{Colour, Dimensions, PixelAspect};
@@ -380,7 +411,7 @@ pub(super) mod tests {
     use crate::time::{FrameRate, Timescale};
 
     /// A rendition of H.264 at 30 frames per second.
-    pub(in crate::package) fn h264(name: &str, width: u32, height: u32) -> Rendition {
+    pub(crate) fn h264(name: &str, width: u32, height: u32) -> Rendition {
         Rendition {
             name: name.parse().expect("valid"),
             timescale: Timescale::VIDEO_90K,
@@ -408,7 +439,7 @@ pub(super) mod tests {
     }
 
     /// A rendition of stereo AAC-LC at 48 kHz.
-    pub(in crate::package) fn aac(name: &str, target_bps: u64) -> Rendition {
+    pub(crate) fn aac(name: &str, target_bps: u64) -> Rendition {
         Rendition {
             name: name.parse().expect("valid"),
             timescale: Timescale::new(48_000).expect("not zero"),

@@ -211,14 +211,19 @@ fn command(body: &[u8]) -> Result<Reply, Error> {
     let mut rest = body;
     let values = rml_amf0::deserialize(&mut rest).map_err(|_| malformed("command values"))?;
     let mut values = values.into_iter();
-    match (values.next(), values.next()) {
-        (Some(Amf0Value::Utf8String(name)), Some(Amf0Value::Number(transaction))) => Ok(Reply {
-            name,
-            transaction,
-            values: values.collect(),
-        }),
-        _ => Err(malformed("command")),
-    }
+    let (name, transaction) = match (values.next(), values.next()) {
+        (Some(Amf0Value::Utf8String(name)), Some(Amf0Value::Number(transaction))) => {
+            (name, transaction)
+        }
+        // ffmpeg as a server says onFCPublish and nothing more; it answers no request of ours.
+        (Some(Amf0Value::Utf8String(name)), None) => (name, 0.0),
+        _ => return Err(malformed("command")),
+    };
+    Ok(Reply {
+        name,
+        transaction,
+        values: values.collect(),
+    })
 }
 
 const fn malformed(what: &'static str) -> Error {
@@ -258,6 +263,16 @@ mod tests {
         assert_eq!(reply.texts("fourCcList"), Some(vec!["avc1", "hvc1"]));
         assert_eq!(reply.texts("fmsVer"), None);
         assert_eq!(reply.texts("capsEx"), None);
+    }
+
+    #[test]
+    fn a_bare_name_is_a_command() {
+        let body = rml_amf0::serialize(&vec![Amf0Value::Utf8String("onFCPublish".to_owned())]);
+        let reply = command(&body.expect("small")).expect("a command");
+        assert_eq!(
+            (reply.name.as_str(), reply.values.len()),
+            ("onFCPublish", 0)
+        );
     }
 
     #[test]

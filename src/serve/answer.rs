@@ -18,15 +18,17 @@ use super::assets::Assets;
 use super::blocking::Directives;
 use super::body::{Content, PayloadBody};
 use super::cache::{ETag, Encoding, Lifetime, Slice};
+use super::compressing::Compressing;
 use super::document::{Document, content_type, has_ended};
 use super::live::Feed;
 use super::metrics::{Gauge, Kind, Metrics};
 use super::origin::{Found, NoClip, Object, Origin, Stored};
 use super::page;
 use super::route::{Route, Verb};
+use super::shows::Page;
 use super::stretch::Asked;
 use super::waiting::{Begun, Room, Unmet, is_too_far};
-use crate::id::RenditionName;
+use crate::id::{RenditionName, StreamName};
 use crate::media::{Item, ObjectKey, Payload};
 
 /// More header fields than any answer has, those of the HTTP library included.
@@ -64,6 +66,7 @@ pub(crate) struct Answerer<O> {
     allow_origin: HeaderValue,
     metrics: Arc<Metrics>,
     room: Room,
+    compressing: Compressing,
 }
 
 /// An answer before the headers that every answer has.
@@ -150,6 +153,7 @@ impl<O: Origin> Answerer<O> {
             assets,
             allow_origin,
             room: Room::new(Arc::clone(&metrics)),
+            compressing: Compressing::new(),
             metrics,
         }
     }
@@ -184,11 +188,11 @@ impl<O: Origin> Answerer<O> {
         headers: &HeaderMap,
     ) -> Answer {
         match route {
-            Route::Page => self.asset("", headers).with(
+            Route::Page => self.asset("", headers).await.with(
                 header::CONTENT_SECURITY_POLICY,
                 HeaderValue::from_static(page::CONTENT_SECURITY_POLICY),
             ),
-            Route::Asset(path) => self.asset(path, headers),
+            Route::Asset(path) => self.asset(path, headers).await,
             Route::Object(key) if key.item.is_manifest() => {
                 self.manifest(key, query, headers).await
             }
@@ -198,6 +202,7 @@ impl<O: Origin> Answerer<O> {
                 Some(json) => Answer::ok(Lifetime::Never, JSON, json),
                 None => Answer::failure(StatusCode::NOT_FOUND, "there is no such stream"),
             },
+            Route::Shows(name) => self.shows(name, query).await,
             Route::Server => Answer::ok(Lifetime::Never, JSON, self.origin.server()),
             Route::Health => Answer::ok(Lifetime::Never, TEXT, Bytes::from_static(b"ok\n")),
             Route::Ready => match self.origin.ready() {
@@ -213,27 +218,52 @@ impl<O: Origin> Answerer<O> {
         }
     }
 
-    fn asset(&self, path: &str, headers: &HeaderMap) -> Answer {
+    async fn shows(&self, name: &StreamName, query: Option<&str>) -> Answer {
+        let page = match Page::parse(query) {
+            Ok(page) => page,
+            Err(error) => return Answer::failure(StatusCode::BAD_REQUEST, &error.to_string()),
+        };
+        match self.origin.shows(name, page).await {
+            Ok(json) => Answer::ok(Lifetime::Never, JSON, json),
+            Err(reason) => no_clip(&reason),
+        }
+    }
+
+    async fn asset(&self, path: &str, headers: &HeaderMap) -> Answer {
         match self.assets.get(path) {
-            Some((file, true)) => document(file, Lifetime::Immutable, headers),
-            Some((file, false)) => document(file, Lifetime::Page, headers),
+            Some((file, true)) => self.document(file, Lifetime::Immutable, headers).await,
+            Some((file, false)) => self.document(file, Lifetime::Page, headers).await,
             None => Answer::not_found(),
         }
     }
 
+    /// A text in the coding that fits best.
+    async fn document(
+        &self,
+        text: &Arc<Document>,
+        lifetime: Lifetime,
+        headers: &HeaderMap,
+    ) -> Answer {
+        let wanted = Encoding::negotiate(headers.get_all(header::ACCEPT_ENCODING));
+        let coding = self.compressing.coding(text, wanted).await;
+        document((text, coding), lifetime, headers)
+    }
+
     async fn manifest(&self, key: &ObjectKey, query: Option<&str>, headers: &HeaderMap) -> Answer {
         let of_show = key.item.is_of_show() && !matches!(key.item, Item::Show(_));
+        let is_whole = key.item.is_of_show() || key.item.is_dvr();
         let asked = match Asked::parse(query) {
-            Ok(asked) => asked.filter(|_| !key.item.is_of_show()),
+            Ok(asked) => asked.filter(|_| !is_whole),
             Err(error) => return Answer::failure(StatusCode::BAD_REQUEST, &error.to_string()),
         };
         if of_show || asked.is_some() {
-            return self.clip(key, asked, headers).await;
+            return self.clip(key, asked, query, headers).await;
         }
         match self.origin.manifest(key) {
             Found::Live(feed) => self.live(feed, query, headers).await,
-            Found::Ended(last) => document(&last, Lifetime::Ended, headers),
+            Found::Ended(last) => self.document(&last, Lifetime::Ended, headers).await,
             Found::Stalled { retry_after } => Answer::stalled(retry_after),
+            Found::Missing if key.item.is_dvr() => self.clip(key, None, query, headers).await,
             Found::Missing => {
                 let (text, is_advancing) = match self.stored(key).await {
                     Ok(Stored::Manifest {
@@ -248,43 +278,49 @@ impl<O: Origin> Answerer<O> {
                     Some(true) => Lifetime::Ended,
                     Some(false) | None => Lifetime::Changing,
                 };
-                document(&text, lifetime, headers)
+                self.document(&text, lifetime, headers).await
             }
         }
     }
 
     /// A manifest of a stretch of what is kept. One that grows is what a live one is to caches; one that does not
     /// stays the same for good.
-    async fn clip(&self, key: &ObjectKey, asked: Option<Asked>, headers: &HeaderMap) -> Answer {
+    async fn clip(
+        &self,
+        key: &ObjectKey,
+        asked: Option<Asked>,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Answer {
         let reason = match self.origin.clip(key, asked).await {
+            Ok(clip) if !clip.is_closed && !clip.is_advancing => {
+                return Answer::stalled(STORE_RETRY);
+            }
             Ok(clip) => {
                 let lifetime = if clip.is_closed {
                     Lifetime::Kept
                 } else {
                     Lifetime::Changing
                 };
-                return document(&clip.document, lifetime, headers);
+                let skip = clip.delta.is_some() && Directives::parse(query).is_ok_and(|d| d.skip);
+                let delta = clip.delta.as_ref().filter(|_| skip);
+                let document = delta.unwrap_or(&clip.document);
+                return self.document(document, lifetime, headers).await;
             }
             Err(reason) => reason,
         };
-        let status = match reason {
-            NoClip::Refused(_) => StatusCode::BAD_REQUEST,
-            NoClip::Missing(_) => StatusCode::NOT_FOUND,
-            NoClip::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        let answer = Answer::failure(status, &reason.to_string());
-        match reason {
-            NoClip::Store(_) => answer.retry_after(STORE_RETRY),
-            _ => answer,
-        }
+        no_clip(&reason)
     }
 
     /// A live manifest, at the place that the query asks for.
     async fn live(&self, mut feed: Feed, query: Option<&str>, headers: &HeaderMap) -> Answer {
         let live = Arc::clone(&feed.borrow());
         if live.newest().edge().is_none() {
-            // Nobody was told that directives are understood here.
-            return document(live.newest().document(), Lifetime::Changing, headers);
+            // Nobody was told that directives are understood here, but that of skipping where there is a delta.
+            let skip = live.newest().delta().is_some();
+            let skip = skip && Directives::parse(query).is_ok_and(|directives| directives.skip);
+            let answer = live.newest().answer(skip);
+            return self.document(answer, Lifetime::Changing, headers).await;
         }
         let directives = match Directives::parse(query) {
             Ok(directives) => directives,
@@ -292,7 +328,7 @@ impl<O: Origin> Answerer<O> {
         };
         let Some(wanted) = directives.wanted else {
             let answer = live.newest().answer(directives.skip);
-            return document(answer, Lifetime::Changing, headers);
+            return self.document(answer, Lifetime::Changing, headers).await;
         };
         if is_too_far(&live, wanted) {
             let reason = "the playlist is not that far yet";
@@ -305,7 +341,8 @@ impl<O: Origin> Answerer<O> {
                 } else {
                     Lifetime::Changing
                 };
-                document(chosen.version.answer(directives.skip), lifetime, headers)
+                let answer = chosen.version.answer(directives.skip);
+                self.document(answer, lifetime, headers).await
             }
             Err(why) => Answer::unmet(why),
         }
@@ -422,6 +459,20 @@ impl<O: Origin> Answerer<O> {
     }
 }
 
+/// Why there is nothing of what is kept.
+fn no_clip(reason: &NoClip) -> Answer {
+    let status = match reason {
+        NoClip::Refused(_) => StatusCode::BAD_REQUEST,
+        NoClip::Missing(_) => StatusCode::NOT_FOUND,
+        NoClip::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let answer = Answer::failure(status, &reason.to_string());
+    match reason {
+        NoClip::Store(_) => answer.retry_after(STORE_RETRY),
+        _ => answer,
+    }
+}
+
 fn preflight() -> Answer {
     Answer {
         status: StatusCode::NO_CONTENT,
@@ -439,21 +490,23 @@ fn preflight() -> Answer {
     }
 }
 
-/// A text in the coding that fits best. Ranges of it are not offered: of what is compressed per
-/// client they are no use to anyone.
-fn document(document: &Document, lifetime: Lifetime, headers: &HeaderMap) -> Answer {
-    let wanted = Encoding::negotiate(headers.get_all(header::ACCEPT_ENCODING));
-    let coded = document.coded(wanted);
+/// A text in `coding`. Ranges of it are not offered: of what is compressed per client they are no use to anyone.
+fn document(
+    (document, coding): (&Document, Encoding),
+    lifetime: Lifetime,
+    headers: &HeaderMap,
+) -> Answer {
+    let coded = document.coded(coding);
     let answer = Answer {
         status: StatusCode::OK,
         lifetime,
         headers: vec![
             (header::VARY, HeaderValue::from_static("Accept-Encoding")),
-            (header::ETAG, coded.etag.header().clone()),
+            (header::ETAG, coded.etag().header().clone()),
         ],
         body: Payload::default().into(),
     };
-    if is_unchanged(&coded.etag, headers) {
+    if is_unchanged(coded.etag(), headers) {
         return Answer {
             status: StatusCode::NOT_MODIFIED,
             ..answer

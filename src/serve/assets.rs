@@ -6,7 +6,7 @@
 //! Spec:   none
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -36,7 +36,7 @@ pub struct Assets {
 #[derive(Debug)]
 struct Entry {
     asset: Asset,
-    document: OnceLock<Document>,
+    document: OnceLock<Arc<Document>>,
 }
 
 impl Assets {
@@ -70,15 +70,12 @@ impl Assets {
         Self::new(&page::ASSETS.iter().map(asset).collect::<Vec<_>>())
     }
 
-    /// The file at `path` and whether it may be kept for ever. The first call for a file compresses
-    /// it, some tens of milliseconds for a large script.
-    pub(crate) fn get(&self, path: &str) -> Option<(&Document, bool)> {
+    /// The file at `path` and whether it may be kept for ever.
+    pub(crate) fn get(&self, path: &str) -> Option<(&Arc<Document>, bool)> {
         let entry = self.by_path.get(path)?;
         let document = entry.document.get_or_init(|| {
-            Document::new(
-                entry.asset.content_type,
-                Bytes::from_static(entry.asset.bytes),
-            )
+            let bytes = Bytes::from_static(entry.asset.bytes);
+            Arc::new(Document::new(entry.asset.content_type, bytes))
         });
         Some((document, entry.asset.immutable))
     }

@@ -36,7 +36,7 @@ pub struct Edge {
     pub segment: SegmentNumber,
     /// The next part's place in it, which the playlist hints: how many of its parts are listed.
     pub part: PartIndex,
-    /// How many parts the last whole segment has.
+    /// How many parts the last whole segment has; none of one that an earlier run made, and of some gaps.
     pub last_parts: u32,
     /// EXT-X-TARGETDURATION.
     pub target_duration: Duration,
@@ -72,7 +72,9 @@ impl Edge {
         let parts = u64::from(self.part.get());
         // What lies past the end of a finished segment is the first part of the one after.
         let (segment, part) = match wanted.part {
-            Some(part) if next == wanted.segment.saturating_add(1) => {
+            // Of a segment without parts, all that there is to wait for is there: the part that follows comes no
+            // sooner than the segment after it, or never where it is a gap.
+            Some(part) if next == wanted.segment.saturating_add(1) && self.last_parts > 0 => {
                 if part >= u64::from(self.last_parts) {
                     (next, Some(0))
                 } else {
@@ -254,6 +256,22 @@ mod tests {
                 part: Some(part),
             };
             assert_eq!(edge.verdict(wanted), verdict, "{part}");
+        }
+    }
+
+    #[test]
+    fn gap_is_all_that_comes_for_who_waits_for_a_part_of_it() {
+        let edge = Edge {
+            part: PartIndex::new(0),
+            last_parts: 0,
+            ..edge()
+        };
+        for (segment, verdict) in [(99, Verdict::Now), (100, Verdict::Wait)] {
+            let wanted = Wanted {
+                segment,
+                part: Some(0),
+            };
+            assert_eq!(edge.verdict(wanted), verdict, "{segment}");
         }
     }
 

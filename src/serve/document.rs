@@ -12,9 +12,10 @@
 )]
 
 use std::io::Write;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use super::cache::{ETag, Encoding};
 use crate::media::{Item, Payload};
@@ -26,16 +27,24 @@ const MIN_COMPRESSED_BYTES: usize = 256;
 /// for a few per cent, and a playlist is compressed every second.
 const BROTLI_QUALITY: u32 = 5;
 
-/// Brotli's window, 2^18 bytes: more than any manifest.
+/// Brotli's window, 2^18 bytes: more than any manifest of a live window.
 const BROTLI_WINDOW_LOG: u32 = 18;
+
+/// Up to this a text is compressed by whoever asks first, in less time than it takes to hand it to another thread and
+/// back on a busy machine. Manifests of a live window are far below; those that reach back for hours are not: one of
+/// two days has 3.3 MB, and takes 35 ms.
+const MAX_AT_ONCE_BYTES: usize = 64 * 1024;
 
 /// One text in every coding it is sent in.
 #[derive(Clone, Debug)]
 pub struct Document {
     content_type: &'static str,
-    identity: Coded,
+    /// The text, in pieces of which some are those of another version too.
+    pieces: Vec<Bytes>,
+    identity: OnceLock<Coded>,
     gzip: OnceLock<Option<Coded>>,
     brotli: OnceLock<Option<Coded>>,
+    turn: OnceLock<Arc<Semaphore>>,
 }
 
 /// A body in one coding.
@@ -45,19 +54,43 @@ pub struct Coded {
     pub encoding: Encoding,
     /// The bytes to send.
     pub body: Bytes,
-    /// Their tag, of this coding alone.
-    pub etag: ETag,
+    etag: OnceLock<ETag>,
+}
+
+impl Coded {
+    const fn new(encoding: Encoding, body: Bytes) -> Self {
+        Self {
+            encoding,
+            body,
+            etag: OnceLock::new(),
+        }
+    }
+
+    /// The tag of the bytes, of this coding alone; made by the first call.
+    #[must_use]
+    pub fn etag(&self) -> &ETag {
+        let body = || Payload::from(self.body.clone());
+        self.etag.get_or_init(|| ETag::of(&body(), self.encoding))
+    }
 }
 
 impl Document {
     /// A document of `text`.
     #[must_use]
     pub fn new(content_type: &'static str, text: Bytes) -> Self {
+        Self::composed(content_type, vec![text])
+    }
+
+    /// A document of `pieces`, one after the other. They are put together when somebody asks.
+    #[must_use]
+    pub const fn composed(content_type: &'static str, pieces: Vec<Bytes>) -> Self {
         Self {
             content_type,
-            identity: coded(Encoding::Identity, text),
+            pieces,
+            identity: OnceLock::new(),
             gzip: OnceLock::new(),
             brotli: OnceLock::new(),
+            turn: OnceLock::new(),
         }
     }
 
@@ -65,6 +98,12 @@ impl Document {
     #[must_use]
     pub fn manifest(item: &Item, text: Bytes) -> Self {
         Self::new(content_type(item), text)
+    }
+
+    /// The manifest that `item` names, from the pieces of its text.
+    #[must_use]
+    pub fn manifest_of(item: &Item, pieces: Vec<Bytes>) -> Self {
+        Self::composed(content_type(item), pieces)
     }
 
     /// The value of `Content-Type`.
@@ -83,7 +122,36 @@ impl Document {
             Encoding::Gzip => self.gzip(),
             Encoding::Brotli => self.brotli().or_else(|| self.gzip()),
         }
-        .unwrap_or(&self.identity)
+        .unwrap_or_else(|| self.identity())
+    }
+
+    /// Whether [`Self::coded`] has the body in `wanted` at hand, or makes it in next to no time.
+    #[must_use]
+    pub fn is_at_hand(&self, wanted: Encoding) -> bool {
+        let is_made = match wanted {
+            Encoding::Identity => true,
+            Encoding::Gzip => self.gzip.get().is_some(),
+            Encoding::Brotli => match self.brotli.get() {
+                Some(None) => self.gzip.get().is_some(),
+                made => made.is_some(),
+            },
+        };
+        is_made || self.pieces.iter().map(Bytes::len).sum::<usize>() <= MAX_AT_ONCE_BYTES
+    }
+
+    /// Whose turn it is to have it compressed, where it is long: one at a time.
+    pub(crate) fn turn(&self) -> &Arc<Semaphore> {
+        self.turn.get_or_init(|| Arc::new(Semaphore::new(1)))
+    }
+
+    fn identity(&self) -> &Coded {
+        self.identity.get_or_init(|| {
+            let text = match self.pieces.as_slice() {
+                [all] => all.clone(),
+                pieces => pieces.concat().into(),
+            };
+            Coded::new(Encoding::Identity, text)
+        })
     }
 
     fn gzip(&self) -> Option<&Coded> {
@@ -104,21 +172,13 @@ impl Document {
             return None;
         }
         let body = compress(text).filter(|body| body.len() < text.len())?;
-        Some(coded(encoding, body.into()))
+        Some(Coded::new(encoding, body.into()))
     }
 
     /// The plain text.
     #[must_use]
-    pub const fn text(&self) -> &Bytes {
-        &self.identity.body
-    }
-}
-
-fn coded(encoding: Encoding, body: Bytes) -> Coded {
-    Coded {
-        encoding,
-        etag: ETag::of(&Payload::from(body.clone()), encoding),
-        body,
+    pub fn text(&self) -> &Bytes {
+        &self.identity().body
     }
 }
 
@@ -128,8 +188,9 @@ fn coded(encoding: Encoding, body: Bytes) -> Coded {
 pub fn content_type(item: &Item) -> &'static str {
     match item {
         Item::Multivariant | Item::Media(_) => "application/vnd.apple.mpegurl",
+        Item::Dvr | Item::DvrMedia(_) => "application/vnd.apple.mpegurl",
         Item::ShowMultivariant(_) | Item::ShowMedia(..) => "application/vnd.apple.mpegurl",
-        Item::Mpd | Item::ShowMpd(_) => "application/dash+xml",
+        Item::Mpd | Item::ShowMpd(_) | Item::DvrMpd => "application/dash+xml",
         Item::Show(_) => "application/json",
         Item::Init(name, _) | Item::Segment(name, _) | Item::Part(name, _, _) => {
             if name.as_str().starts_with('a') {
@@ -146,14 +207,15 @@ pub fn content_type(item: &Item) -> &'static str {
 #[must_use]
 pub fn has_ended(item: &Item, text: &[u8]) -> Option<bool> {
     match item {
-        Item::Media(_) => Some(
+        Item::Media(_) | Item::DvrMedia(_) => Some(
             text.split(|byte| *byte == b'\n')
                 .any(|line| line.trim_ascii() == b"#EXT-X-ENDLIST"),
         ),
-        Item::Mpd => Some(!contains(text, b"type=\"dynamic\"")),
+        Item::Mpd | Item::DvrMpd => Some(!contains(text, b"type=\"dynamic\"")),
         // They are written once it has ended.
         Item::ShowMultivariant(_) | Item::ShowMpd(_) | Item::ShowMedia(..) => Some(true),
         Item::Multivariant
+        | Item::Dvr
         | Item::Init(..)
         | Item::Segment(..)
         | Item::Part(..)
@@ -212,9 +274,33 @@ mod tests {
             assert_eq!(coded.encoding, encoding);
             assert_eq!(decode(coded), text.as_bytes());
         }
-        let tags = all.map(|encoding| document.coded(encoding).etag.to_string());
+        let tags = all.map(|encoding| document.coded(encoding).etag().to_string());
         assert!(tags[0] != tags[1] && tags[1] != tags[2] && tags[0] != tags[2]);
         assert_eq!(document.content_type(), "application/vnd.apple.mpegurl");
+    }
+
+    #[test]
+    fn a_text_in_pieces_is_the_whole_one() {
+        let pieces = vec![
+            Bytes::from_static(b"#EXTM3U\n"),
+            Bytes::from_static(b"7.m4s\n"),
+        ];
+        let one = Document::composed("text/plain", pieces);
+        let other = Document::new("text/plain", Bytes::from_static(b"#EXTM3U\n7.m4s\n"));
+        assert_eq!(one.text(), other.text());
+        let tag = |document: &Document| document.coded(Encoding::Identity).etag().to_string();
+        assert_eq!(tag(&one), tag(&other));
+    }
+
+    #[test]
+    fn a_long_text_is_at_hand_in_the_codings_that_were_made() {
+        let text = "#EXTINF:2.000000,\n895634.m4s\n".repeat(20_000);
+        let document = Document::new("text/plain", text.into());
+        let at_hand = |encoding| document.is_at_hand(encoding);
+        assert!(at_hand(Encoding::Identity));
+        assert!(!at_hand(Encoding::Gzip) && !at_hand(Encoding::Brotli));
+        let _made = document.coded(Encoding::Brotli);
+        assert!(at_hand(Encoding::Brotli) && !at_hand(Encoding::Gzip));
     }
 
     #[test]

@@ -15,10 +15,11 @@ use tokio::sync::watch;
 use super::blocking::{Edge, Verdict, Wanted};
 use super::document::Document;
 
-/// How many places of the edge are remembered: a segment of the default length in the shortest parts that
-/// a setting by name brings. Who asks for one of them gets what those got who waited for it, so that caches
-/// side by side hold the same; who is further behind is better served by the newest.
-const MAX_EARLIER: usize = 10;
+/// How many first versions are remembered; of the oldest it is not known that it is one, so two places are. Who
+/// asks for one of them gets what those got who waited for it, so that caches side by side hold the same. Who is
+/// further behind gets the newest: a player that asks once in each part (Shaka Player) would never catch up, and
+/// 5.2.12 takes a playlist for one that shrinks once it is a segment behind.
+const MAX_EARLIER: usize = 3;
 
 /// A live manifest, and a way to wait for the next version.
 pub type Feed = watch::Receiver<Arc<Live>>;
@@ -38,6 +39,17 @@ impl Version {
         Self {
             document,
             delta: None,
+            edge: None,
+        }
+    }
+
+    /// A version of a media playlist that nobody can wait for, of which `delta` is the delta update, if that
+    /// leaves out anything.
+    #[must_use]
+    pub const fn skipping(document: Arc<Document>, delta: Option<Arc<Document>>) -> Self {
+        Self {
+            document,
+            delta,
             edge: None,
         }
     }
@@ -68,6 +80,12 @@ impl Version {
     pub fn answer(&self, skip: bool) -> &Arc<Document> {
         let delta = self.delta.as_ref().filter(|_| skip);
         delta.unwrap_or(&self.document)
+    }
+
+    /// The delta update, where there is one.
+    #[must_use]
+    pub const fn delta(&self) -> Option<&Arc<Document>> {
+        self.delta.as_ref()
     }
 
     /// The live edge it shows; `None` where requests are not blocked.
@@ -200,6 +218,18 @@ mod tests {
             assert_eq!(chosen(&live, segment, part), answer, "{segment} {part:?}");
         }
         assert_eq!(text(live.newest()), b"10.1 later");
+    }
+
+    #[test]
+    fn who_is_three_parts_behind_gets_the_newest() {
+        let mut live = Live::new(version(9, 0, "9.0"));
+        for part in 1..6 {
+            live = live.followed_by(version(9, part, &format!("9.{part}"))).0;
+        }
+        for (part, answer) in [(4, ("9.5", true)), (3, ("9.4", true)), (2, ("9.5", false))] {
+            let answer = Some((answer.0.to_owned(), answer.1));
+            assert_eq!(chosen(&live, 9, Some(part)), answer, "{part}");
+        }
     }
 
     #[test]

@@ -72,9 +72,9 @@ impl Kind {
             None => Self::Unknown,
             Some(Route::Page | Route::Asset(_)) => Self::Page,
             Some(Route::Object(key)) => match key.item {
-                Item::Multivariant | Item::ShowMultivariant(_) => Self::Multivariant,
-                Item::Mpd | Item::ShowMpd(_) => Self::Mpd,
-                Item::Media(_) | Item::ShowMedia(..) => Self::Media,
+                Item::Multivariant | Item::ShowMultivariant(_) | Item::Dvr => Self::Multivariant,
+                Item::Mpd | Item::ShowMpd(_) | Item::DvrMpd => Self::Mpd,
+                Item::Media(_) | Item::ShowMedia(..) | Item::DvrMedia(_) => Self::Media,
                 Item::Init(..) => Self::Init,
                 Item::Segment(..) => Self::Segment,
                 Item::Part(..) => Self::Part,

@@ -7,13 +7,14 @@
 //! Spec:   [RFC9110], [RFC9111], [RFC9112], [RFC9113], [FETCH] CORS
 //!
 //! Pure: [`route`], [`cache`], [`document`], [`blocking`], [`stretch`]. Shell: `answer` puts them together, `waiting`
-//! waits for what is yet to be made, `http` owns the sockets.
+//! waits for what is yet to be made, `compressing` has long texts compressed, `http` owns the sockets.
 
 mod answer;
 mod assets;
 pub mod blocking;
 mod body;
 pub mod cache;
+mod compressing;
 pub mod document;
 mod http;
 mod idle;
@@ -23,6 +24,7 @@ mod origin;
 pub mod page;
 pub mod route;
 pub mod shelf;
+pub mod shows;
 pub mod stretch;
 mod waiting;
 

@@ -6,7 +6,7 @@
 //! Time:   [`Origin::now`] is UTC
 //! Spec:   docs/architecture.md
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use super::cache::{ETag, Encoding};
 use super::document::Document;
 use super::live::Feed;
+use super::shows::Page;
 use super::stretch::Asked;
 use crate::id::StreamName;
 use crate::media::{ObjectKey, Payload};
@@ -37,18 +38,18 @@ pub enum Found {
     Missing,
 }
 
-/// One init segment, segment or part, with the tag of its bytes, computed once.
+/// One init segment, segment or part, with the tag of its bytes, computed at most once.
 #[derive(Clone, Debug)]
 pub struct Object {
     body: Payload,
-    etag: ETag,
+    etag: OnceLock<ETag>,
 }
 
 impl Object {
-    /// The object of `body`. Reads every byte once for its tag.
+    /// The object of `body`.
     #[must_use]
-    pub fn new(body: Payload) -> Self {
-        let etag = ETag::of(&body, Encoding::Identity);
+    pub const fn new(body: Payload) -> Self {
+        let etag = OnceLock::new();
         Self { body, etag }
     }
 
@@ -58,10 +59,12 @@ impl Object {
         &self.body
     }
 
-    /// The strong tag of the bytes.
+    /// The strong tag of the bytes. The first call reads every byte: of what is published, most is never asked
+    /// for by a player, or only as a part or only as a segment.
     #[must_use]
-    pub const fn etag(&self) -> &ETag {
-        &self.etag
+    pub fn etag(&self) -> &ETag {
+        self.etag
+            .get_or_init(|| ETag::of(&self.body, Encoding::Identity))
     }
 }
 
@@ -105,8 +108,12 @@ pub struct StoreFailed;
 pub struct Clip {
     /// Its text.
     pub document: Arc<Document>,
+    /// Its delta update, where it has one.
+    pub delta: Option<Arc<Document>>,
     /// Whether nothing will be added to it.
     pub is_closed: bool,
+    /// Whether it goes on, as far as can be told, if it is not closed.
+    pub is_advancing: bool,
 }
 
 /// Why there is no manifest of a stretch.
@@ -124,7 +131,7 @@ pub enum NoClip {
     Store(#[from] StoreFailed),
 }
 
-/// What is published. Every method but [`Self::stored`] and [`Self::clip`] answers from memory without waiting.
+/// What is published. Every method but [`Self::stored`], [`Self::clip`] and [`Self::shows`] answers from memory without waiting.
 pub trait Origin: Send + Sync + 'static {
     /// The manifest `key`, whose item is one. What a version of it names has to be there before it.
     fn manifest(&self, key: &ObjectKey) -> Found;
@@ -140,7 +147,7 @@ pub trait Origin: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Option<Stored>, StoreFailed>>;
 
     /// The manifest `key` of the stretch `asked` of its stream; or, where `key` names a show's, of all that is kept
-    /// of the show.
+    /// of the show; or the one that reaches further back than what is live.
     /// Where nothing is kept, there is none.
     fn clip<'a>(
         &'a self,
@@ -156,6 +163,16 @@ pub trait Origin: Send + Sync + 'static {
 
     /// One stream, as JSON; `None` where there is no such stream.
     fn stream(&self, name: &StreamName) -> Option<Bytes>;
+
+    /// The shows of `name` that are kept, as JSON: the newest first, a page of them. None where there are none.
+    fn shows<'a>(
+        &'a self,
+        _name: &'a StreamName,
+        _page: Page,
+    ) -> BoxFuture<'a, Result<Bytes, NoClip>> {
+        let none = Bytes::from_static(b"{\"shows\":[],\"next\":null}");
+        Box::pin(std::future::ready(Ok(none)))
+    }
 
     /// The server, as JSON.
     fn server(&self) -> Bytes;

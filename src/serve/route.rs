@@ -34,6 +34,8 @@ pub enum Route<'p> {
     Streams,
     /// One stream, as JSON.
     Stream(StreamName),
+    /// The shows of one stream that are kept, as JSON.
+    Shows(StreamName),
     /// The server, as JSON.
     Server,
     /// Whether the process lives.
@@ -66,6 +68,9 @@ impl<'p> Route<'p> {
                     return (!name.is_empty()).then_some(Self::Asset(name));
                 }
                 if let Some(name) = path.strip_prefix("/api/v1/streams/") {
+                    if let Some(name) = name.strip_suffix("/shows") {
+                        return name.parse().ok().map(Self::Shows);
+                    }
                     return name.parse().ok().map(Self::Stream);
                 }
                 return path.strip_prefix('/')?.parse().ok().map(Self::Object);
@@ -82,6 +87,7 @@ impl fmt::Display for Route<'_> {
             Self::Object(key) => write!(f, "/{key}"),
             Self::Streams => f.write_str("/api/v1/streams"),
             Self::Stream(name) => write!(f, "/api/v1/streams/{name}"),
+            Self::Shows(name) => write!(f, "/api/v1/streams/{name}/shows"),
             Self::Server => f.write_str("/api/v1/server"),
             Self::Health => f.write_str("/healthz"),
             Self::Ready => f.write_str("/readyz"),
@@ -147,6 +153,13 @@ mod tests {
                 "/api/v1/streams/demo",
                 Route::Stream("demo".parse().expect("a name")),
             ),
+            (
+                "/api/v1/streams/demo/shows",
+                Route::Shows("demo".parse().expect("a name")),
+            ),
+            ("/live/demo/dvr.m3u8", key("live/demo/dvr.m3u8")),
+            ("/live/demo/dvr.mpd", key("live/demo/dvr.mpd")),
+            ("/live/demo/v720/dvr.m3u8", key("live/demo/v720/dvr.m3u8")),
             ("/api/v1/server", Route::Server),
             ("/healthz", Route::Health),
             ("/readyz", Route::Ready),
@@ -175,6 +188,10 @@ mod tests {
             "/assets",
             "/api/v1/streams/",
             "/api/v1/streams/a/b",
+            "/api/v1/streams/a/shows/",
+            "/api/v1/streams//shows",
+            "/live/demo/dvr",
+            "/live/demo/v720/dvr.mpd",
             "/api",
             "/Healthz",
         ] {

@@ -19,7 +19,10 @@ use object_store::{
     Attribute, Attributes, Error, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMode, PutOptions, PutPayload,
 };
+use tokio::sync::OnceCell;
 
+use super::config::Config;
+use super::open;
 use super::probe::Conditional;
 use super::queue::Put;
 use crate::id::{RenditionName, SegmentNumber, StreamName};
@@ -42,7 +45,10 @@ pub(crate) struct Bucket {
     store: Arc<dyn ObjectStore>,
     /// Whether it keeps Content-Type and Cache-Control. Folders do not, and refuse them.
     keeps_attributes: bool,
-    conditional: Conditional,
+    /// What it does with a condition, once it was tried.
+    conditional: Arc<OnceCell<Conditional>>,
+    /// Where it is, for one that was away when it was opened and is tried when it is back.
+    config: Option<Arc<Config>>,
     /// Whether a network lies between.
     is_remote: bool,
 }
@@ -53,7 +59,8 @@ impl Bucket {
         Self {
             store,
             keeps_attributes,
-            conditional: Conditional::Ignored,
+            conditional: Arc::new(OnceCell::new_with(Some(Conditional::Ignored))),
+            config: None,
             is_remote: false,
         }
     }
@@ -61,10 +68,25 @@ impl Bucket {
     /// The same bucket across a network, of which this is known.
     pub(crate) fn remote(self, conditional: Conditional) -> Self {
         Self {
-            conditional,
+            conditional: Arc::new(OnceCell::new_with(Some(conditional))),
             is_remote: true,
             ..self
         }
+    }
+
+    /// The same bucket, of which nothing is known: it is away. It is tried before anything is written there.
+    pub(crate) fn untried(self, config: Config) -> Self {
+        Self {
+            conditional: Arc::default(),
+            config: Some(Arc::new(config)),
+            is_remote: true,
+            ..self
+        }
+    }
+
+    /// Whether it keeps Content-Type and Cache-Control.
+    pub(crate) const fn keeps_attributes(&self) -> bool {
+        self.keeps_attributes
     }
 
     /// How long a write that was given up may still be carried out.
@@ -76,13 +98,25 @@ impl Bucket {
         }
     }
 
-    /// What it does with a condition.
-    pub(crate) const fn conditional(&self) -> Conditional {
-        self.conditional
+    /// What it does with a condition. One that was away is tried now, and fails as long as it is, or if it cannot
+    /// be used.
+    pub(crate) async fn conditional(&self) -> Result<Conditional, Error> {
+        let tried = self.conditional.get_or_try_init(|| async {
+            let Some(config) = &self.config else {
+                return Ok(Conditional::Ignored);
+            };
+            let tried = open::try_out(config, self).await;
+            tried.map_err(|error| Error::Generic {
+                store: "trial",
+                source: error.into(),
+            })
+        });
+        tried.await.copied()
     }
 
     /// Writes an object and returns its entity tag, if the store says it.
     pub(crate) async fn put(&self, put: &Put, mode: PutMode) -> Result<Option<String>, Error> {
+        self.conditional().await?;
         let mut attributes = Attributes::new();
         if self.keeps_attributes {
             attributes.insert(Attribute::ContentType, put.content_type.to_string().into());
@@ -117,6 +151,16 @@ impl Bucket {
         key: &ObjectKey,
         range: Option<Range<u64>>,
     ) -> Result<Option<Payload>, Error> {
+        let found = self.get_tagged(key, range).await?;
+        Ok(found.map(|(body, _)| body))
+    }
+
+    /// The same with its entity tag, if the store says it.
+    pub(crate) async fn get_tagged(
+        &self,
+        key: &ObjectKey,
+        range: Option<Range<u64>>,
+    ) -> Result<Option<(Payload, Option<String>)>, Error> {
         let options = GetOptions {
             range: range.map(GetRange::Bounded),
             ..GetOptions::default()
@@ -132,15 +176,29 @@ impl Bucket {
                 source: io::Error::from(io::ErrorKind::FileTooLarge).into(),
             });
         }
-        Ok(Some(found.bytes().await?.into()))
+        let tag = found.meta.e_tag.clone();
+        Ok(Some((found.bytes().await?.into(), tag)))
     }
 
     /// Deletes the object; that there is none is no failure.
     pub(crate) async fn delete(&self, key: &ObjectKey) -> Result<(), Error> {
+        self.conditional().await?;
         match self.store.delete(&path_of(key)).await {
             Err(Error::NotFound { .. }) | Ok(()) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// What it is on.
+    pub(crate) fn store(&self) -> &dyn ObjectStore {
+        &*self.store
+    }
+
+    /// The path of any object below `folder`.
+    pub(crate) async fn first_below(&self, folder: &str) -> Result<Option<String>, Error> {
+        let mut listing = self.store.list(Some(&Path::from(folder)));
+        let found = listing.next().await.transpose()?;
+        Ok(found.map(|object| object.location.to_string()))
     }
 
     /// The streams that have a folder.
@@ -172,12 +230,13 @@ impl Bucket {
         Ok((keys.collect(), names.collect()))
     }
 
-    /// The objects of a rendition: all but segments before `first`, or all.
+    /// The objects of a rendition, at `most` so many: all but segments before `first`, or all.
     pub(crate) async fn list_rendition(
         &self,
         stream: &StreamName,
         rendition: &RenditionName,
         first: Option<SegmentNumber>,
+        most: usize,
     ) -> Result<BTreeSet<ObjectKey>, Error> {
         let folder = Path::from(ObjectKey::folder(stream)).join(rendition.to_string());
         let listing = match first {
@@ -188,21 +247,22 @@ impl Bucket {
             }
             None => self.store.list(Some(&folder)),
         };
-        keys_of(listing).await
+        keys_of(listing, most).await
     }
 
     /// Every object of `stream`; what has no name of ours is skipped.
     pub(crate) async fn list(&self, stream: &StreamName) -> Result<BTreeSet<ObjectKey>, Error> {
         let folder = Path::from(ObjectKey::folder(stream));
-        keys_of(self.store.list(Some(&folder))).await
+        keys_of(self.store.list(Some(&folder)), MAX_LISTED).await
     }
 }
 
 async fn keys_of(
     listing: BoxStream<'static, Result<ObjectMeta, Error>>,
+    most: usize,
 ) -> Result<BTreeSet<ObjectKey>, Error> {
     let mut keys = BTreeSet::new();
-    let mut listing = listing.take(MAX_LISTED);
+    let mut listing = listing.take(most);
     while let Some(object) = listing.next().await {
         match object {
             Ok(object) => keys.extend(object.location.as_ref().parse::<ObjectKey>().ok()),
@@ -235,4 +295,17 @@ pub(crate) fn reason(error: &(dyn StdError + 'static)) -> String {
         return SKEWED.1.to_owned();
     }
     said
+}
+
+/// Whether a disk has no room for what was to be written.
+pub(crate) fn is_full(error: &Error) -> bool {
+    let mut innermost: &(dyn StdError + 'static) = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    let kind = innermost.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(
+        kind,
+        Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    )
 }

@@ -50,6 +50,27 @@ pub struct Config {
     pub leftover_grace: Duration,
     /// How long segments stay after they left the live window.
     pub keep: Keep,
+    /// A second store, to which everything is written as well.
+    pub second: Option<Second>,
+    /// The profile whose credentials an S3 store is used with; empty for what the environment says.
+    pub profile: String,
+    /// The table of settings that says where this store is, for messages.
+    pub table: &'static str,
+}
+
+/// Where a second store is. All else is as for the first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Second {
+    /// As [`Config::url`].
+    pub url: String,
+    /// As [`Config::endpoint`].
+    pub endpoint: String,
+    /// As [`Config::region`].
+    pub region: String,
+    /// As [`Config::addressing`].
+    pub addressing: Addressing,
+    /// The profile of `~/.aws/credentials` whose credentials it is used with; empty for those of the first store.
+    pub profile: String,
 }
 
 /// Where the spool is.
@@ -65,9 +86,10 @@ pub enum SpoolPlace {
 }
 
 /// Where an S3 address names the bucket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Addressing {
     /// In the path where there is an endpoint, in the host name otherwise.
+    #[default]
     Auto,
     /// In the path: what services of one's own understand.
     Path,
@@ -119,6 +141,21 @@ impl Config {
     pub fn check_url(url: &str) -> Result<(), String> {
         url.parse::<Location>().map(drop)
     }
+
+    /// The second store as one of its own, if there is one.
+    pub(crate) fn of_second(&self) -> Option<Self> {
+        let second = self.second.clone()?;
+        Some(Self {
+            url: second.url,
+            endpoint: second.endpoint,
+            region: second.region,
+            addressing: second.addressing,
+            profile: second.profile,
+            second: None,
+            table: "store.second",
+            ..self.clone()
+        })
+    }
 }
 
 impl Default for Config {
@@ -136,6 +173,9 @@ impl Default for Config {
             spool_age: Duration::from_secs(6 * 60 * 60),
             leftover_grace: Duration::from_secs(60),
             keep: Keep::Window,
+            second: None,
+            profile: String::new(),
+            table: "store",
         }
     }
 }

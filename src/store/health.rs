@@ -38,6 +38,8 @@ pub struct Health {
     pub failing: BTreeMap<StreamName, Failure>,
     /// What the system said when the spool could last not be written to; `None` when it could.
     pub spool_failure: Option<String>,
+    /// Whether it is the second of two.
+    pub is_second: bool,
 }
 
 /// Why a stream's next object is not stored yet.
@@ -85,9 +87,14 @@ impl fmt::Display for Health {
         let Some((stream, failure)) = self.failing.first_key_value() else {
             return f.write_str("the store takes everything");
         };
+        let store = if self.is_second {
+            "second store"
+        } else {
+            "store"
+        };
         write!(
             f,
-            "the store fails for stream \"{stream}\": {}",
+            "the {store} fails for stream \"{stream}\": {}",
             failure.reason
         )?;
         match self.failing.len() - 1 {

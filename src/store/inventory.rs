@@ -2,24 +2,24 @@
 //!
 //! Enters: a store, a stream
 //! Leaves: its manifests, what they name, and every object from the oldest one that they name on
-//! Never:  lists what is older than that, unless asked for all of it
+//! Never:  lists what is older than that, unless asked for it; more folders, or objects, than are ours
 //! Time:   none
 //! Spec:   none
 //!
-//! Two round trips and a page or two of listing, for all renditions at once: a store lists by name, names of segments
-//! are numbers of one length, and `init-…` and `index.m3u8` come after all digits.
+//! Three round trips, the last for a page or two of listing, for all renditions at once: a store lists by name, names
+//! of segments are numbers of one length, and `init-…` and `index.m3u8` come after all digits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::try_join_all;
 use object_store::Error;
 
-use super::bucket::Bucket;
+use super::bucket::{Bucket, MAX_LISTED};
 use super::names::{first_number, last_number, named_by};
 use crate::id::{RenditionName, SegmentNumber, StreamName};
 use crate::media::{Item, ObjectKey};
 
-/// More renditions than a ladder has.
+/// More renditions than a ladder has, and than a stream had in a while: so many of its folders are looked at.
 const MAX_RENDITIONS: usize = 64;
 
 /// What is stored of a stream, or will be before anything new.
@@ -32,6 +32,16 @@ pub struct Inventory {
 impl Inventory {
     pub(crate) const fn new(keys: BTreeSet<ObjectKey>, is_known: bool) -> Self {
         Self { keys, is_known }
+    }
+
+    /// What several stores hold together; known where one has said it.
+    pub(crate) fn of_all(each: impl Iterator<Item = Self>) -> Self {
+        let mut all = Self::default();
+        for one in each {
+            all.keys.extend(one.keys);
+            all.is_known |= one.is_known;
+        }
+        all
     }
 
     /// Whether the store has said what it holds; if not, these are only the objects that wait to be stored.
@@ -59,39 +69,96 @@ pub(crate) type Found = (
     BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
 );
 
-/// Looks through the folder of `stream`.
+/// Looks through the folder of `stream`: what its playlists list, and what is newer than that; and what is from
+/// segment `from` on, if that is older.
 ///
 /// # Errors
 ///
 /// What the store said.
-pub(crate) async fn take(bucket: &Bucket, stream: &StreamName) -> Result<Found, Error> {
-    let (mut found, renditions) = bucket.children(stream).await?;
-    // Records and manifests of shows name what lies beyond the window, and are not to be read one by one.
-    let live = found.iter().filter(|key| !key.item.is_of_show());
-    let top = live.cloned().map(|key| read(bucket, key));
-    let top = try_join_all(top.collect::<Vec<_>>());
-    let below = renditions.into_iter().take(MAX_RENDITIONS);
-    let below = below.map(|rendition| rendition_of(bucket, stream, rendition));
-    let below = try_join_all(below.collect::<Vec<_>>());
-    let (top, below) = futures_util::future::try_join(top, below).await?;
-    let mut named: BTreeMap<_, _> = top.into_iter().flatten().collect();
-    for (keys, names) in below {
+pub(crate) async fn take(
+    bucket: &Bucket,
+    stream: &StreamName,
+    from: Option<SegmentNumber>,
+) -> Result<Found, Error> {
+    let (mut found, renditions) = children(bucket, stream).await?;
+    let named = names(bucket, stream, (&found, &renditions)).await?;
+    let first = |rendition: &RenditionName| {
+        let playlist = ObjectKey::new(stream.clone(), Item::Media(rendition.clone()));
+        first_number(named.get(&playlist)?)
+    };
+    // A rendition that there is no more has no playlist, and all that it ever had.
+    let elsewhere = named.values().filter_map(first_number).min();
+    let elsewhere = elsewhere.or_else(|| last_show(&found));
+    let most = MAX_LISTED / renditions.len().max(1);
+    let listed = renditions.iter().map(|rendition| {
+        let first = first(rendition).or(elsewhere);
+        let first = first.map(|first| from.map_or(first, |from| first.min(from)));
+        bucket.list_rendition(stream, rendition, first, most)
+    });
+    for keys in try_join_all(listed.collect::<Vec<_>>()).await? {
         found.extend(keys);
-        named.extend(names);
     }
     Ok((found, named))
 }
 
-async fn rendition_of(
+/// The objects of `stream` that belong to no rendition, and its renditions: not more than [`MAX_RENDITIONS`], those
+/// first that the live multivariant playlist names.
+async fn children(
     bucket: &Bucket,
     stream: &StreamName,
-    rendition: RenditionName,
-) -> Result<Found, Error> {
-    let playlist = ObjectKey::new(stream.clone(), Item::Media(rendition.clone()));
-    let names: BTreeMap<_, _> = read(bucket, playlist).await?.into_iter().collect();
-    let first = names.values().filter_map(first_number).min();
-    let found = bucket.list_rendition(stream, &rendition, first).await?;
-    Ok((found, names))
+) -> Result<(BTreeSet<ObjectKey>, Vec<RenditionName>), Error> {
+    let (found, mut renditions) = bucket.children(stream).await?;
+    if renditions.len() <= MAX_RENDITIONS {
+        return Ok((found, renditions));
+    }
+    tracing::debug!(%stream, folders = renditions.len(), limit = MAX_RENDITIONS,
+        "more folders than renditions; some are not looked through for what no broadcast needs any more");
+    let key = ObjectKey::new(stream.clone(), Item::Multivariant);
+    let live = read(bucket, key).await?.map(|(_, names)| names);
+    let live = live.unwrap_or_default();
+    let is_live = |name: &RenditionName| {
+        let playlist = Item::Media(name.clone());
+        live.contains(&ObjectKey::new(stream.clone(), playlist))
+    };
+    renditions.sort_by_key(|name| !is_live(name));
+    renditions.truncate(MAX_RENDITIONS);
+    Ok((found, renditions))
+}
+
+/// The first segment of the newest show among `keys`.
+fn last_show(keys: &BTreeSet<ObjectKey>) -> Option<SegmentNumber> {
+    let show = |key: &ObjectKey| match key.item {
+        Item::Show(first) => Some(first),
+        _ => None,
+    };
+    keys.iter().filter_map(show).max()
+}
+
+/// What the live manifests of `stream` name.
+///
+/// # Errors
+///
+/// What the store said.
+pub(crate) async fn named(
+    bucket: &Bucket,
+    stream: &StreamName,
+) -> Result<BTreeMap<ObjectKey, BTreeSet<ObjectKey>>, Error> {
+    let (found, renditions) = children(bucket, stream).await?;
+    names(bucket, stream, (&found, &renditions)).await
+}
+
+async fn names(
+    bucket: &Bucket,
+    stream: &StreamName,
+    (found, renditions): (&BTreeSet<ObjectKey>, &[RenditionName]),
+) -> Result<BTreeMap<ObjectKey, BTreeSet<ObjectKey>>, Error> {
+    // Records and manifests of shows name what lies beyond the window, and are not to be read one by one.
+    let top = found.iter().filter(|key| !key.item.is_of_show()).cloned();
+    let below = renditions.iter();
+    let below = below.map(|name| ObjectKey::new(stream.clone(), Item::Media(name.clone())));
+    let all = top.chain(below).map(|key| read(bucket, key));
+    let all = try_join_all(all.collect::<Vec<_>>()).await?;
+    Ok(all.into_iter().flatten().collect())
 }
 
 /// What the manifest `key` names; `None` where there is none.

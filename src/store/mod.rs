@@ -8,13 +8,15 @@
 //!
 //! The promise, at every instant, crash and power loss included: a stored playlist names only objects
 //! that are stored. `queue` keeps it and is pure; `names` reads what a playlist names; `bucket` is the
-//! one place that reads and writes through object_store, which `remote` sets up and `probe` tries; `guard` keeps
-//! what was overtaken from being written; `writer` moves the one into the other. What waits for long lies on the
-//! `spool`, where `spooler` puts it, each object a `record`. An MPD names its
+//! one place that reads and writes through object_store, which `remote` sets up and `probe` tries; `claim`
+//! sees to it that the place is ours; `guard` keeps what was overtaken from being written; `writer` moves the
+//! one into the other. What waits for long lies on the `spool`, where `spooler` puts it, each object a
+//! `record`. An MPD names its
 //! segments by number and time, not one by one; it is held back until every init segment is stored.
 
 mod archive;
 mod bucket;
+mod claim;
 mod config;
 mod guard;
 mod health;
@@ -27,6 +29,7 @@ mod profile;
 mod queue;
 mod record;
 mod remote;
+mod second;
 mod shared;
 mod spool;
 mod spooler;
@@ -34,11 +37,12 @@ mod sweep;
 mod writer;
 
 pub use archive::{Keep, WriteFailed};
-pub use config::{Addressing, Config, SpoolPlace};
+pub use config::{Addressing, Config, Second, SpoolPlace};
 pub use health::{Failure, Health};
 pub use inventory::Inventory;
 pub use open::{Error, ReadFailed, Store};
 pub use queue::Put;
+pub use second::Writers;
 pub use writer::{BroadcastWriter, Left};
 
 #[cfg(test)]

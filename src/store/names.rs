@@ -1,7 +1,7 @@
 //! Reads from a manifest which objects it names, and has it not name some.
 //!
-//! Enters: the text of a playlist, ours or one found in the store
-//! Leaves: the keys a player would fetch because of it; the same playlist with gaps
+//! Enters: the text of a playlist or of a show's record, ours or one found in the store
+//! Leaves: the keys a player would fetch because of it; the same playlist with gaps; how far a record goes
 //! Never:  judges the playlist
 //! Spec:   [HLS] §4.1, §4.4.4, §4.4.4.7, §4.4.6
 
@@ -94,6 +94,17 @@ pub(crate) fn last_number(names: &BTreeSet<ObjectKey>) -> Option<SegmentNumber> 
     numbers(names).max()
 }
 
+/// The number of the last segment that the playlist `key` with the text `text` lists, gap or not.
+pub(crate) fn last_listed(key: &ObjectKey, text: &[u8]) -> Option<SegmentNumber> {
+    let text = String::from_utf8_lossy(text);
+    let lines = text.lines().map(str::trim);
+    let mut listed = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    match key.resolve(listed.next_back()?)?.item {
+        Item::Segment(_, number) => Some(number),
+        _ => None,
+    }
+}
+
 fn numbers(names: &BTreeSet<ObjectKey>) -> impl Iterator<Item = SegmentNumber> {
     names.iter().filter_map(|key| match key.item {
         Item::Segment(_, number) | Item::Part(_, number, _) => Some(number),
@@ -105,6 +116,20 @@ fn numbers(names: &BTreeSet<ObjectKey>) -> impl Iterator<Item = SegmentNumber> {
 pub(crate) fn has_ended(text: &[u8]) -> bool {
     let mut lines = text.split(|byte| *byte == b'\n');
     lines.any(|line| line.trim_ascii() == b"#EXT-X-ENDLIST")
+}
+
+/// The number after the last segment that a show's record with the text `text` offers, and whether nothing will be
+/// added; nothing of what is no record.
+pub(crate) fn recorded_up_to(text: &[u8]) -> (Option<SegmentNumber>, bool) {
+    #[derive(serde::Deserialize)]
+    struct Record {
+        end: u64,
+        ended: bool,
+    }
+    match serde_json::from_slice::<Record>(text) {
+        Ok(record) => (Some(SegmentNumber::new(record.end)), record.ended),
+        Err(_) => (None, false),
+    }
 }
 
 fn uri_attribute(line: &str) -> Option<&str> {

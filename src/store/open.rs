@@ -7,9 +7,11 @@
 //! Spec:   none
 
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
@@ -18,6 +20,7 @@ use object_store::prefix::PrefixStore;
 use tokio::sync::watch;
 
 use super::bucket::{Bucket, SKEWED, reason};
+use super::claim::{Refused, claim};
 use super::config::{Config, SpoolPlace};
 use super::health::Health;
 use super::location::Location;
@@ -36,16 +39,20 @@ use crate::media::{ObjectKey, Payload};
 #[non_exhaustive]
 pub enum Error {
     /// The URL cannot be understood.
-    #[error("store.url: found {found:?}, which {complaint}")]
+    #[error("{table}.url: found {found:?}, which {complaint}")]
     Url {
+        /// The table of settings.
+        table: &'static str,
         /// The value found.
         found: String,
         /// What is wrong with it.
         complaint: String,
     },
     /// The bucket cannot be used.
-    #[error("store.url: cannot {attempted} {url}: {reason}; {advice}")]
+    #[error("{table}.url: cannot {attempted} {url}: {reason}; {advice}")]
     Bucket {
+        /// The table of settings.
+        table: &'static str,
         /// The store.
         url: String,
         /// What failed.
@@ -53,14 +60,28 @@ pub enum Error {
         /// What the service or the system said.
         reason: String,
         /// What to look at.
-        advice: &'static str,
+        advice: String,
+        /// Whether the service was not there, or had a bad day, rather than that a setting is wrong.
+        is_away: bool,
+    },
+    /// The place is not this program's.
+    #[error("{table}.url: {url} {complaint}")]
+    NotOurs {
+        /// The table of settings.
+        table: &'static str,
+        /// The store.
+        url: String,
+        /// What was found, and what to do.
+        complaint: String,
     },
     /// The spool cannot be used.
     #[error("store.spool: {0}")]
     Spool(String),
     /// The folder cannot be used.
-    #[error("store.url: cannot {attempted} the folder {}: {reason}", folder.display())]
+    #[error("{table}.url: cannot {attempted} the folder {}: {reason}", folder.display())]
     Folder {
+        /// The table of settings.
+        table: &'static str,
         /// The folder.
         folder: PathBuf,
         /// What failed.
@@ -79,7 +100,8 @@ pub struct ReadFailed {
 }
 
 impl ReadFailed {
-    pub(crate) const fn new(what: String, reason: String) -> Self {
+    pub(crate) fn of(what: &impl fmt::Display, error: &object_store::Error) -> Self {
+        let (what, reason) = (what.to_string(), reason(error));
         Self { what, reason }
     }
 }
@@ -93,19 +115,51 @@ pub struct Store {
     spool: Option<Arc<Spool>>,
     health: Reports,
     writers: Arc<Mutex<HashMap<StreamName, Arc<Shared>>>>,
+    /// Until when it is read last, because it could not be read.
+    pub(super) away: Arc<watch::Sender<Option<Instant>>>,
+    /// The one that is written beside it.
+    pub(super) second: Option<Arc<Self>>,
 }
 
 impl Store {
-    /// Creates the folder if need be, and writes, reads, lists and deletes a small object in the store.
+    /// Creates the folder if need be, and writes, reads, lists and deletes a small object in the store, and in the
+    /// second one if there is one. Of two stores one may be away; the other is begun with.
     ///
     /// # Errors
     ///
     /// [`Error`]; each names the setting and says what the system or the service said.
     pub async fn open(config: Config) -> Result<Self, Error> {
-        let location = config.url.parse().map_err(|complaint| Error::Url {
-            found: config.url.clone(),
-            complaint,
-        })?;
+        let Some(second) = config.of_second() else {
+            return Self::open_one(config, true).await;
+        };
+        let one = async |config: &Config| Self::open_one(config.clone(), true).await;
+        let both = futures_util::future::join(one(&config), one(&second)).await;
+        let (first, second) = match both {
+            (Err(Error::Bucket { is_away: true, .. }), Err(error)) => return Err(error),
+            (Err(error @ Error::Bucket { is_away: true, .. }), Ok(second)) => {
+                (Self::open_away(config, &error).await?, second)
+            }
+            (Ok(first), Err(error @ Error::Bucket { is_away: true, .. })) => {
+                (first, Self::open_away(second, &error).await?)
+            }
+            (first, second) => (first?, second?),
+        };
+        Ok(first.with_second(second))
+    }
+
+    /// Opens a store without trying it: it is away. It is tried when it is back, before anything is written there.
+    async fn open_away(config: Config, error: &Error) -> Result<Self, Error> {
+        tracing::warn!(%error, "this store is away; what it is to have waits, and the other is begun with");
+        Self::open_one(config, false).await
+    }
+
+    pub(crate) fn with_second(self, second: Self) -> Self {
+        let second = Some(Arc::new(second));
+        Self { second, ..self }
+    }
+
+    async fn open_one(config: Config, is_tried: bool) -> Result<Self, Error> {
+        let location = location(&config)?;
         let is_remote = matches!(location, Location::Bucket { .. });
         let store = match location {
             Location::Folder(folder) => Self::open_folder(config, folder).await,
@@ -121,7 +175,13 @@ impl Store {
                 let store = remote::build(&config, service, &bucket)
                     .map_err(|error| bucket_failed(&config, ("reach", error)))?;
                 let store = Arc::new(PrefixStore::new(store, prefix));
-                Self::open_bucket(config, store).await
+                match is_tried {
+                    true => Self::open_bucket(config, store).await,
+                    false => {
+                        let bucket = Bucket::new(store, true).untried(config.clone());
+                        Ok(Self::with_bucket(bucket, config, None))
+                    }
+                }
             }
         };
         match store?.spool_folder(is_remote) {
@@ -164,13 +224,21 @@ impl Store {
     ///
     /// [`Error`]: the setting makes no sense, or the folder is not there.
     pub async fn open_to_read(config: Config) -> Result<Self, Error> {
-        let location = config.url.parse().map_err(|complaint| Error::Url {
-            found: config.url.clone(),
-            complaint,
-        })?;
+        let second = config.of_second();
+        let first = Self::open_one_to_read(config).await?;
+        Ok(match second {
+            Some(second) => first.with_second(Self::open_one_to_read(second).await?),
+            None => first,
+        })
+    }
+
+    async fn open_one_to_read(config: Config) -> Result<Self, Error> {
+        let location = location(&config)?;
+        let table = config.table;
         match location {
             Location::Folder(folder) => {
                 let failed = |reason: String| Error::Folder {
+                    table,
                     folder: folder.clone(),
                     attempted: "read",
                     reason,
@@ -183,6 +251,7 @@ impl Store {
                 Ok(Self::with_bucket(bucket, config, Some(folder)))
             }
             Location::Memory => Err(Error::Url {
+                table,
                 found: config.url.clone(),
                 complaint: "is memory of its own, where nobody else writes".to_owned(),
             }),
@@ -200,7 +269,9 @@ impl Store {
     }
 
     async fn open_folder(config: Config, folder: PathBuf) -> Result<Self, Error> {
+        let table = config.table;
         let failed = |attempted, reason| Error::Folder {
+            table,
             folder: folder.clone(),
             attempted,
             reason,
@@ -211,40 +282,53 @@ impl Store {
         let store = LocalFileSystem::new_with_prefix(&folder)
             .map_err(|error| failed("open", reason(&error)))?
             .with_fsync(config.fsync);
-        probe::basics(&store, nonce())
+        probe::basics(&store, probe::nonce())
             .await
             .map_err(|(attempted, error)| failed(attempted, reason(&error)))?;
         let bucket = Bucket::new(Arc::new(store), false);
+        // A folder knows how to create what is not there.
+        let conditional = Conditional::Enforced { bare_tags: false };
+        let claimed = claim(bucket.store(), &bucket, conditional).await;
+        claimed.map_err(|refused| match refused {
+            Refused::Failed { attempted, error } => failed(attempted, reason(&error)),
+            refused => not_ours(&config, &refused),
+        })?;
         Ok(Self::with_bucket(bucket, config, Some(folder)))
     }
 
     async fn open_bucket(config: Config, store: Arc<dyn ObjectStore>) -> Result<Self, Error> {
-        let tried = async {
-            probe::basics(&store, nonce()).await?;
-            probe::listing(&store, nonce()).await
-        };
-        tried
-            .await
-            .map_err(|failed| bucket_failed(&config, failed))?;
-        let conditional = probe::conditional(&store, nonce()).await;
-        if conditional == Conditional::Ignored {
-            tracing::warn!(url = %config.url, "this store does not enforce conditional writes: after a \
-                request that timed out, an outdated playlist may stand for the length of a segment");
-        }
-        tracing::info!(url = %config.url, ?conditional, "store open");
-        let bucket = Bucket::new(store, true).remote(conditional);
-        Ok(Self::with_bucket(bucket, config, None))
+        let bucket = Bucket::new(store, true);
+        let conditional = try_out(&config, &bucket).await?;
+        Ok(Self::with_bucket(bucket.remote(conditional), config, None))
     }
 
     pub(crate) fn with_bucket(bucket: Bucket, config: Config, root: Option<PathBuf>) -> Self {
+        let health = Health {
+            is_second: config.table != Config::default().table,
+            ..Health::default()
+        };
         Self {
             bucket,
             config,
             root,
             spool: None,
-            health: Arc::new(watch::Sender::new(Health::default())),
+            health: Arc::new(watch::Sender::new(health)),
             writers: Arc::default(),
+            away: Arc::default(),
+            second: None,
         }
+    }
+
+    /// A store on any backend.
+    #[cfg(test)]
+    pub(crate) fn on(backend: Arc<dyn ObjectStore>) -> Self {
+        Self::with_bucket(Bucket::new(backend, true), Config::default(), None)
+    }
+
+    /// The table of settings that says where this store is.
+    #[must_use]
+    pub const fn table(&self) -> &'static str {
+        self.config.table
     }
 
     /// Its spool.
@@ -303,12 +387,18 @@ impl Store {
             self.spool.clone(),
             self.root.clone(),
         );
-        tokio::spawn(worker.run());
+        tokio::spawn(Arc::clone(&shared).watch(worker.run()));
         if let Some(spool) = self.spool.clone() {
             tokio::spawn(spooler::run(Arc::clone(&shared), spool));
         }
         writers.insert(stream, Arc::clone(&shared));
         (shared, attached)
+    }
+
+    /// The writer of `stream`, if there is one.
+    pub(crate) fn writing(&self, stream: &StreamName) -> Option<Arc<Shared>> {
+        let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        writers.get(stream).cloned()
     }
 
     /// The object `key`; `None` where there is none.
@@ -333,29 +423,9 @@ impl Store {
         self.read(key, Some(range)).await
     }
 
-    async fn read(
-        &self,
-        key: &ObjectKey,
-        range: Option<Range<u64>>,
-    ) -> Result<Option<Payload>, ReadFailed> {
-        if let Some(waiting) = self.waiting(key).await {
-            return Ok(Some(
-                range.map_or_else(|| waiting.clone(), |range| waiting.slice(range)),
-            ));
-        }
-        let read = self.bucket.get(key, range).await;
-        read.map_err(|error| ReadFailed {
-            what: key.to_string(),
-            reason: reason(&error),
-        })
-    }
-
     /// The newest version of `key` that waits to be stored.
-    async fn waiting(&self, key: &ObjectKey) -> Option<Payload> {
-        let shared = {
-            let writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(writers.get(&key.stream)?)
-        };
+    pub(super) async fn waiting(&self, key: &ObjectKey) -> Option<Payload> {
+        let shared = self.writing(&key.stream)?;
         let write = shared.lock().queue.get(key)?;
         let Some(id) = write.from else {
             return Some(write.put.body);
@@ -365,21 +435,51 @@ impl Store {
     }
 }
 
+/// Tries a store across the network, and takes its place: what it does with a condition.
+pub(super) async fn try_out(config: &Config, bucket: &Bucket) -> Result<Conditional, Error> {
+    let tried = probe::all(bucket.store()).await;
+    let conditional = tried.map_err(|failed| bucket_failed(config, failed))?;
+    let claimed = claim(bucket.store(), bucket, conditional).await;
+    claimed.map_err(|refused| match refused {
+        Refused::Failed { attempted, error } => bucket_failed(config, (attempted, error)),
+        refused => not_ours(config, &refused),
+    })?;
+    if conditional == Conditional::Ignored {
+        tracing::warn!(url = %config.url, "this store does not enforce conditional writes: after a \
+            request that timed out, an outdated playlist may stand for the length of a segment");
+    }
+    tracing::info!(url = %config.url, ?conditional, "store open");
+    Ok(conditional)
+}
+
+fn not_ours(config: &Config, refused: &Refused) -> Error {
+    Error::NotOurs {
+        table: config.table,
+        url: config.url.clone(),
+        complaint: refused.to_string(),
+    }
+}
+
 fn bucket_failed(config: &Config, (attempted, error): probe::Failed) -> Error {
     let reason = reason(&error);
+    let table = config.table;
+    let is_away = matches!(error, object_store::Error::Generic { .. }) && reason != SKEWED.1;
     let advice = match &error {
-        _ if reason == SKEWED.1 => "set this machine's clock, for instance with NTP",
+        _ if reason == SKEWED.1 => "set this machine's clock, for instance with NTP".to_owned(),
         object_store::Error::Unauthenticated { .. }
         | object_store::Error::PermissionDenied { .. } => {
             "check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and what \
              they may do: read, write, list and delete"
+                .to_owned()
         }
         object_store::Error::NotFound { .. } => {
-            "check that the bucket exists, its name, store.region and store.endpoint"
+            format!("check that the bucket exists, its name, {table}.region and {table}.endpoint")
         }
-        _ => "check store.endpoint, store.region, the credentials and the network",
+        _ => format!("check {table}.endpoint, {table}.region, the credentials and the network"),
     };
     Error::Bucket {
+        table,
+        is_away,
         url: config.url.clone(),
         attempted,
         reason,
@@ -387,10 +487,10 @@ fn bucket_failed(config: &Config, (attempted, error): probe::Failed) -> Error {
     }
 }
 
-/// Distinguishes this probe's objects from another's.
-fn nonce() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let nanos = now.map_or(0, |now| now.as_nanos());
-    let process = u64::from(std::process::id());
-    xxhash_rust::xxh3::xxh3_64_with_seed(&nanos.to_le_bytes(), process)
+fn location(config: &Config) -> Result<Location, Error> {
+    config.url.parse().map_err(|complaint| Error::Url {
+        table: config.table,
+        found: config.url.clone(),
+        complaint,
+    })
 }

@@ -16,7 +16,7 @@ use object_store::{
 };
 
 /// What the probe's objects are called; the process and the time follow.
-const PROBE: &str = "headwater-probe";
+pub(crate) const PROBE: &str = "headwater-probe";
 
 /// What a store does with a write that asks for a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,22 @@ pub(crate) enum Conditional {
 /// What did not work, as the end of "cannot".
 pub(crate) type Failed = (&'static str, Error);
 
+/// Tries all that is asked of a store across the network.
+pub(crate) async fn all(store: &dyn ObjectStore) -> Result<Conditional, Failed> {
+    let nonce = nonce();
+    basics(store, nonce).await?;
+    listing(store, nonce).await?;
+    Ok(conditional(store, nonce).await)
+}
+
+/// Distinguishes this probe's objects from another's.
+pub(crate) fn nonce() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let nanos = now.map_or(0, |now| now.as_nanos());
+    let process = u64::from(std::process::id());
+    xxhash_rust::xxh3::xxh3_64_with_seed(&nanos.to_le_bytes(), process)
+}
+
 /// Writes, reads and deletes a small object.
 pub(crate) async fn basics(store: &dyn ObjectStore, nonce: u64) -> Result<(), Failed> {
     // Without a folder of its own, which would stay behind on a disk.
@@ -48,7 +64,7 @@ pub(crate) async fn basics(store: &dyn ObjectStore, nonce: u64) -> Result<(), Fa
 }
 
 /// Lists a small object.
-pub(crate) async fn listing(store: &dyn ObjectStore, nonce: u64) -> Result<(), Failed> {
+async fn listing(store: &dyn ObjectStore, nonce: u64) -> Result<(), Failed> {
     let folder = Path::from(format!("{PROBE}-{nonce:016x}"));
     let path = folder.clone().join("listed");
     write(store, &path, &Bytes::from_static(b"listed\n")).await?;
@@ -78,7 +94,7 @@ fn lied(text: &'static str) -> Error {
 /// Tries whether a manifest can be kept from overwriting a newer one.
 ///
 /// Several services take the condition and ignore it, so that only a write that must fail tells.
-pub(crate) async fn conditional(store: &dyn ObjectStore, nonce: u64) -> Conditional {
+async fn conditional(store: &dyn ObjectStore, nonce: u64) -> Conditional {
     let path = Path::from(format!("{PROBE}-{nonce:016x}/conditional"));
     let found = try_conditions(store, &path).await;
     // One that cannot delete has been refused before.

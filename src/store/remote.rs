@@ -13,7 +13,7 @@ use std::time::Duration;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, Result, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, Error, ObjectStore, Result, RetryConfig};
 
 use super::location::Service;
 use super::profile::{self, Profile};
@@ -31,7 +31,7 @@ pub(crate) fn build(
     bucket: &str,
 ) -> Result<Arc<dyn ObjectStore>> {
     Ok(match service {
-        Service::S3 => Arc::new(s3(config, bucket).build()?),
+        Service::S3 => Arc::new(s3(config, bucket)?.build()?),
         Service::Gcs => Arc::new(
             GoogleCloudStorageBuilder::from_env()
                 .with_bucket_name(bucket)
@@ -49,15 +49,25 @@ pub(crate) fn build(
     })
 }
 
-fn s3(config: &Config, bucket: &str) -> AmazonS3Builder {
-    let mut builder = AmazonS3Builder::from_env()
+fn s3(config: &Config, bucket: &str) -> Result<AmazonS3Builder> {
+    let is_named = !config.profile.is_empty();
+    let builder = match is_named {
+        // What the environment says is for the other store.
+        true => AmazonS3Builder::new(),
+        false => AmazonS3Builder::from_env(),
+    };
+    let mut builder = builder
         .with_bucket_name(bucket)
         .with_retry(retry(config))
         .with_client_options(client(config))
         // Not every compatible service knows how to delete several at once.
         .with_disable_bulk_delete(true);
-    let profile = profile();
-    if std::env::var_os("AWS_ACCESS_KEY_ID").is_none()
+    let named = Some(config.profile.clone()).filter(|_| is_named);
+    let profile = profile(named);
+    if is_named && (profile.access_key_id.is_none() || profile.secret_access_key.is_none()) {
+        return Err(no_credentials(config));
+    }
+    if (is_named || std::env::var_os("AWS_ACCESS_KEY_ID").is_none())
         && let (Some(id), Some(secret)) = (profile.access_key_id, profile.secret_access_key)
     {
         builder = builder
@@ -69,6 +79,7 @@ fn s3(config: &Config, bucket: &str) -> AmazonS3Builder {
     }
     let from_env = ["AWS_REGION", "AWS_DEFAULT_REGION"];
     let from_env = from_env.iter().find_map(|name| std::env::var(name).ok());
+    let from_env = from_env.filter(|_| !is_named);
     let configured = Some(config.region.clone()).filter(|region| !region.is_empty());
     if let Some(region) = configured.or(from_env).or(profile.region) {
         builder = builder.with_region(region);
@@ -82,11 +93,23 @@ fn s3(config: &Config, bucket: &str) -> AmazonS3Builder {
         Addressing::Path => false,
         Addressing::Host => true,
     };
-    builder.with_virtual_hosted_style_request(is_in_host)
+    Ok(builder.with_virtual_hosted_style_request(is_in_host))
 }
 
-/// What the profile file says that Amazon's tools would read.
-fn profile() -> Profile {
+fn no_credentials(config: &Config) -> Error {
+    let (table, name) = (config.table, &config.profile);
+    let text = format!(
+        "{table}.profile says {name:?}, of which ~/.aws/credentials has no aws_access_key_id and \
+         aws_secret_access_key"
+    );
+    Error::Unauthenticated {
+        path: name.clone(),
+        source: text.into(),
+    }
+}
+
+/// What the profile file says of `name`, or of what Amazon's tools would read.
+fn profile(name: Option<String>) -> Profile {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let file = |variable: &str, name: &str| {
         let named = std::env::var_os(variable).map(PathBuf::from);
@@ -96,7 +119,8 @@ fn profile() -> Profile {
         path.and_then(|path| std::fs::read_to_string(path).ok())
             .unwrap_or_default()
     };
-    let name = std::env::var("AWS_PROFILE").unwrap_or_else(|_| "default".to_owned());
+    let name = name.or_else(|| std::env::var("AWS_PROFILE").ok());
+    let name = name.unwrap_or_else(|| "default".to_owned());
     let credentials = read(file("AWS_SHARED_CREDENTIALS_FILE", "credentials"));
     let settings = read(file("AWS_CONFIG_FILE", "config"));
     profile::read(&name, &credentials, &settings)

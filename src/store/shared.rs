@@ -7,9 +7,12 @@
 //! Time:   tokio's clock
 //! Spec:   none
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use futures_util::FutureExt;
 use tokio::sync::{Notify, watch};
 
 use super::health::{Failure, Share};
@@ -157,6 +160,27 @@ impl Shared {
                 Some(failure) => health.failing.insert(self.stream.clone(), failure),
                 None => health.failing.remove(&self.stream),
             };
+        });
+    }
+
+    /// Runs the writer's `task`. If it breaks down, the writer has ended, and its stream fails until another
+    /// broadcast has one: what it was in the middle of is not gone on with.
+    pub(crate) async fn watch(self: Arc<Self>, task: impl Future<Output = ()>) {
+        if AssertUnwindSafe(task).catch_unwind().await.is_ok() {
+            return;
+        }
+        tracing::error!(stream = %self.stream, "its writer broke down; this is a bug. Nothing more of it is stored \
+            until it is published again");
+        let lost = self.lock().queue.len() as u64;
+        self.leave();
+        self.wake.notify_one();
+        let failure = Failure {
+            attempts: 1,
+            reason: "its writer broke down; this is a bug".to_owned(),
+            lost: lost.max(1),
+        };
+        self.health.send_modify(|health| {
+            health.failing.insert(self.stream.clone(), failure);
         });
     }
 

@@ -7,8 +7,11 @@
 //! Spec:   none
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::FutureExt;
 
 use super::queue::{Place, Put, SpoolId};
 use super::shared::{Mode, Shared, now};
@@ -22,6 +25,14 @@ const FAILURE_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs until the writer behind `shared` has ended.
 pub(crate) async fn run(shared: Arc<Shared>, spool: Arc<Spool>) {
+    let moving = move_all(Arc::clone(&shared), spool);
+    if AssertUnwindSafe(moving).catch_unwind().await.is_err() {
+        let error = io::Error::other("its task broke down; this is a bug");
+        tell(&shared, Some(&error));
+    }
+}
+
+async fn move_all(shared: Arc<Shared>, spool: Arc<Spool>) {
     loop {
         let (batch, discarded, has_ended) = {
             let mut state = shared.lock();

@@ -1,5 +1,6 @@
 //! Real writers on a store in memory that fails at random, on a clock that is not waited for.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,9 +21,11 @@ use tempfile::TempDir;
 
 use super::bucket::Bucket;
 use super::names::named_by;
+use super::probe::Conditional;
 use super::{Config, Left, Put, Store};
+use crate::id::SegmentNumber;
 use crate::id::StreamName;
-use crate::media::{ObjectKey, Payload};
+use crate::media::{Item, ObjectKey, Payload};
 
 /// Fails some operations, by a sequence that its seed decides, and checks the promise after each.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ struct Flaky {
     failing: AtomicU64,
     /// Whether nothing is ever answered.
     hangs: AtomicBool,
+    /// Whether a write brings down who asks for it.
+    breaks: AtomicBool,
 }
 
 impl Flaky {
@@ -42,6 +47,7 @@ impl Flaky {
             seed: AtomicU64::new(seed),
             failing: AtomicU64::new(failing),
             hangs: AtomicBool::new(false),
+            breaks: AtomicBool::new(false),
         }
     }
 
@@ -67,7 +73,12 @@ impl Flaky {
             .map(|object| object.expect("listed"))
             .collect();
         for object in &paths {
-            let key: ObjectKey = object.location.as_ref().parse().expect("a key");
+            let path = object.location.as_ref();
+            // The probe's, and the marker.
+            if path.starts_with("headwater-") {
+                continue;
+            }
+            let key: ObjectKey = path.parse().expect("a key");
             if !key.item.is_manifest() {
                 continue;
             }
@@ -104,6 +115,7 @@ impl ObjectStore for Flaky {
         options: PutOptions,
     ) -> Result<PutResult> {
         self.hang().await;
+        assert!(!self.breaks.load(Ordering::Relaxed), "of the store");
         tokio::time::sleep(Duration::from_millis(self.roll() % 300)).await;
         if self.fails() {
             return Err(full());
@@ -449,4 +461,230 @@ async fn the_promise_holds_through_crashes_with_a_spool() {
         until("written", || health.borrow().waiting_objects == 0).await;
         flaky.check().await;
     }
+}
+
+async fn store_all(flaky: &Flaky, objects: &[(&str, &str)]) {
+    for (path, body) in objects {
+        let path = Path::from(format!("live/demo/{path}"));
+        let body = PutPayload::from(body.as_bytes().to_vec());
+        flaky.inner.put(&path, body).await.expect("stored");
+    }
+}
+
+/// Of a rendition that there is no more the whole archive is there, and no playlist.
+#[tokio::test]
+async fn what_is_looked_through_at_a_start_is_near_the_window_whatever_renditions_there_were() {
+    let flaky = Arc::new(Flaky::new(1, 0));
+    let old: Vec<_> = (101..150).map(|n| format!("v1080/{n}.m4s")).collect();
+    let new: Vec<_> = (140..160).map(|n| format!("v720/{n}.m4s")).collect();
+    let text = playlist(101, 157);
+    let media = old.iter().chain(&new).map(|path| (&**path, "x"));
+    let rest = [
+        ("v720/index.m3u8", &*text),
+        ("v720/init-101.mp4", ""),
+        ("v1080/init-101.mp4", ""),
+        ("show-101.json", "{}"),
+    ];
+    store_all(&flaky, &media.chain(rest).collect::<Vec<_>>()).await;
+    let bucket = Bucket::new(flaky, true);
+    let numbers = async |from: Option<u64>| {
+        let from = from.map(SegmentNumber::new);
+        let found = super::inventory::take(&bucket, &stream(), from).await;
+        let found = found.expect("looked through").0;
+        assert!(found.contains(&put("v1080/init-101.mp4", "").key));
+        let number = |key: &ObjectKey| match &key.item {
+            Item::Segment(rendition, number) => Some((rendition.to_string(), number.get())),
+            _ => None,
+        };
+        found.iter().filter_map(number).collect::<Vec<_>>()
+    };
+    let v720 = |from: u64| (from..160).map(|n| ("v720".to_owned(), n));
+    assert_eq!(numbers(None).await, v720(152).collect::<Vec<_>>());
+    let v1080 = (145..150).map(|n| ("v1080".to_owned(), n));
+    let both: Vec<_> = v1080.chain(v720(145)).collect();
+    assert_eq!(numbers(Some(145)).await, both);
+}
+
+/// Folders that nobody made of a rendition.
+#[tokio::test]
+async fn of_too_many_folders_those_of_the_live_playlist_are_looked_through() {
+    let flaky = Arc::new(Flaky::new(1, 0));
+    let strange: Vec<_> = (0..200).map(|n| format!("f{n}/103.m4s")).collect();
+    let strange = strange.iter().map(|path| (&**path, "x"));
+    let text = playlist(101, 103);
+    let live = [
+        ("index.m3u8", "#EXTM3U\nv720/index.m3u8\n"),
+        ("v720/index.m3u8", &*text),
+        ("v720/init-101.mp4", ""),
+        ("v720/103.m4s", ""),
+    ];
+    store_all(&flaky, &strange.chain(live).collect::<Vec<_>>()).await;
+    let bucket = Bucket::new(flaky, true);
+    let found = super::inventory::take(&bucket, &stream(), None).await;
+    let (found, named) = found.expect("looked through");
+    let folders: BTreeSet<_> = found
+        .iter()
+        .filter_map(|key| key.item.rendition())
+        .collect();
+    assert_eq!(folders.len(), 64);
+    assert!(found.contains(&put("v720/103.m4s", "").key));
+    assert!(named.contains_key(&put("v720/index.m3u8", "").key));
+    let rendition = "v720".parse().expect("a name");
+    let few = bucket.list_rendition(&stream(), &rendition, None, 2).await;
+    assert_eq!(few.expect("listed").len(), 2);
+}
+
+/// The first store was away, and has not got everything yet.
+#[tokio::test]
+async fn of_two_records_of_a_show_the_one_that_goes_further_counts() {
+    let record =
+        |end: u64, ended: bool| format!("{{\"first\":101,\"end\":{end},\"ended\":{ended}}}");
+    for (first, second, newest) in [
+        ((120, false), (150, false), 1),
+        ((150, false), (120, false), 0),
+        ((150, false), (150, true), 1),
+        ((150, true), (150, false), 0),
+        ((150, false), (120, true), 0),
+    ] {
+        let texts = [first, second].map(|(end, ended)| record(end, ended));
+        let mut stores = Vec::new();
+        for text in &texts {
+            let flaky = Arc::new(Flaky::new(1, 0));
+            store_all(&flaky, &[("show-101.json", text)]).await;
+            stores.push(store(&flaky, 1_000_000));
+        }
+        let second = stores.pop().expect("two");
+        let both = stores.pop().expect("two").with_second(second);
+        let key = put("show-101.json", "").key;
+        let found = both.get(&key).await.expect("read").expect("there");
+        assert_eq!(found.to_bytes(), texts[newest], "{texts:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_listed_is_what_any_version_of_a_playlist_lists_stored_or_waiting() {
+    let flaky = Arc::new(Flaky::new(1, 0));
+    let store = store(&flaky, 1_000_000);
+    let writer = broadcast(&store, 1, 8).await;
+    assert!(writer.flush(Duration::from_secs(9)).await);
+    flaky.failing.store(256, Ordering::Relaxed);
+    for number in 9..=20 {
+        writer.put(put(&format!("v720/{number}.m4s"), "x"));
+        writer.put(put("v720/index.m3u8", playlist(1, number)));
+    }
+    let rendition = "v720".parse().expect("a name");
+    let listed = store.listed(&stream(), &rendition).await.expect("asked");
+    let expected = (SegmentNumber::new(3), SegmentNumber::new(20));
+    assert_eq!(listed, Some(expected), "3 to 8 are stored");
+    for number in 3..=8 {
+        let key = put(&format!("v720/{number}.m4s"), "").key;
+        assert!(store.is_listed(&key).await.expect("asked"), "{key}");
+    }
+    let init = put("v720/init-1.mp4", "").key;
+    assert!(store.is_listed(&init).await.expect("asked"));
+    let gone = put("v720/2.m4s", "").key;
+    assert!(!store.is_listed(&gone).await.expect("asked"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_breaks_down_is_told_and_the_next_broadcast_has_another() {
+    let flaky = Arc::new(Flaky::new(1, 0));
+    let store = store(&flaky, 1_000_000);
+    flaky.breaks.store(true, Ordering::Relaxed);
+    let writer = broadcast(&store, 1, 3).await;
+    let health = store.health().borrow().clone();
+    assert!(health.is_losing(), "{health:?}");
+    assert!(health.to_string().contains("broke down"), "{health}");
+    drop(writer);
+    flaky.breaks.store(false, Ordering::Relaxed);
+    let writer = broadcast(&store, 11, 3).await;
+    let left = writer.finish(Duration::from_secs(60)).await;
+    assert_eq!(left, Left::default());
+    assert!(store.health().borrow().is_well());
+    assert!(
+        stored_text(&flaky, "v720/index.m3u8")
+            .await
+            .contains("13.m4s")
+    );
+}
+
+/// A store that is away when it is opened.
+fn away(flaky: &Arc<Flaky>) -> (Store, Bucket) {
+    let backend: Arc<dyn ObjectStore> = Arc::<Flaky>::clone(flaky);
+    let config = Config {
+        url: "s3://elsewhere/copy".to_owned(),
+        table: "store.second",
+        ..Config::default()
+    };
+    let bucket = Bucket::new(backend, true).untried(config.clone());
+    (Store::with_bucket(bucket.clone(), config, None), bucket)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_was_away_is_tried_when_it_is_back_before_anything_is_written() {
+    let flaky = Arc::new(Flaky::new(1, 256));
+    let (store, bucket) = away(&flaky);
+    let writer = broadcast(&store, 1, 3).await;
+    assert!(bucket.conditional().await.is_err());
+    assert_eq!(flaky.inner.list(None).count().await, 0);
+    flaky.failing.store(0, Ordering::Relaxed);
+    let left = writer.finish(Duration::from_secs(60)).await;
+    assert_eq!(left, Left::default());
+    let found = bucket.conditional().await.expect("tried");
+    assert!(matches!(found, Conditional::Enforced { .. }), "{found:?}");
+    let marker = Path::from(super::claim::MARKER);
+    assert!(flaky.inner.head(&marker).await.is_ok());
+    assert!(
+        stored_text(&flaky, "v720/index.m3u8")
+            .await
+            .contains("3.m4s")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_was_away_and_is_another_programs_is_left_as_it_is() {
+    let flaky = Arc::new(Flaky::new(1, 0));
+    let foreign = Path::from("live/demo/v720/1.m4s");
+    let body = PutPayload::from_static(b"theirs");
+    flaky.inner.put(&foreign, body).await.expect("stored");
+    let (store, _) = away(&flaky);
+    let writer = broadcast(&store, 1, 3).await;
+    let left = writer.finish(Duration::from_secs(60)).await;
+    assert!(left.objects > 0);
+    let health = store.health().borrow().to_string();
+    for told in ["store.second.url: s3://elsewhere/copy", "1.m4s"] {
+        assert!(health.contains(told), "{health}");
+    }
+    let found = flaky.inner.get(&foreign).await.expect("there");
+    assert_eq!(found.bytes().await.expect("read"), "theirs");
+    assert_eq!(flaky.inner.list(None).count().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_drains_until_what_waits_is_stored_and_its_writer_says_so() {
+    let flaky = Arc::new(Flaky::new(1, 0));
+    flaky.hangs.store(true, Ordering::Relaxed);
+    let hung = store(&flaky, 1_000_000);
+    assert!(!hung.is_draining(&stream()));
+    let writer = hung.broadcast(stream());
+    let why = "nobody knows yet what was left";
+    assert!(hung.is_draining(&stream()), "{why}");
+    drop(writer);
+    let flaky = Arc::new(Flaky::new(1, 0));
+    let store = store(&flaky, 1_000_000);
+    let writer = broadcast(&store, 1, 3).await;
+    flaky.failing.store(256, Ordering::Relaxed);
+    writer.put(put("v720/4.m4s", "x"));
+    let left = writer.finish(Duration::from_secs(1)).await;
+    assert!(left.objects > 0 && store.is_draining(&stream()));
+    let drained = tokio::spawn({
+        let store = store.clone();
+        async move { store.drained(&stream()).await }
+    });
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!drained.is_finished());
+    flaky.failing.store(0, Ordering::Relaxed);
+    drained.await.expect("drained");
+    assert!(!store.is_draining(&stream()));
+    stored_text(&flaky, "v720/4.m4s").await;
 }

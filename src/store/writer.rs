@@ -20,15 +20,16 @@ use futures_util::future::join_all;
 use object_store::Error;
 use tokio::sync::watch;
 
-use super::bucket::{Bucket, reason};
+use super::bucket::{Bucket, is_full, reason};
 use super::guard::Guard;
 use super::health::Failure;
 use super::inventory::{self, Inventory};
 use super::queue::Put;
-use super::queue::{Step, Write};
+use super::queue::{Look, Scope, Step, Write};
 use super::shared::{Mode, Shared, now};
 use super::spool::Spool;
 use super::sweep::sweep;
+use crate::id::SegmentNumber;
 use crate::media::{Item, ObjectKey};
 
 /// The pause after the folder of a stream could not be looked through.
@@ -76,10 +77,29 @@ impl BroadcastWriter {
 
     /// What is stored of the stream; what can be said `within` this time.
     pub async fn inventory(&self, within: Duration) -> Inventory {
+        self.learned(within).await;
+        self.inventory_now()
+    }
+
+    /// Waits until it is known what is stored, at most for `within`; whether it is.
+    pub(crate) async fn learned(&self, within: Duration) -> bool {
         let mut learned = self.shared.learned.subscribe();
         let known = tokio::time::timeout(within, learned.wait_for(|learned| *learned)).await;
-        let is_known = matches!(known, Ok(Ok(_)));
+        matches!(known, Ok(Ok(_)))
+    }
+
+    /// What can be said now of what is stored.
+    pub(crate) fn inventory_now(&self) -> Inventory {
+        let is_known = *self.shared.learned.borrow();
         Inventory::new(self.shared.lock().queue.keys(), is_known)
+    }
+
+    /// Says that what is stored from segment `end` on belongs to no show: it goes as what was left, once the next
+    /// broadcast begins.
+    pub fn recorded_below(&self, end: SegmentNumber) {
+        if let Some(mut state) = self.shared.lock_for(self.run) {
+            state.queue.recorded_below(end);
+        }
     }
 
     /// Begins the broadcast: what an earlier one left is removed once nothing stored names it, unless it is kept.
@@ -242,7 +262,7 @@ impl Worker {
     /// Looks at what is stored; tries until the store says. False if the writer is stopped before.
     async fn learn(&mut self) -> bool {
         loop {
-            match inventory::take(&self.bucket, &self.shared.stream).await {
+            match inventory::take(&self.bucket, &self.shared.stream, None).await {
                 Ok((found, named)) => {
                     self.shared.lock().queue.learn(found, named, now());
                     self.succeeded();
@@ -265,8 +285,8 @@ impl Worker {
             let is_over = state.mode == Mode::Stopped
                 || (state.mode == Mode::Closing && matches!(step, Step::Wait(None)));
             state.has_ended |= is_over;
-            if state.queue.take_tidying(now()) {
-                tokio::spawn(tidy(Arc::clone(&self.shared), self.bucket.clone()));
+            if let Some(look) = state.queue.take_tidying(now()) {
+                tokio::spawn(tidy(Arc::clone(&self.shared), self.bucket.clone(), look));
             }
             (step, state.mode, !is_over)
         };
@@ -302,9 +322,14 @@ impl Worker {
         let puts: Vec<_> = puts.into_iter().flatten().collect();
         let written = join_all(puts.iter().map(|put| self.guard.put(put))).await;
         let mut failed = BTreeMap::new();
+        let mut overtaken = Vec::new();
         for (put, result) in puts.iter().zip(written) {
-            if let Err(error) = result {
-                failed.insert(put.key.clone(), error);
+            match result {
+                Ok(None) => {}
+                Ok(Some(names)) => overtaken.push((&put.key, names)),
+                Err(error) => {
+                    failed.insert(put.key.clone(), error);
+                }
             }
         }
         let keys: BTreeSet<_> = failed.keys().cloned().collect();
@@ -318,6 +343,12 @@ impl Worker {
             let room = MAX_TOLD.saturating_sub(state.told.len());
             state.told.extend(told.take(room).cloned());
             state.queue.settle(&keys, now());
+            if failed.values().any(is_full) {
+                state.queue.make_room(now());
+            }
+            for (key, names) in overtaken {
+                state.queue.overtaken(key, names);
+            }
         }
         self.shared.spool_wake.notify_one();
         match failed.into_values().next() {
@@ -395,25 +426,23 @@ impl Worker {
 }
 
 /// Looks through all of a stream's folder for what no broadcast needs any more, beside the writing.
-async fn tidy(shared: Arc<Shared>, bucket: Bucket) {
+async fn tidy(shared: Arc<Shared>, bucket: Bucket, look: Look) {
     let looked = async {
-        let archive = shared.lock().queue.has_archive();
-        // An archive is not to be listed; nothing of it is left over but what is near the window.
-        let found = if archive {
-            inventory::take(&bucket, &shared.stream).await?.0
-        } else {
-            bucket.list(&shared.stream).await?
+        let scope = shared.lock().queue.scope();
+        let found = match scope {
+            Scope::Near(from) => inventory::take(&bucket, &shared.stream, from).await?.0,
+            Scope::All => bucket.list(&shared.stream).await?,
         };
         // After the listing: what is named now was not all named before.
-        let named = inventory::take(&bucket, &shared.stream).await?.1;
+        let named = inventory::named(&bucket, &shared.stream).await?;
         Ok::<_, Error>((found, named))
     };
     match looked.await {
-        Ok((found, named)) => shared.lock().queue.tidy(&found, named, now()),
+        Ok((found, named)) => shared.lock().queue.tidy(look, (&found, named), now()),
         Err(error) => {
             let stream = &shared.stream;
             tracing::debug!(%stream, reason = %reason(&error), "what earlier broadcasts stored stays for now");
-            shared.lock().queue.tidy_later(now());
+            shared.lock().queue.tidy_later(look, now());
         }
     }
     shared.wake.notify_one();

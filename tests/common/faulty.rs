@@ -21,6 +21,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rml_rtmp::chunk_io::ChunkDeserializer;
 use rml_rtmp::messages::MessagePayload;
 
@@ -43,6 +44,10 @@ pub(crate) struct Track {
     pub(crate) disorder_every: u64,
     /// Added to the composition offset of its pictures.
     pub(crate) composition_ms: i32,
+    /// Nothing of it is delivered. What decoders have to know first comes when it is delivered again.
+    pub(crate) withheld: bool,
+    /// The sequence header that was withheld.
+    header: Option<Bytes>,
     last_ms: i64,
     count: u64,
     release: Option<Instant>,
@@ -249,15 +254,43 @@ fn read(client: &mut TcpStream, out: &Sender<Parcel>, shared: &Shared) -> Option
         let mut fresh = &buffer[..count];
         while let Some(message) = chunks.get_next_message(fresh).ok()? {
             fresh = &[];
-            let parcel = parcel(&message, chunk_bytes, shared);
+            let mut size_after = None;
             if message.type_id == SET_CHUNK_SIZE {
                 let size = message.data.first_chunk::<4>()?;
-                chunk_bytes = usize::try_from(u32::from_be_bytes(*size)).ok()?;
-                chunks.set_max_chunk_size(chunk_bytes).ok()?;
+                size_after = Some(usize::try_from(u32::from_be_bytes(*size)).ok()?);
             }
-            out.send(parcel).ok()?;
+            for message in withhold(message, shared) {
+                out.send(parcel(&message, chunk_bytes, shared)).ok()?;
+            }
+            if let Some(size) = size_after {
+                chunk_bytes = size;
+                chunks.set_max_chunk_size(size).ok()?;
+            }
         }
     }
+}
+
+/// What is to be delivered instead of `message`: nothing, it, or a header and it.
+fn withhold(message: MessagePayload, shared: &Shared) -> Vec<MessagePayload> {
+    if !matches!(message.type_id, AUDIO | VIDEO) {
+        return vec![message];
+    }
+    let mut rules = shared.rules.lock().unwrap();
+    let track = rules.track(message.type_id);
+    if track.withheld {
+        // Of AVC and AAC, the second byte says whether it is a header.
+        if message.data.get(1) == Some(&0) {
+            track.header = Some(message.data);
+        }
+        return Vec::new();
+    }
+    let header = track.header.take().map(|data| MessagePayload {
+        timestamp: message.timestamp,
+        type_id: message.type_id,
+        message_stream_id: message.message_stream_id,
+        data,
+    });
+    header.into_iter().chain([message]).collect()
 }
 
 fn parcel(message: &MessagePayload, chunk_bytes: usize, shared: &Shared) -> Parcel {

@@ -181,6 +181,17 @@ pub(crate) fn eventually<T>(
     }
 }
 
+/// What a server has logged, also when it is gone.
+#[derive(Clone, Default)]
+pub(crate) struct Log(std::sync::Arc<std::sync::Mutex<String>>);
+
+impl Log {
+    /// All lines so far.
+    pub(crate) fn text(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+}
+
 /// The real server, on free ports, with a store of its own.
 pub(crate) struct Server {
     process: Process,
@@ -190,7 +201,7 @@ pub(crate) struct Server {
     pub(crate) rtmp: String,
     /// The folder of the store.
     pub(crate) store: tempfile::TempDir,
-    log: std::sync::Arc<std::sync::Mutex<String>>,
+    log: Log,
 }
 
 impl Server {
@@ -225,10 +236,15 @@ impl Server {
         Self::start_with(command, store, true)
     }
 
+    /// Starts `command`, a `headwater origin` on a free port; `folder` lives as long as the server.
+    pub(crate) fn start_reader(command: Command, folder: tempfile::TempDir) -> Self {
+        Self::start_with(command, folder, false)
+    }
+
     fn start_with(mut command: Command, store: tempfile::TempDir, takes_rtmp: bool) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Process::start(command);
-        let log = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+        let log = Log::default();
         let (found, ports) = mpsc::channel();
         let lines = BufReader::new(process.child.stdout.take().unwrap()).lines();
         std::thread::spawn(move || {
@@ -237,10 +253,10 @@ impl Server {
             }
         });
         let errors = BufReader::new(process.child.stderr.take().unwrap()).lines();
-        let kept = std::sync::Arc::clone(&log);
+        let kept = log.clone();
         std::thread::spawn(move || {
             for line in errors.map_while(Result::ok) {
-                let mut kept = kept.lock().unwrap();
+                let mut kept = kept.0.lock().unwrap();
                 kept.push_str(&line);
                 kept.push('\n');
             }
@@ -250,10 +266,7 @@ impl Server {
             let line = ports
                 .recv_timeout(Duration::from_secs(20))
                 .unwrap_or_else(|_| {
-                    panic!(
-                        "the server did not say where it listens:\n{}",
-                        log.lock().unwrap()
-                    )
+                    panic!("the server did not say where it listens:\n{}", log.text())
                 });
             http = http.or_else(|| authority(&line, "http://"));
             rtmp = rtmp.or_else(|| authority(&line, "rtmp://"));
@@ -292,7 +305,12 @@ impl Server {
 
     /// What the server has logged so far.
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.log.text()
+    }
+
+    /// What the server logs, for whoever outlives it.
+    pub(crate) fn keep_log(&self) -> Log {
+        self.log.clone()
     }
 
     /// Asks it to end and waits until it has; gives the exit code and the store.

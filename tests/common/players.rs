@@ -122,8 +122,8 @@ pub(crate) async fn live_through(
     run_for(&args, LIFE_LIMIT_S, over).await
 }
 
-/// Plays `stream`, which flashes and beeps, with hls.js and dash.js through `faults`, for each of which `befall` is called by its name; the
-/// players are judged after each.
+/// Plays `stream`, which flashes and beeps, with hls.js and dash.js through `faults`, for each of which `befall` is
+/// called by its name; the players are judged after each, and through those of them in `smooth` as well.
 ///
 /// # Panics
 ///
@@ -131,13 +131,65 @@ pub(crate) async fn live_through(
 pub(crate) async fn play_through(
     base_url: &str,
     stream: &str,
-    faults: &str,
+    (faults, smooth): (&str, &str),
     befall: impl FnMut(&str),
 ) -> Verdict {
     let limit = LIFE_LIMIT_S.to_string();
     let mut args = vec!["faults.mjs", base_url, "--stream", stream];
     args.extend(["--limit", &limit, "--lips", "--faults", faults]);
+    args.extend(["--smooth", smooth]);
     run_for(&args, LIFE_LIMIT_S, befall).await
+}
+
+/// Plays `stream` with `engines` through `faults`, for each of which `befall` is called by its name.
+///
+/// # Panics
+///
+/// When the script cannot be run, or says nothing in time.
+pub(crate) async fn play_on(
+    base_url: &str,
+    (stream, engines): (&str, &str),
+    faults: &str,
+    befall: impl FnMut(&str),
+) -> Verdict {
+    let limit = LIFE_LIMIT_S.to_string();
+    let mut args = vec!["faults.mjs", base_url, "--stream", stream];
+    args.extend(["--limit", &limit, "--engines", engines, "--faults", faults]);
+    run_for(&args, LIFE_LIMIT_S, befall).await
+}
+
+/// Goes back in `stream` and to live again, plays the stretch between two Unix times and starts over at the first.
+///
+/// # Panics
+///
+/// When the script cannot be run, or says nothing in time.
+pub(crate) async fn rewind(base_url: &str, stream: &str, stretch: (u64, u64)) -> Verdict {
+    let limit = LIFE_LIMIT_S.to_string();
+    let (start, end) = (stretch.0.to_string(), stretch.1.to_string());
+    let mut args = vec![
+        "rewind.mjs",
+        base_url,
+        "--stream",
+        stream,
+        "--limit",
+        &limit,
+    ];
+    args.extend(["--start", &start, "--end", &end]);
+    run_for(&args, LIFE_LIMIT_S, |_| ()).await
+}
+
+/// Plays `stream` with hls.js and dash.js while its publisher changes, which `change` has it do; the players are
+/// judged after that.
+///
+/// # Panics
+///
+/// When the script cannot be run, or says nothing in time.
+pub(crate) async fn change_under(
+    base_url: &str,
+    stream: &str,
+    change: impl FnMut(&str),
+) -> Verdict {
+    play_on(base_url, (stream, "hls,dash"), "change", change).await
 }
 
 fn folder() -> PathBuf {

@@ -31,6 +31,9 @@ const TAGS: [&str; 4] = [
     "#EXT-X-PROGRAM",
 ];
 
+/// A rendition, and the number of one of its segments.
+pub(crate) type Place = (String, u64);
+
 /// What the playlists of one broadcast have said over time.
 pub(crate) struct Watch {
     stream: String,
@@ -144,6 +147,14 @@ impl Watch {
     /// Nothing was taken back, went back or was not there; numbers are consecutive, and no discontinuity
     /// was needed. How many gaps the renditions list altogether.
     pub(crate) fn assert_kept_its_word(&self) -> usize {
+        let (breaks, gaps) = self.breaks_and_gaps();
+        assert!(breaks.is_empty(), "{breaks:#?}");
+        gaps.len()
+    }
+
+    /// Nothing was taken back, went back or was not there; numbers are consecutive. Where there are
+    /// discontinuities, and where gaps: the rendition and the number.
+    pub(crate) fn breaks_and_gaps(&self) -> (Vec<Place>, Vec<Place>) {
         let broken = self.broken.lock().unwrap();
         assert!(broken.is_empty(), "{}: {broken:#?}", self.stream);
         let entries = self.entries.lock().unwrap();
@@ -155,11 +166,13 @@ impl Watch {
                 assert_eq!(pair[0] + 1, pair[1], "{}/{name}", self.stream);
             }
         }
-        let breaks = entries
-            .values()
-            .filter(|tags| tags.contains("DISCONTINUITY"));
-        assert_eq!(breaks.count(), 0, "{entries:#?}");
-        entries.values().filter(|tags| tags.contains("GAP")).count()
+        let with = |tag: &str| {
+            let found = entries.iter().filter(|(_, tags)| tags.contains(tag));
+            let place =
+                |((index, number), _): (&(usize, u64), _)| (self.names[*index].clone(), *number);
+            found.map(place).collect()
+        };
+        (with("DISCONTINUITY"), with("GAP"))
     }
 
     /// As [`Self::assert_kept_its_word`], without a gap.

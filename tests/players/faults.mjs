@@ -9,20 +9,25 @@
 //
 // Checks, after each fault: no player gave up, none was loaded again, and each plays on, at most
 // --max-latency behind live. How long it stood still is told and not judged: the picture may stand, and
-// a machine may be busy. If what is played is the film of flashes and beeps, how far the two are apart is
-// told at the start and at the end; what a browser can measure of that is some tens of milliseconds, so that
-// only a quarter of a second is judged.
+// a machine may be busy. Of the faults in --smooth it is judged: no player may stand still for --still seconds
+// from before the fault until it is over, if it did not while nothing befell the stream. If what is played is
+// the film of flashes and beeps, how far the two are apart is told at the start and at the end; what a browser
+// can measure of that is some tens of milliseconds, so that only a quarter of a second is judged.
 
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 
 import { conclude, withBrowser } from './browser.mjs';
-import { ENGINES, openTestPage, round, samples } from './testpage.mjs';
+import { ENGINES, freezes, openTestPage, round, samples } from './testpage.mjs';
 
 const OPTIONS = {
   stream: { type: 'string', default: 'demo' },
   engines: { type: 'string', default: 'hls,dash' },
   faults: { type: 'string', default: '' },
+  // Those of them through which players play on, and for how long they may stand still nevertheless, in seconds:
+  // less than what is withheld would last them.
+  smooth: { type: 'string', default: '' },
+  still: { type: 'string', default: '3' },
   // Within how many seconds a player must start, and be back after a fault.
   start: { type: 'string', default: '60' },
   'max-latency': { type: 'string', default: '13' },
@@ -31,10 +36,11 @@ const OPTIONS = {
   lips: { type: 'boolean', default: false },
 };
 const LIPS = 4;
+const HITCH_S = 0.5;
 const MAX_LIPS_MS = 250;
 const { values: args, positionals } = parseArgs({ allowPositionals: true, options: OPTIONS });
 const engines = args.engines.split(',');
-const faults = args.faults.split(',').filter((name) => name !== '');
+const [faults, smooth] = [args.faults, args.smooth].map((names) => names.split(',').filter((name) => name !== ''));
 if (positionals.length !== 1 || !engines.every((name) => Object.hasOwn(ENGINES, name))) {
   process.stderr.write('usage: node faults.mjs BASE_URL [--stream NAME] [--engines hls,dash] --faults NAME,…\n');
   process.exit(2);
@@ -72,6 +78,15 @@ async function isBack({ page, engine, found }, after) {
   found[after] = { after_s: round((Date.now() - before) / 1000), behind_s: round(last?.behind), height: last?.height, minor };
 }
 
+/** Judges whether the player played on through `fault`, of which its samples since number `from` tell. */
+async function playedOn({ page, engine, found }, fault, from) {
+  const list = await samples(page, from);
+  const stood = freezes(list, Number(args.still));
+  Object.assign(found[fault], { stood_still: stood, hitches: freezes(list, HITCH_S) });
+  // A machine on which it cannot play in peace says nothing of the fault.
+  if (stood > 0 && found.hitches_in_peace === 0) fail(`${engine}: stood still for ${args.still} s while ${fault} befell the stream`);
+}
+
 /** How much later beeps are heard than flashes are seen: the median of the next few, in milliseconds. */
 async function lips({ page, engine, found }, when) {
   await page.evaluate((count) => {
@@ -103,11 +118,16 @@ async function check(context) {
     if (args.lips) await page.evaluate(() => window.testPlayer.listen());
   }
   const listen = (when) => args.lips && Promise.all(tabs.map((tab) => lips(tab, when)));
+  const count = ({ page }) => samples(page).then((list) => list.length);
+  const before = await Promise.all(tabs.map(count));
   await listen('at the start');
+  for (const [n, { page, found }] of tabs.entries()) found.hitches_in_peace = freezes(await samples(page, before[n]), HITCH_S);
   for (const fault of faults) {
     if (verdict.failures.length) return;
+    const begun = await Promise.all(tabs.map(count));
     await befall(fault);
     await Promise.all(tabs.map((tab) => isBack(tab, fault)));
+    if (smooth.includes(fault)) await Promise.all(tabs.map((tab, n) => playedOn(tab, fault, begun[n])));
   }
   await listen('at the end');
   for (const { engine, seen } of tabs) if (seen.page_errors.length) fail(`${engine}: ${seen.page_errors[0]}`);

@@ -8,12 +8,16 @@
 // so. The page reads them off the picture that is on the screen and compares them with its own clock,
 // so publisher and browser have to be on one machine, or on machines that agree about the time.
 //
+// Says {"phase":"open"} when the browser is there, and waits for the stream: whoever publishes only then does
+// not measure how two encoders and the start of a browser share two cores.
+//
 // Prints one line of JSON with the median, the 95th percentile and the longest, in milliseconds, and
 // how often playback stalled. Exits 0 when the clock could be read and playback never stopped for good.
 
 import { parseArgs } from 'node:util';
 
 import { conclude, watchPage, withBrowser } from './browser.mjs';
+import { sleep } from './testpage.mjs';
 
 const OPTIONS = {
   stream: { type: 'string', default: 'clock' },
@@ -27,6 +31,7 @@ if (positionals.length !== 1 || !['hls', 'dash'].includes(args.engine)) {
   process.stderr.write('usage: node latency.mjs BASE_URL [--stream NAME] [--engine hls|dash] [--seconds N]\n');
   process.exit(2);
 }
+const WAIT_S = 60;
 const base = new URL(positionals[0]).href;
 const manifest = args.engine === 'hls' ? 'index.m3u8' : 'manifest.mpd';
 const url = new URL(`live/${args.stream}/${manifest}`, base).href;
@@ -95,11 +100,23 @@ async function install({ engine, url }) {
 const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))];
 const round = (n) => Math.round(n);
 
+/** Waits until the stream can be played. */
+async function live() {
+  for (let tries = 0; tries < WAIT_S * 4; tries += 1) {
+    const answer = await fetch(url, { signal: AbortSignal.timeout(5_000) }).catch(() => null);
+    if (answer?.ok) return;
+    await sleep(0.25);
+  }
+  throw new Error(`nothing to play within ${WAIT_S} s`);
+}
+
 async function measure(context) {
   const page = context.pages()[0] ?? (await context.newPage());
   verdict.seen = watchPage(page, base);
   // Any page of the server's own will do: its engine is fetched from there.
   await page.goto(new URL('time', base).href, { waitUntil: 'load', timeout: 20_000 });
+  process.stdout.write(`${JSON.stringify({ phase: 'open' })}\n`);
+  await live();
   await page.evaluate(install, { engine: args.engine, url });
   await page.waitForFunction(() => window.test.record.readings.length > 0 || window.test.record.fatal.length > 0, null, { timeout: 30_000 });
   const begun = await page.evaluate(() => performance.now());
@@ -119,7 +136,7 @@ async function measure(context) {
     player_says_ms: round(quantile(behind, 0.5)),
     stalls: stalls.length,
     stalled_ms: round(stalls.reduce((sum, s) => sum + s.ms, 0)),
-    stalls_while_settling: record.stalls.length - stalls.length,
+    stalls_while_settling: record.stalls.filter((s) => s.at < from).map((s) => [round(s.at - begun), round(s.ms)]),
     heights: record.heights,
   });
   delete verdict.seen;
@@ -129,7 +146,7 @@ async function measure(context) {
 }
 
 try {
-  const limit = Number(args.settle) + Number(args.seconds) + 60;
+  const limit = WAIT_S + Number(args.settle) + Number(args.seconds) + 60;
   await withBrowser({ viewport: { width: 800, height: 600 } }, limit, measure);
 } catch (error) {
   fail(String(error.message ?? error).split('\n')[0]);

@@ -54,7 +54,7 @@ async function servePage() {
 /** Runs in the browser. */
 function install({ engine, url, top }) {
   const video = document.getElementById('v');
-  const record = { shown: [], steps: [], fatal: [], minor: {} };
+  const record = { shown: [], steps: [], fatal: [], minor: {}, trace: [] };
   const minor = (what) => { record.minor[what] = (record.minor[what] ?? 0) + 1; };
   let name;
   if (engine === 'hls') {
@@ -102,12 +102,25 @@ function install({ engine, url, top }) {
     const shown = video.currentTime > 0 ? name() : undefined;
     if (shown && record.shown.at(-1)?.name !== shown) record.shown.push({ name: shown, at: Math.round(now) });
   }, 100);
+  const round = (seconds) => Math.round(seconds * 100) / 100;
+  setInterval(() => {
+    const buffered = [];
+    for (let n = 0; n < video.buffered.length; n += 1) buffered.push([video.buffered.start(n), video.buffered.end(n)].map(round));
+    const frames = video.getVideoPlaybackQuality().totalVideoFrames;
+    record.trace.push({ at: Math.round(performance.now()), time: round(video.currentTime), ready: video.readyState, frames, buffered });
+  }, 2000);
   window.test = { record, video };
 }
 
 async function play(context) {
   const page = context.pages()[0] ?? (await context.newPage());
   watchPage(page, base);
+  const refused = [];
+  const opened = Date.now();
+  page.on('response', (response) => {
+    const { pathname } = new URL(response.url());
+    if (response.status() >= 400) refused.push(`${Date.now() - opened} ms: ${response.status()} ${pathname}`);
+  });
   await page.goto(await servePage(), { waitUntil: 'load', timeout: 30_000 });
   await page.evaluate(install, { engine: args.engine, url, top: args.top });
   await page.waitForTimeout(Number(args.seconds) * 1000);
@@ -127,6 +140,8 @@ async function play(context) {
   // A player that has measured a slow browser does not take the best rung.
   if (args.strict && !names.includes(args.top)) fail('the best rung was never shown');
   if (!names.some((name) => name !== args.top)) fail('no other rung was ever shown');
+  // What tells why.
+  if (verdict.failures.length) Object.assign(verdict, { trace: record.trace.map((point) => JSON.stringify(point)), refused: refused.slice(-50) });
 }
 
 try {

@@ -1,11 +1,12 @@
 // Runs in the test page: every player behind one shape, and a record of what is on the screen.
 //
-//   testPlayer.start({ kind, url, patient })   kind: hls, dash or shaka; the library is there already;
+//   testPlayer.start({ kind, url, patient, looks })   kind: hls, dash or shaka; the library is there already;
 //                                     patient: asks for as long as a server takes to start again
 //   testPlayer.record                 samples each quarter second, how far it played without a jump
 //                                     (`moved`), and everything that went wrong
 //   testPlayer.listen()               notes flashes and beeps as well
-//   testPlayer.player                 renditions(), force(key), audio(), latency(), shownAt(), reload()
+//   testPlayer.player                 renditions(), force(key), audio(), latency(), shownAt(), reload(),
+//                                     and of hls.js and dash.js seek(seconds), toLive()
 //
 // `shownAt` is the moment, in milliseconds since the epoch, at which the server received the picture
 // that is on the screen: what PROGRAM-DATE-TIME or the MPD's own time line says. Less the machine's
@@ -63,6 +64,8 @@ window.testPlayer = (() => {
       audio: () => hls.audioTracks.length,
       latency: () => hls.latency,
       shownAt: () => hls.playingDate?.getTime() ?? null,
+      seek: (by) => { video.currentTime += by; },
+      toLive: () => { video.currentTime = hls.liveSyncPosition; },
       reload: () => {
         hls.destroy();
         open();
@@ -102,6 +105,9 @@ window.testPlayer = (() => {
         const seconds = ready() ? player.timeAsUTC() : NaN;
         return seconds > 0 ? seconds * 1000 : null;
       },
+      // As its own controls do: to a seek that it was not told of it says that the player has drifted from live.
+      seek: (by) => player.seekToPresentationTime(video.currentTime + by),
+      toLive: () => player.seekToOriginalLive(),
       reload: () => player.attachSource(url),
     };
   }
@@ -118,13 +124,9 @@ window.testPlayer = (() => {
     // Shaka takes @suggestedPresentationDelay, which is there for players without low latency, for the
     // end of what can be watched, and counts the ServiceDescription's latency from there.
     player.configure('manifest.dash.ignoreSuggestedPresentationDelay', true);
-    // With the second of PART-HOLD-BACK it stumbles over its own list of parts (5.2.12: "Cannot read
-    // properties of null (reading 'next')") once its buffer has run dry for a moment.
-    if (url.endsWith('.m3u8')) {
-      player.configure('manifest.defaultPresentationDelay', 2);
-      // Then, or after that, it stands still until somebody tells it to go on, as an application would.
-      player.configure('streaming.failureCallback', () => player.retryStreaming(0.1));
-    }
+    // It asks for the next part a third of a second after it had the last: the second of PART-HOLD-BACK is not
+    // enough for that.
+    if (url.endsWith('.m3u8')) player.configure('manifest.defaultPresentationDelay', 2);
     const load = () => player.load(url).then(play).catch(failed);
     player.attach(video).then(load).catch(failed);
     const tracks = () => player.getVariantTracks();
@@ -161,7 +163,7 @@ window.testPlayer = (() => {
     return { light: sum / (3 * canvas.width * canvas.height), print };
   }
 
-  function sample(player) {
+  function sample(player, looks) {
     const quality = video.getVideoPlaybackQuality();
     const { buffered, currentTime } = video;
     let ahead = 0;
@@ -185,7 +187,7 @@ window.testPlayer = (() => {
       shown,
       behind: shown === null ? null : (Date.now() - shown) / 1000,
       state: video.readyState,
-      ...look(),
+      ...(looks ? look() : {}),
     });
   }
 
@@ -224,7 +226,7 @@ window.testPlayer = (() => {
     video.requestVideoFrameCallback(frame);
   }
 
-  function start({ kind, url, patient }) {
+  function start({ kind, url, patient, looks }) {
     const player = { hls, dash, shaka }[kind](url, patient);
     const last = () => record.samples[record.samples.length - 1]?.media ?? null;
     video.addEventListener('waiting', () => { record.waiting += 1; });
@@ -232,7 +234,7 @@ window.testPlayer = (() => {
     video.addEventListener('ended', () => { record.ended += 1; });
     video.addEventListener('error', () => fatal(`video: ${video.error?.code} ${video.error?.message}`));
     video.addEventListener('resize', () => record.sizes.push(`${video.videoWidth}x${video.videoHeight}`));
-    setInterval(sample, SAMPLE_MS, player);
+    setInterval(sample, SAMPLE_MS, player, looks);
     api.player = player;
   }
 

@@ -30,21 +30,25 @@ fn metric(server: &Server, name: &str) -> u64 {
 }
 
 /// The last number that the server lists.
-fn live_edge(server: &Server) -> u64 {
+pub(crate) fn live_edge(server: &Server) -> u64 {
     last_number(&server.get("/live/film/v180/index.m3u8").text())
 }
 
-/// The last number that the bucket lists.
-fn stored_edge(gateway: &Gateway, bucket: &str) -> u64 {
-    let path = format!("/{bucket}/origin/live/film/v180/index.m3u8");
+/// The last number that the bucket lists in the folder `base` of the stream.
+pub(crate) fn stored_edge(gateway: &Gateway, base: &str) -> u64 {
+    let path = format!("{base}/v180/index.m3u8");
     last_number(&crate::common::get(&gateway.authority(), &path).text())
+}
+
+fn base(bucket: &str) -> String {
+    format!("/{bucket}/origin/live/film")
 }
 
 /// Waits until the bucket lists what the server lists now.
 fn catch_up(server: &Server, gateway: &Gateway, bucket: &str) {
     let edge = live_edge(server);
     eventually("the bucket has everything", LIMIT, || {
-        (stored_edge(gateway, bucket) >= edge).then_some(())
+        (stored_edge(gateway, &base(bucket)) >= edge).then_some(())
     });
 }
 
@@ -56,7 +60,7 @@ fn every_fault_of_a_service_is_survived_without_a_gap_and_without_a_broken_promi
     let publisher = ffmpeg_publish(&server.publish_url("film"), 600);
     server.wait_for("/live/film/v180/index.m3u8", LIMIT);
     eventually("the first in the bucket", LIMIT, || {
-        (stored_edge(gateway, &bucket) > 0).then_some(())
+        (stored_edge(gateway, &base(&bucket)) > 0).then_some(())
     });
     let watch = Watch::start(&gateway.authority(), &format!("/{bucket}/origin/live/film"));
     for fault in [
@@ -117,11 +121,11 @@ fn what_waits_is_stored_by_the_next_process() {
     let (proxy, mut server) = serve_through(gateway, &bucket, Fault::None);
     let publisher = ffmpeg_publish(&server.publish_url("film"), 600);
     eventually("the first in the bucket", LIMIT, || {
-        (stored_edge(gateway, &bucket) > 0).then_some(())
+        (stored_edge(gateway, &base(&bucket)) > 0).then_some(())
     });
     let watch = Watch::start(&gateway.authority(), &format!("/{bucket}/origin/live/film"));
     proxy.set(Fault::Broken);
-    let stored = stored_edge(gateway, &bucket);
+    let stored = stored_edge(gateway, &base(&bucket));
     let edge = eventually("three segments wait on the disk", LIMIT, || {
         let edge = live_edge(&server);
         (edge >= stored + 4 && metric(&server, "spooled_bytes") > 0).then_some(edge)
@@ -136,7 +140,7 @@ fn what_waits_is_stored_by_the_next_process() {
     let command = serve(folder.path(), &proxy.endpoint(), (&url, "SK"));
     let server = Server::start_command(command, folder);
     eventually("what was left is in the bucket", LIMIT, || {
-        (stored_edge(gateway, &bucket) >= least).then_some(())
+        (stored_edge(gateway, &base(&bucket)) >= least).then_some(())
     });
     eventually("the spool is empty", LIMIT, || {
         (metric(&server, "spooled_bytes") == 0).then_some(())
@@ -155,7 +159,7 @@ fn a_service_without_conditions_is_used_with_a_word_about_what_that_means() {
         assert!(log.contains("does not enforce conditional writes"), "{log}");
         let publisher = ffmpeg_publish(&server.publish_url("film"), 60);
         eventually("the first in the bucket", LIMIT, || {
-            (stored_edge(gateway, &bucket) > 0).then_some(())
+            (stored_edge(gateway, &base(&bucket)) > 0).then_some(())
         });
         let watch = Watch::start(&gateway.authority(), &format!("/{bucket}/origin/live/film"));
         catch_up(&server, gateway, &bucket);

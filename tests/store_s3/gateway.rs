@@ -22,6 +22,9 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(120);
 /// The checksum of an empty body, which a signed request has to name.
 const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
+/// Whose the buckets are that belong to nobody else: access key and secret.
+const USER: &str = "AK:SK";
+
 /// A running gateway. It ends with this process at the latest: it watches its standard input.
 pub(crate) struct Gateway {
     child: Child,
@@ -64,18 +67,49 @@ impl Gateway {
 
     /// A new bucket.
     pub(crate) fn bucket(&self) -> String {
+        self.bucket_of(USER)
+    }
+
+    fn bucket_of(&self, user: &str) -> String {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("shows-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        self.curl(&["-X", "PUT"], &name);
+        self.curl_as(user, &["-X", "PUT"], &name);
         name
     }
 
     /// A new bucket that anybody may read.
     pub(crate) fn open_bucket(&self) -> String {
-        let name = self.bucket();
+        self.open_bucket_of(USER)
+    }
+
+    /// The same of a new user, who is called by the access key, which is the secret too.
+    pub(crate) fn open_bucket_of_another(&self, key: &str) -> String {
+        let mut admin = command("radosgw-admin");
+        admin
+            .arg("-c")
+            .arg(self.folder.path().join("ceph.conf"))
+            .args(["user", "create", "--uid", key, "--display-name", key])
+            .args(["--access-key", key, "--secret-key", key]);
+        run_ok(admin, LIMIT);
+        self.open_bucket_of(&format!("{key}:{key}"))
+    }
+
+    fn open_bucket_of(&self, user: &str) -> String {
+        let name = self.bucket_of(user);
+        let may = ("Allow", r#""s3:GetObject","s3:ListBucket""#);
+        self.say_who_may(user, &name, may);
+        name
+    }
+
+    /// Nobody may do `action` in `bucket` from now on.
+    pub(crate) fn deny(&self, bucket: &str, action: &str) {
+        self.say_who_may(USER, bucket, ("Deny", &format!("\"{action}\"")));
+    }
+
+    fn say_who_may(&self, user: &str, name: &str, (effect, actions): (&str, &str)) {
         let policy = format!(
-            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Principal":"*",
-            "Action":["s3:GetObject","s3:ListBucket"],
+            r#"{{"Version":"2012-10-17","Statement":[{{"Effect":"{effect}","Principal":"*",
+            "Action":[{actions}],
             "Resource":["arn:aws:s3:::{name}","arn:aws:s3:::{name}/*"]}}]}}"#
         );
         // A signed request names the checksum of its body.
@@ -86,13 +120,12 @@ impl Gateway {
         let sum = run_ok(sum, LIMIT);
         let sum = sum.split(' ').next().unwrap();
         let mut curl = command("curl");
-        curl.args(["-sS", "--fail-with-body", "--user", "AK:SK", "-X", "PUT"])
+        curl.args(["-sS", "--fail-with-body", "--user", user, "-X", "PUT"])
             .args(["--aws-sigv4", "aws:amz:us-east-1:s3"])
             .args(["-H", &format!("x-amz-content-sha256: {sum}")])
             .args(["--data-binary", &format!("@{}", file.display())])
             .arg(format!("{}/{name}?policy=", self.endpoint()));
         run_ok(curl, LIMIT);
-        name
     }
 
     /// Its address.
@@ -102,8 +135,12 @@ impl Gateway {
 
     /// What curl gets for `path`, signed.
     pub(crate) fn curl(&self, args: &[&str], path: &str) -> String {
+        self.curl_as(USER, args, path)
+    }
+
+    fn curl_as(&self, user: &str, args: &[&str], path: &str) -> String {
         let mut curl = command("curl");
-        curl.args(["-sS", "--fail-with-body", "--user", "AK:SK"])
+        curl.args(["-sS", "--fail-with-body", "--user", user])
             .args(["--aws-sigv4", "aws:amz:us-east-1:s3"])
             .args(["-H", &format!("x-amz-content-sha256: {EMPTY_SHA256}")])
             .args(args)

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::common::{Response, get};
+use crate::common::try_get;
 
 /// The renditions of the small ladder.
 pub(crate) const RENDITIONS: [&str; 3] = ["v360", "v180", "a96"];
@@ -65,10 +65,11 @@ impl Watch {
 
 impl Seen {
     fn read(&mut self, authority: &str, folder: &str) {
-        let response = get(authority, &format!("{folder}/index.m3u8"));
-        if response.status != 200 {
+        let playlist = format!("{folder}/index.m3u8");
+        let response = try_get(authority, &playlist).filter(|found| found.status == 200);
+        let Some(response) = response else {
             return;
-        }
+        };
         self.playlists += 1;
         let text = response.text();
         let names = named(&text);
@@ -80,7 +81,10 @@ impl Seen {
                 continue;
             }
             self.objects += 1;
-            let object = head(authority, &path);
+            // A service that is away says nothing.
+            let Some(object) = try_get(authority, &path) else {
+                continue;
+            };
             if object.status != 200 {
                 let line = format!("{path} is named and answers {}", object.status);
                 self.violations.push(line);
@@ -102,11 +106,6 @@ impl Seen {
             self.violations.push(line);
         }
     }
-}
-
-/// The first bytes of an object and its headers.
-fn head(authority: &str, path: &str) -> Response {
-    get(authority, path)
 }
 
 /// The map and the segments that a playlist names, gaps not among them.

@@ -187,6 +187,45 @@ impl Clip {
         });
     }
 
+    /// The same with its pictures in 90 kHz, as a publisher's come out of the demuxer.
+    pub(crate) fn in_90k(mut self) -> Self {
+        let (id, scale) = (self.video.id, self.video.timescale);
+        let exact = |at: Ticks| at.at(scale).rescale_nearest(Timescale::VIDEO_90K);
+        for item in &mut self.items {
+            match item {
+                Item::Track(info) if info.id == id => info.timescale = Timescale::VIDEO_90K,
+                Item::Sample(track, sample) if *track == id => {
+                    let length = Ticks::new(sample.duration.get().cast_signed());
+                    let length = exact(length).get().unsigned_abs();
+                    (sample.dts, sample.pts) = (exact(sample.dts), exact(sample.pts));
+                    sample.duration = Span::new(length);
+                }
+                _ => {}
+            }
+        }
+        self.video.timescale = Timescale::VIDEO_90K;
+        self
+    }
+
+    /// What lies before and what after `seconds`, and the latter without its pictures: the camera goes off.
+    pub(crate) fn with_camera_off_after(&self, seconds: i64, ms: i64) -> (Vec<Item>, Vec<Item>) {
+        let mut scales = std::collections::HashMap::new();
+        let is_before = |item: &Item| match item {
+            Item::Track(info) => {
+                scales.insert(info.id, info.timescale);
+                true
+            }
+            Item::Sample(track, sample) => {
+                let at = sample.dts.at(scales[track]);
+                at.rescale_floor(Timescale::MILLIS).get() < ms + seconds * 1_000
+            }
+        };
+        let (before, mut after): (Vec<_>, Vec<_>) = self.at(ms).into_iter().partition(is_before);
+        let video = self.video.id;
+        after.retain(|item| !matches!(item, Item::Sample(track, _) if *track == video));
+        (before, after)
+    }
+
     /// Makes the sound's configuration one that no decoder takes.
     pub(crate) fn break_audio(&mut self) {
         for item in &mut self.items {

@@ -18,6 +18,8 @@ use super::media::{Clip, Item};
 
 const SEGMENT_MS: NonZeroU32 = NonZeroU32::new(2_000).expect("not zero");
 const TIME_LIMIT: Duration = Duration::from_secs(90);
+/// How long what a stage of a source is to bring is waited for.
+const STAGE_LIMIT: Duration = Duration::from_secs(20);
 
 /// Everything that came out of a run.
 #[derive(Debug, Default)]
@@ -68,15 +70,52 @@ fn program() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_headwater"))
 }
 
-fn start(template: &Template, stream: &str) -> (Transcoder, Outputs) {
-    Transcoder::start(Options {
+fn options(template: &Template, stream: &str) -> Options {
+    Options {
         stream: stream.parse().expect("legal"),
         template: template.clone(),
         machine: Machine { cores: 64 },
         grid: grid().0,
+        part_ms: 333,
         first: SegmentNumber::new(0),
         program: program(),
         absence: Absence::default(),
+    }
+}
+
+fn start(template: &Template, stream: &str) -> (Transcoder, Outputs) {
+    let options = options(template, stream);
+    if template.is_mixed() {
+        Transcoder::mix(options)
+    } else {
+        Transcoder::start(options)
+    }
+}
+
+/// Feeds a ladder that copies and encodes `stages` of a source that does not end, each with how many pictures of the
+/// first encoded rendition are to have come before the next; how many have come at last.
+pub(crate) fn mix(template: &Template, stages: Vec<(Vec<Item>, usize)>) -> usize {
+    let stream = format!("test-{}-mixed", std::process::id());
+    block_on(async {
+        let (transcoder, mut outputs) = start(template, &stream);
+        let mut count = 0;
+        for (items, until) in stages {
+            let feeder = tokio::spawn(feed(transcoder.clone(), items));
+            let come = async {
+                while count < until {
+                    match outputs.next().await.expect("it goes on") {
+                        Output::Sample { rendition: 1, .. } => count += 1,
+                        Output::Failed(error) => unreachable!("{error}"),
+                        _ => {}
+                    }
+                }
+            };
+            if tokio::time::timeout(STAGE_LIMIT, come).await.is_err() {
+                break;
+            }
+            feeder.await.expect("fed");
+        }
+        count
     })
 }
 
@@ -147,9 +186,13 @@ pub(crate) fn transcode_with(template: &Template, clip: &Clip, ms: i64, blows: &
                 }
                 Output::Sample { rendition, sample } => made.samples[rendition].push(sample),
                 Output::Restarted { skipped, .. } => made.restarts.push(skipped),
-                Output::Finished | Output::Conducted(_) | Output::Load(_) | Output::Rest { .. } => {
-                }
-                Output::Cut { .. } | Output::Period { .. } => unreachable!("the grid cuts"),
+                Output::Finished
+                | Output::Conducted(_)
+                | Output::Load(_)
+                | Output::GivenUp(_)
+                | Output::Rest { .. } => {}
+                Output::Cut { .. } => assert!(template.is_mixed(), "the grid cuts"),
+                Output::Period { .. } => unreachable!("another period"),
                 Output::Failed(error) => made.failure = Some(format!("{error:?}")),
             }
             let count = made.samples.first().map_or(0, Vec::len);

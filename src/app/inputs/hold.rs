@@ -187,6 +187,15 @@ impl Hold {
         }
     }
 
+    /// Everything that is held, in the order in which it came.
+    pub(super) fn in_order(&self) -> Vec<Item> {
+        let first = self.pieces.front();
+        let tracks = first.map_or(&self.tracks, |piece| &piece.tracks);
+        let tracks = tracks.iter().cloned().map(Item::Track);
+        let items = self.pieces.iter().flat_map(|piece| piece.items.iter());
+        tracks.chain(items.cloned()).collect()
+    }
+
     /// Everything that is held, or only what is since the newest key frame. Sound goes first: it is decoded in no
     /// time, and must not wait for pictures of which there may be seconds to decode.
     pub(super) fn items(&self, newest: bool) -> Vec<Item> {
@@ -212,16 +221,14 @@ impl Hold {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::app) mod tests {
     use std::num::NonZeroU32;
 
     use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::codec::video::{Colour, Dimensions, PixelAspect};
-    use crate::codec::{aac, h264};
-    use crate::media::CodecConfig;
+    use crate::media::made_up;
     use crate::time::{Span, Ticks, Timescale};
 
     static ZEROES: [u8; 400_000] = [0; 400_000];
@@ -233,41 +240,23 @@ mod tests {
         })
     }
 
-    fn pictures() -> Item {
+    pub(in crate::app) fn pictures() -> Item {
         Item::Track(TrackInfo {
             id: id(MediaKind::Video),
             timescale: Timescale::VIDEO_90K,
-            codec: CodecConfig::H264(h264::Config {
-                avcc: Bytes::new(),
-                profile: 100,
-                compatibility: 0,
-                level: 31,
-                dimensions: Dimensions {
-                    width: 640,
-                    height: 360,
-                },
-                pixel_aspect: PixelAspect::SQUARE,
-                colour: Colour::UNSPECIFIED,
-                declared_rate: None,
-            }),
+            codec: made_up::h264(640, 360, None),
         })
     }
 
-    fn sound() -> Item {
+    pub(in crate::app) fn sound() -> Item {
         Item::Track(TrackInfo {
             id: id(MediaKind::Audio),
             timescale: Timescale::MILLIS,
-            codec: CodecConfig::Aac(aac::Config {
-                asc: Bytes::new(),
-                object_type: 2,
-                sample_rate: 48_000,
-                channels: 2,
-                frame_samples: 1_024,
-            }),
+            codec: made_up::aac(48_000),
         })
     }
 
-    fn sample(kind: MediaKind, ms: i64, keyframe: bool, bytes: usize) -> Item {
+    pub(in crate::app) fn sample(kind: MediaKind, ms: i64, keyframe: bool, bytes: usize) -> Item {
         let at = Ticks::new(ms);
         Item::Sample {
             track: id(kind),
@@ -320,6 +309,32 @@ mod tests {
             assert!(hold.joinable(0).now);
         }
         assert_eq!(begins(&held(50, 60).items(true)), Some(2_000));
+    }
+
+    #[test]
+    fn in_its_order_what_is_held_begins_with_both_tracks_and_the_key_frame() {
+        let mut hold = Hold::default();
+        hold.push(&sound());
+        for n in 0..60 {
+            hold.push(&sample(MediaKind::Audio, n * 20, true, 10));
+        }
+        hold.push(&pictures());
+        for n in 0..30 {
+            let ms = 1_200 + n * 40;
+            hold.push(&sample(MediaKind::Audio, ms, true, 10));
+            hold.push(&sample(MediaKind::Video, ms, n == 3, 100));
+        }
+        let items = hold.in_order();
+        let is_track = |item: &&Item| matches!(item, Item::Track(_));
+        assert_eq!(items.iter().take_while(is_track).count(), 2);
+        assert_eq!(begins(&items), Some(1_320));
+        assert!(matches!(
+            &items[2],
+            Item::Sample {
+                kind: MediaKind::Video,
+                ..
+            }
+        ));
     }
 
     #[test]

@@ -21,6 +21,8 @@ use crate::config::BackupSuffix;
 use crate::id::{StreamName, StreamNameError};
 
 pub(super) use self::hold::Item;
+#[cfg(test)]
+pub(super) use self::hold::tests as made_up;
 pub(super) use self::relay::{Error, Relay};
 pub(super) use self::selector::Why;
 

@@ -12,8 +12,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
+use crate::app::appearance::Appearance;
 use crate::app::clock::{SteadyClock, wall_now};
 use crate::app::context::Context;
+use crate::app::feed::Feed;
 use crate::app::inputs::hold::Item;
 use crate::app::inputs::lane::{Event, Lane};
 use crate::app::inputs::selector::{Choice, Selector, Why};
@@ -24,7 +26,7 @@ use crate::config::Grace;
 use crate::demux::flv;
 use crate::ingest::rtmp::{EndReason, Message, RefusalCode};
 use crate::media::MediaKind;
-use crate::transcode::Transcoder;
+use crate::time::{Grid, Timescale, WallTime};
 
 /// How often it is looked whether an input is lost, while nothing happens.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
@@ -41,10 +43,15 @@ pub(in crate::app) enum Error {
     Downstream,
 }
 
+/// How often the transcoder is told the time. It counts on by itself in between, so that this is only how
+/// soon a new worker learns it.
+const CLOCK_PERIOD: Duration = Duration::from_millis(250);
+/// How long a transcoder with pictures has to begin before it is to take over.
+const HEAD_START_US: i64 = 1_000_000;
+
 /// Where the media go, and when they came.
-#[derive(Clone, Copy)]
 struct Way<'a> {
-    transcoder: &'a Transcoder,
+    feed: &'a mut Feed,
     clock: SteadyClock,
 }
 
@@ -56,6 +63,8 @@ pub(in crate::app) struct Relay {
     closed: watch::Receiver<bool>,
     lanes: Both<Lane>,
     selector: Selector,
+    /// Pictures of the live input, where the broadcast has none.
+    appearance: Appearance,
     /// How far the media are that were passed on, in microseconds.
     passed_us: i64,
     /// Whether anything was passed on since the transcoder was told last that its source has gone.
@@ -85,6 +94,7 @@ impl Relay {
                 backup: lane(Input::Backup, lines.backup),
             },
             selector: Selector::new(config.return_after),
+            appearance: Appearance::default(),
             context: Arc::clone(context),
             stream: Arc::clone(stream),
             run,
@@ -102,18 +112,24 @@ impl Relay {
     /// Why no more can be taken. Whoever still publishes is to be told so: [`Self::close`].
     pub(in crate::app) async fn run(
         &mut self,
-        transcoder: &Transcoder,
+        feed: &mut Feed,
         clock: SteadyClock,
     ) -> Result<EndReason, Error> {
-        let way = Way { transcoder, clock };
+        let way = &mut Way { feed, clock };
         let mut looks = tokio::time::interval(LOOK_PERIOD);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = tokio::time::interval(CLOCK_PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.is_over() {
             let Both { primary, backup } = &mut self.lanes;
             let happened = tokio::select! {
                 event = primary.next() => Some((Input::Primary, event)),
                 event = backup.next() => Some((Input::Backup, event)),
                 _ = looks.tick() => None,
+                _ = ticks.tick() => {
+                    way.feed.clock(clock.now());
+                    None
+                }
             };
             if let Some((input, event)) = happened {
                 self.handle(input, event, way).await?;
@@ -132,7 +148,7 @@ impl Relay {
         backup.close(why);
     }
 
-    async fn handle(&mut self, input: Input, event: Event, way: Way<'_>) -> Result<(), Error> {
+    async fn handle(&mut self, input: Input, event: Event, way: &mut Way<'_>) -> Result<(), Error> {
         match event {
             Event::Message(Message::End(reason)) => {
                 self.leave(input, reason, way).await?;
@@ -157,7 +173,7 @@ impl Relay {
     }
 
     /// Listens to `line`, in place of whoever is there.
-    async fn listen(&mut self, line: Line, way: Way<'_>) -> Result<(), Error> {
+    async fn listen(&mut self, line: Line, way: &mut Way<'_>) -> Result<(), Error> {
         let (input, publisher) = (line.input, line.publisher.clone());
         if let Some(before) = self.leave(input, EndReason::Refused, way).await? {
             let (stream, by) = (self.stream.name(), &publisher.address);
@@ -179,7 +195,7 @@ impl Relay {
         &mut self,
         input: Input,
         reason: EndReason,
-        way: Way<'_>,
+        way: &mut Way<'_>,
     ) -> Result<Option<Line>, Error> {
         if self.lanes.get(input).present.is_none() {
             return Ok(None);
@@ -199,7 +215,12 @@ impl Relay {
     }
 
     /// Takes a message of the publisher of `input`.
-    async fn take(&mut self, input: Input, message: Message, way: Way<'_>) -> Result<(), Error> {
+    async fn take(
+        &mut self,
+        input: Input,
+        message: Message,
+        way: &mut Way<'_>,
+    ) -> Result<(), Error> {
         let kind = match &message {
             Message::Video { .. } => Some(MediaKind::Video),
             Message::Audio { .. } => Some(MediaKind::Audio),
@@ -211,17 +232,26 @@ impl Relay {
             return Ok(());
         };
         present.intake.take(message)?;
+        let mut has_appeared = false;
         while let Some(item) = present.intake.poll_output() {
             lane.hold.push(&item);
-            let Item::Sample { kind, at_us, .. } = item else {
+            let Item::Sample {
+                kind,
+                at_us,
+                ref sample,
+                ..
+            } = item
+            else {
                 if is_live {
-                    pass_on(way.transcoder, item).await?;
+                    pass_on(way.feed, item).await?;
                 }
                 continue;
             };
             self.has_samples = true;
             if is_live {
-                pass_on(way.transcoder, item).await?;
+                let is_picture = kind == MediaKind::Video && self.stream.lacks_pictures();
+                has_appeared |= is_picture && self.appearance.see(at_us, sample.keyframe);
+                pass_on(way.feed, item).await?;
                 self.passed_us = at_us;
                 present.intake.tell_arrival(kind, at_us);
             }
@@ -229,20 +259,36 @@ impl Relay {
         }
         let joinable = lane.hold.joinable(self.passed_us);
         self.selector.hear(input, kind, joinable, way.clock.now());
+        if has_appeared && way.feed.may_succeed() {
+            self.widen(input, way);
+        }
         Ok(())
     }
 
+    /// Has another transcoder made ready, which makes pictures too.
+    fn widen(&mut self, input: Input, way: &mut Way<'_>) {
+        let grid = Grid::new(self.context.config.package.segment_ms);
+        let soon = WallTime::from_micros(self.passed_us.saturating_add(HEAD_START_US));
+        let soon = soon.to_ticks(Timescale::MICROS).at(Timescale::MICROS);
+        let first = grid.segment_at(soon).next();
+        tracing::info!(stream = %self.stream.name(), %first, "pictures come to a broadcast of sound");
+        self.appearance.forget();
+        way.feed
+            .succeed(first, self.lanes.get(input).hold.in_order());
+    }
+
     /// Goes on with another input, from a key frame of it.
-    async fn switch(&mut self, choice: Choice, way: Way<'_>) -> Result<(), Error> {
+    async fn switch(&mut self, choice: Choice, way: &mut Way<'_>) -> Result<(), Error> {
         let Choice { input, why } = choice;
         self.unfeed(way).await?;
         let items = self.lanes.get(input).hold.items(why == Why::Steady);
         self.passed_us = 0;
+        self.appearance.forget();
         for item in items {
             if let Item::Sample { at_us, .. } = &item {
                 self.passed_us = self.passed_us.max(*at_us);
             }
-            pass_on(way.transcoder, item).await?;
+            pass_on(way.feed, item).await?;
         }
         self.is_fed = true;
         self.stream.set_live(Some((input, why)), wall_now());
@@ -255,9 +301,9 @@ impl Relay {
     }
 
     /// Tells the transcoder that its source has gone, if it had one.
-    async fn unfeed(&mut self, way: Way<'_>) -> Result<(), Error> {
+    async fn unfeed(&mut self, way: &mut Way<'_>) -> Result<(), Error> {
         if std::mem::take(&mut self.is_fed) {
-            let told = way.transcoder.detach().await;
+            let told = way.feed.detach().await;
             told.map_err(|_| Error::Downstream)?;
         }
         Ok(())
@@ -320,12 +366,8 @@ fn is_given_up(grace: Grace, reason: EndReason, away: Duration) -> bool {
     }
 }
 
-async fn pass_on(transcoder: &Transcoder, item: Item) -> Result<(), Error> {
-    let sent = match item {
-        Item::Track(info) => transcoder.track(info).await,
-        Item::Sample { track, sample, .. } => transcoder.sample(track, sample).await,
-    };
-    sent.map_err(|_| Error::Downstream)
+async fn pass_on(feed: &mut Feed, item: Item) -> Result<(), Error> {
+    feed.give(item).await.map_err(|_| Error::Downstream)
 }
 
 #[cfg(test)]

@@ -10,13 +10,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 
 use super::manifests;
+use super::reaching::Reaching;
+use crate::app::status::{ShowStatus, ShowsStatus};
 use crate::id::{SegmentNumber, StreamName};
 use crate::media::{Item, ObjectKey};
 use crate::package::show::{Show, Stretch, StretchError};
 use crate::serve::shelf::{Keep, Shelf};
+use crate::serve::shows::Page;
 use crate::serve::stretch::Asked;
 use crate::serve::{Clip, Document, NoClip, StoreFailed};
 use crate::store::Store;
@@ -27,33 +31,53 @@ const FRESH: Duration = Duration::from_millis(500);
 /// How old the record of a show may be that has ended: its oldest segments may go.
 const ENDED_FRESH: Duration = Duration::from_secs(10);
 
-/// Memory for records and lists, in bytes: some thousand.
-const MAX_BYTES: u64 = 32 * 1024 * 1024;
+/// How old what a list says of a show may be that has ended: where it begins, once its oldest segments go.
+const LISTED_FRESH: Duration = Duration::from_secs(60);
+
+/// Memory for what is read, in bytes, where nothing else is said: a quarter of it for records, some thousand, and the
+/// rest for playlists that reach further back, of a day some 6 MB for each rendition.
+pub(in crate::app) const MAX_BYTES: u64 = 128 * 1024 * 1024;
+
+/// Memory for what lists of shows say of each, in bytes: some thousand.
+const MAX_LISTED_BYTES: u64 = 1024 * 1024;
+
+/// How long a playlist that reaches further back stays after somebody asked for it, whoever else asks: players do
+/// with every segment.
+const HELD: Duration = Duration::from_secs(10);
 
 /// Records and lists that may be read at once.
 const MAX_READS: usize = 16;
 
-/// Playlists that may be rendered at once: one of two days takes some milliseconds of a processor.
+/// Manifests that may be rendered at once, each on a thread on which nobody waits: a playlist of two days takes some
+/// milliseconds of a processor, an MPD that names as many segments one by one far more.
 const MAX_RENDERINGS: usize = 4;
+
+/// Stretches that may be put together at once: each holds the records of its shows.
+const MAX_STRETCHES: usize = 16;
+
+/// The most that the records of one stretch may have together, in bytes.
+const MAX_STRETCH_BYTES: u64 = 32 * 1024 * 1024;
 
 /// The most shows of one stretch.
 const MAX_SHOWS: usize = 64;
 
 /// The shows of a stream, or one of them.
 #[derive(Clone, Debug)]
-enum Found {
+pub(super) enum Found {
     Shows(Arc<Vec<SegmentNumber>>),
     Show(Arc<Show>),
+    /// What reaches further back than a live manifest.
+    Reaching(Arc<Reaching>),
     /// No record, or one that cannot be read.
     Nothing,
     Failed,
 }
 
 #[derive(Clone, Debug)]
-struct Reading {
-    found: Found,
-    bytes: u64,
-    at: Instant,
+pub(super) struct Reading {
+    pub(super) found: Found,
+    pub(super) bytes: u64,
+    pub(super) at: Instant,
 }
 
 impl Keep for Reading {
@@ -70,23 +94,54 @@ impl Keep for Reading {
     }
 }
 
+/// What a list says of a show; `None` of one that cannot be read.
+#[derive(Clone, Debug)]
+struct Listed {
+    status: Option<ShowStatus>,
+    at: Instant,
+}
+
+impl Keep for Listed {
+    fn bytes(&self) -> u64 {
+        // Its texts, and what they are held by.
+        self.status.as_ref().map_or(0, |_| 512)
+    }
+
+    fn is_fresh(&self, now: Instant) -> bool {
+        let limit = match &self.status {
+            Some(status) if status.ended => LISTED_FRESH,
+            _ => FRESH,
+        };
+        now.duration_since(self.at) < limit
+    }
+}
+
 /// What is kept, read on demand.
 #[derive(Debug)]
 pub(in crate::app) struct Library {
-    store: Store,
-    shelf: Arc<Shelf<Reading>>,
-    reads: Arc<Semaphore>,
-    renderings: Semaphore,
+    pub(super) store: Store,
+    /// Records and lists.
+    pub(super) shelf: Arc<Shelf<Reading>>,
+    /// Playlists that reach further back: they are large, and made anew at some cost.
+    pub(super) reaching: Arc<Shelf<Reading>>,
+    listed: Arc<Shelf<Listed>>,
+    pub(super) reads: Arc<Semaphore>,
+    stretches: Semaphore,
+    renderings: Arc<Semaphore>,
 }
 
 impl Library {
-    /// What is kept in `store`.
-    pub(in crate::app) fn new(store: Store) -> Self {
+    /// What is kept in `store`, of which about `max_bytes` stay in memory.
+    pub(in crate::app) fn new(store: Store, max_bytes: u64) -> Self {
+        let of_records = max_bytes / 4;
         Self {
             store,
-            shelf: Arc::new(Shelf::new(MAX_BYTES)),
+            shelf: Arc::new(Shelf::new(of_records)),
+            reaching: Arc::new(Shelf::holding(max_bytes - of_records, HELD)),
+            listed: Arc::new(Shelf::new(MAX_LISTED_BYTES)),
             reads: Arc::new(Semaphore::new(MAX_READS)),
-            renderings: Semaphore::new(MAX_RENDERINGS),
+            stretches: Semaphore::new(MAX_STRETCHES),
+            renderings: Arc::new(Semaphore::new(MAX_RENDERINGS)),
         }
     }
 
@@ -97,14 +152,17 @@ impl Library {
         asked: Option<Asked>,
     ) -> Result<Clip, NoClip> {
         let missing = |text: &str| NoClip::Missing(text.to_owned());
+        // Before anything is read: what waits holds nothing.
+        let _permit = self.stretches.acquire().await;
         match (&key.item, asked) {
+            (Item::Dvr | Item::DvrMpd | Item::DvrMedia(_), _) => self.reaching(key).await,
             (
                 Item::ShowMultivariant(first) | Item::ShowMpd(first) | Item::ShowMedia(_, first),
                 _,
             ) => {
                 let show = self.show(&key.stream, *first).await?;
                 let show = show.ok_or_else(|| missing("there is no such show"))?;
-                let shows = [Show::clone(&show)];
+                let shows = [Arc::clone(&show)];
                 self.render(key, &shows, None, manifests::file(&show)).await
             }
             (_, Some(asked)) => {
@@ -116,36 +174,26 @@ impl Library {
         }
     }
 
-    async fn render(
+    pub(super) async fn render(
         &self,
         key: &ObjectKey,
-        shows: &[Show],
+        shows: &[Arc<Show>],
         asked: Option<Asked>,
         file: String,
     ) -> Result<Clip, NoClip> {
-        let _permit = self.renderings.acquire().await;
-        let stretch = match (asked, shows.first()) {
-            (Some(asked), _) => Stretch::between(shows, asked.start, asked.end),
-            (None, Some(show)) => Stretch::whole(show),
-            (None, None) => Err(StretchError::Nothing),
-        };
-        let stretch = stretch.map_err(|error| match error {
-            StretchError::Nothing => NoClip::Missing(error.to_string()),
-            _ => NoClip::Refused(error.to_string()),
-        })?;
-        let text = match &key.item {
-            Item::Multivariant | Item::ShowMultivariant(_) => stretch.multivariant_playlist(&file),
-            Item::Mpd | Item::ShowMpd(_) => stretch.mpd(),
-            Item::Media(name) | Item::ShowMedia(name, _) => stretch.media_playlist(name),
-            Item::Init(..) | Item::Segment(..) | Item::Part(..) | Item::Show(_) => None,
-        };
-        let text = text.ok_or_else(|| {
-            NoClip::Missing("nothing of that rendition is kept of that time".to_owned())
-        })?;
-        Ok(Clip {
-            document: Arc::new(Document::manifest(&key.item, Bytes::from(text))),
-            is_closed: stretch.is_closed(),
-        })
+        let permit = Arc::clone(&self.renderings).acquire_owned().await;
+        let (key, shows) = (key.clone(), shows.to_vec());
+        let rendering = tokio::task::spawn_blocking(move || {
+            let clip = rendered(&key, &shows, asked, &file);
+            drop(permit);
+            clip
+        });
+        match rendering.await {
+            Ok(clip) => clip,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime ends.
+            Err(_) => Err(StoreFailed.into()),
+        }
     }
 
     /// The shows that lie between the instants of `asked`, ascending.
@@ -153,7 +201,7 @@ impl Library {
         &self,
         stream: &StreamName,
         asked: Asked,
-    ) -> Result<Vec<Show>, NoClip> {
+    ) -> Result<Vec<Arc<Show>>, NoClip> {
         let firsts = self.shows(stream).await?;
         // The last show that begins at or before the start: the numbers of shows rise with time.
         let mut range = 0..firsts.len();
@@ -169,28 +217,92 @@ impl Library {
                 range.end = middle;
             }
         }
-        let mut found = Vec::new();
+        let (mut found, mut total) = (Vec::new(), 0);
         for first in firsts.iter().skip(range.start.saturating_sub(1)) {
-            let Some(show) = self.show(stream, *first).await? else {
+            let Some((show, bytes)) = self.sized_show(stream, *first).await? else {
                 continue;
             };
             if asked.end.is_some_and(|end| show.begins() >= end) {
                 break;
             }
+            total += bytes;
+            if total > MAX_STRETCH_BYTES {
+                let text =
+                    "the records of that stretch are too long together; ask for less".to_owned();
+                return Err(NoClip::Refused(text));
+            }
             if found.len() == MAX_SHOWS {
                 let text = format!("a stretch has at most {MAX_SHOWS} shows");
                 return Err(NoClip::Refused(text));
             }
-            found.push(Show::clone(&show));
+            found.push(show);
         }
         Ok(found)
     }
 
+    /// A page of the shows of `stream`, the newest first.
+    pub(in crate::app) async fn list(
+        &self,
+        stream: &StreamName,
+        page: Page,
+    ) -> Result<ShowsStatus, StoreFailed> {
+        let firsts = self.shows(stream).await?;
+        let end = page.before.map_or(firsts.len(), |before| {
+            firsts.partition_point(|first| *first < before)
+        });
+        let start = end.saturating_sub(page.limit);
+        let wanted = firsts.get(start..end).unwrap_or_default();
+        // Values, not references: the compiler does not see through those here.
+        let wanted: Vec<_> = wanted.iter().rev().copied().collect();
+        let wanted = wanted.into_iter().map(|first| self.listed(stream, first));
+        let shows: Vec<_> = futures_util::stream::iter(wanted)
+            .buffered(MAX_READS)
+            .try_collect()
+            .await?;
+        let oldest = firsts.get(start).filter(|_| start > 0);
+        Ok(ShowsStatus {
+            shows: shows.into_iter().flatten().collect(),
+            next: oldest.map(|first| first.get()),
+        })
+    }
+
+    /// What a list says of a show. It stays in memory for longer than the record, which may be large.
+    async fn listed(
+        &self,
+        stream: &StreamName,
+        first: SegmentNumber,
+    ) -> Result<Option<ShowStatus>, StoreFailed> {
+        let key = ObjectKey::new(stream.clone(), Item::Show(first));
+        if let Some(known) = self.listed.peek(&key) {
+            return Ok(known.status);
+        }
+        let show = self.show(stream, first).await?;
+        let path = |item| format!("/{}", ObjectKey::new(stream.clone(), item));
+        let status = show.map(|show| ShowStatus {
+            first: show.first().get(),
+            begins: show.begins().to_string(),
+            ends: show.ends().to_string(),
+            ended: show.is_ended(),
+            hls: path(Item::ShowMultivariant(show.first())),
+            dash: path(Item::ShowMpd(show.first())),
+            record: path(Item::Show(show.first())),
+        });
+        let listed = Listed {
+            status,
+            at: Instant::now(),
+        };
+        let listed = self.listed.get(&key, |_| std::future::ready(listed));
+        Ok(listed.await.status)
+    }
+
     /// The newest show that can be read.
-    pub(in crate::app) async fn newest(&self, stream: &StreamName) -> Result<Option<Show>, NoClip> {
+    pub(in crate::app) async fn newest(
+        &self,
+        stream: &StreamName,
+    ) -> Result<Option<Arc<Show>>, NoClip> {
         for first in self.shows(stream).await?.iter().rev() {
             if let Some(show) = self.show(stream, *first).await? {
-                return Ok(Some(Show::clone(&show)));
+                return Ok(Some(show));
             }
         }
         Ok(None)
@@ -229,6 +341,16 @@ impl Library {
         stream: &StreamName,
         first: SegmentNumber,
     ) -> Result<Option<Arc<Show>>, StoreFailed> {
+        let found = self.sized_show(stream, first).await?;
+        Ok(found.map(|(show, _)| show))
+    }
+
+    /// A show, and how many bytes its record has.
+    async fn sized_show(
+        &self,
+        stream: &StreamName,
+        first: SegmentNumber,
+    ) -> Result<Option<(Arc<Show>, u64)>, StoreFailed> {
         let key = ObjectKey::new(stream.clone(), Item::Show(first));
         let read = |_| {
             let (store, reads, key) = (self.store.clone(), Arc::clone(&self.reads), key.clone());
@@ -239,12 +361,51 @@ impl Library {
                 Reading { found, bytes, at }
             }
         };
-        match self.shelf.get(&key, read).await.found {
-            Found::Show(show) => Ok(Some(show)),
+        let reading = self.shelf.get(&key, read).await;
+        match reading.found {
+            Found::Show(show) => Ok(Some((show, reading.bytes))),
             Found::Nothing => Ok(None),
-            Found::Shows(_) | Found::Failed => Err(StoreFailed),
+            Found::Shows(_) | Found::Reaching(_) | Found::Failed => Err(StoreFailed),
         }
     }
+}
+
+/// The manifest `key` of the stretch `asked` of `shows`, or of all of the one that there is; `file` is what the media
+/// playlists are called.
+fn rendered(
+    key: &ObjectKey,
+    shows: &[Arc<Show>],
+    asked: Option<Asked>,
+    file: &str,
+) -> Result<Clip, NoClip> {
+    let stretch = match (asked, shows.first()) {
+        (Some(asked), _) => Stretch::between(shows, asked.start, asked.end),
+        (None, Some(show)) => Stretch::whole(show),
+        (None, None) => Err(StretchError::Nothing),
+    };
+    let stretch = stretch.map_err(|error| match error {
+        StretchError::Nothing => NoClip::Missing(error.to_string()),
+        _ => NoClip::Refused(error.to_string()),
+    })?;
+    let text = match &key.item {
+        Item::Multivariant | Item::ShowMultivariant(_) | Item::Dvr => {
+            stretch.multivariant_playlist(file)
+        }
+        Item::Mpd | Item::ShowMpd(_) | Item::DvrMpd => stretch.mpd(),
+        Item::Media(name) | Item::ShowMedia(name, _) | Item::DvrMedia(name) => {
+            stretch.media_playlist(name)
+        }
+        Item::Init(..) | Item::Segment(..) | Item::Part(..) | Item::Show(_) => None,
+    };
+    let text = text.ok_or_else(|| {
+        NoClip::Missing("nothing of that rendition is kept of that time".to_owned())
+    })?;
+    Ok(Clip {
+        document: Arc::new(Document::manifest(&key.item, Bytes::from(text))),
+        delta: None,
+        is_closed: stretch.is_closed(),
+        is_advancing: true,
+    })
 }
 
 async fn read(store: &Store, key: &ObjectKey) -> (Found, u64) {

@@ -8,16 +8,33 @@
 
 mod library;
 mod manifests;
+mod reaching;
 mod recording;
 mod sweep;
+mod tail;
+mod upkeep;
 
-pub(super) use library::Library;
+pub(super) use library::{Library, MAX_BYTES};
 pub(super) use recording::Recording;
-pub(super) use sweep::run as sweep;
+pub(super) use upkeep::Upkeep;
 
-use crate::media::ObjectKey;
+use std::collections::BTreeSet;
+
+use crate::id::SegmentNumber;
+use crate::media::{Item, ObjectKey};
 use crate::package::show::Show;
 use crate::store::{ReadFailed, Store};
+
+/// Where the newest show among `keys` ends; `None` where there is none, or it goes on, or cannot be read.
+pub(super) async fn recorded_end(
+    store: &Store,
+    keys: &BTreeSet<ObjectKey>,
+) -> Option<SegmentNumber> {
+    let shows = keys.iter().filter(|key| matches!(key.item, Item::Show(_)));
+    let (show, _) = read(store, shows.max()?).await.ok()??;
+    show.is_ended()
+        .then(|| SegmentNumber::new(show.offered().end))
+}
 
 /// The show whose record is `key`, and how many bytes that has; `None` where there is none, or none that can be
 /// read, of which the log says what is wrong.
@@ -37,3 +54,6 @@ async fn read(store: &Store, key: &ObjectKey) -> Result<Option<(Show, u64)>, Rea
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,9 @@ const BYTES_PER_SEGMENT: usize = 16 * 1024;
 /// How many numbers behind the record removal may be after a crash: that many are deleted again.
 const SWEEP_MARGIN: u64 = 60;
 
+/// How much longer segments stay than viewers can go back to them.
+const REACH_GRACE: Duration = Duration::from_secs(60);
+
 /// How many numbers leave at once, at most: a change of `archive.keep` spreads over some time.
 const MAX_LEAVING: u64 = 16;
 
@@ -37,17 +40,16 @@ type Left = oneshot::Receiver<Option<Show>>;
 pub(in crate::app) struct Recording {
     stream: StreamName,
     keep: Keep,
-    first: SegmentNumber,
     /// Whether the broadcast goes on with what an earlier run listed.
     goes_on: bool,
     left: Option<Left>,
-    recorder: Option<Recorder>,
-    /// What has been stored while it was not known what was left.
-    early: Vec<ObjectKey>,
-    /// Whether a version is on its way, and where what it offers begins.
+    /// Whether the record goes on with that of an earlier run, and nobody has been told.
+    has_resumed: bool,
+    recorder: Recorder,
+    /// Whether a version of it is on its way, and where what it offers begins.
     writing: Option<u64>,
-    /// Segments since the last version, and how long that was.
-    since: usize,
+    /// Where what the last version offers ends, and how long it was.
+    written: u64,
     bytes: usize,
     /// Where what the stored record offers begins.
     confirmed: u64,
@@ -69,19 +71,20 @@ impl Recording {
         let (tell, left) = oneshot::channel();
         let (store, name) = (store.clone(), stream.clone());
         tokio::spawn(async move {
+            // The tail of the show before may not be stored yet.
+            store.drained(&name).await;
             let found = sweep::last_open(&store, &name, first, goes_on).await;
             let _ = tell.send(found);
         });
         Self {
             stream: stream.clone(),
             keep,
-            first,
             goes_on,
             left: Some(left),
-            recorder: None,
-            early: Vec::new(),
+            has_resumed: false,
+            recorder: Recorder::begin(snapshot, first),
             writing: None,
-            since: 0,
+            written: 0,
             bytes: 0,
             confirmed: 0,
             leaving: VecDeque::new(),
@@ -95,20 +98,31 @@ impl Recording {
     }
 
     fn note_at(&mut self, writer: &BroadcastWriter, snapshot: &Snapshot, now: WallTime) {
-        self.early.extend(writer.take_stored());
+        self.take_in(writer, snapshot);
         if !self.learn(snapshot) {
             return;
         }
-        self.take_in(snapshot);
         self.let_go(snapshot, now);
         self.remove(writer);
-        self.since += 1;
-        if self.writing.is_none() && self.since > self.bytes / BYTES_PER_SEGMENT {
+        let show = self.recorder.show();
+        let news = show.offered().end.saturating_sub(self.written);
+        let mut rest = (self.bytes / BYTES_PER_SEGMENT) as u64;
+        if show.reach().is_some() {
+            // Who serves from the store alone needs it to lead up to the live list.
+            rest = rest.min(u64::from(snapshot.presentation().config.window_segments) / 2);
+        }
+        if self.writing.is_none() && news > rest {
             self.write(writer);
         }
-        if self.recorder.as_ref().is_some_and(Recorder::is_full) {
+        if self.recorder.is_full() {
             self.turn_over(writer, snapshot);
         }
+    }
+
+    /// The record of an earlier run, once it is known that this one goes on with it; once.
+    pub(in crate::app) fn take_resumed(&mut self) -> Option<&Show> {
+        let has_resumed = std::mem::take(&mut self.has_resumed);
+        has_resumed.then(|| self.recorder.show())
     }
 
     /// Closes the record: everything is stored that will be, or the rest is closed by the next sweep.
@@ -124,8 +138,7 @@ impl Recording {
             let left = left.ok().and_then(Result::ok).flatten();
             self.start(left, snapshot);
         }
-        self.early.extend(writer.take_stored());
-        self.take_in(snapshot);
+        self.take_in(writer, snapshot);
         if is_flushed {
             self.close(writer);
         } else {
@@ -149,36 +162,36 @@ impl Recording {
     }
 
     fn start(&mut self, left: Option<Show>, snapshot: &Snapshot) {
-        let resumed = left
-            .filter(|_| self.goes_on)
-            .and_then(|show| Recorder::resume(show, snapshot));
-        let recorder = resumed.unwrap_or_else(|| Recorder::begin(snapshot, self.first));
-        tracing::info!(stream = %self.stream, show = %recorder.show().first(), "recording");
-        self.recorder = Some(recorder);
+        if let Some(show) = left.filter(|_| self.goes_on) {
+            self.has_resumed = self.recorder.go_on_with(show, snapshot);
+        }
+        tracing::info!(stream = %self.stream, show = %self.recorder.show().first(), "recording");
     }
 
-    fn take_in(&mut self, snapshot: &Snapshot) {
-        let Some(recorder) = &mut self.recorder else {
-            return;
-        };
-        for key in std::mem::take(&mut self.early) {
+    fn take_in(&mut self, writer: &BroadcastWriter, snapshot: &Snapshot) {
+        self.recorder.advance(snapshot);
+        for key in writer.take_stored() {
             match key.item {
-                Item::Segment(rendition, number) => recorder.stored(snapshot, &rendition, number),
-                Item::Show(first) if first == recorder.show().first() => {
+                Item::Segment(rendition, number) => self.recorder.stored(&rendition, number),
+                Item::Show(first) if first == self.recorder.show().first() => {
                     self.confirmed = self.writing.take().unwrap_or(self.confirmed);
                 }
                 _ => {}
             }
         }
-        recorder.advance(snapshot);
+        self.recorder.advance(snapshot);
     }
 
     /// Offers no more what has been kept for long enough.
     fn let_go(&mut self, snapshot: &Snapshot, now: WallTime) {
-        let (Some(recorder), Keep::For(keep)) = (&mut self.recorder, self.keep) else {
+        let Keep::For(keep) = self.keep else {
             return;
         };
-        let show = recorder.show_mut();
+        let show = self.recorder.show_mut();
+        // What a viewer has just been told of is still to be had when it is asked for.
+        let keep = show
+            .reach()
+            .map_or(keep, |reach| keep.max(reach + REACH_GRACE));
         let offered = show.offered();
         let since = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
         let since = WallTime::from_micros(now.as_micros().saturating_sub(since));
@@ -217,51 +230,51 @@ impl Recording {
                 let key = ObjectKey::new(self.stream.clone(), item);
                 writer.delete_after(key, Duration::ZERO);
             }
-            if let Some(recorder) = &mut self.recorder {
-                let sure = below.saturating_sub(SWEEP_MARGIN);
-                recorder.show_mut().sweep_below(sure);
-            }
+            let sure = below.saturating_sub(SWEEP_MARGIN);
+            self.recorder.show_mut().sweep_below(sure);
         }
     }
 
     fn write(&mut self, writer: &BroadcastWriter) {
-        let Some(recorder) = &self.recorder else {
-            return;
-        };
-        let show = recorder.show();
+        let show = self.recorder.show();
         if show.offered().is_empty() {
             return;
         }
         let put = manifests::record(&self.stream, show);
         self.bytes = usize::try_from(put.body.len()).unwrap_or(usize::MAX);
-        self.since = 0;
+        self.written = show.offered().end;
         self.writing = Some(show.offered().start);
         writer.put(put);
     }
 
     /// Says that nothing more comes, and how to play all of it.
     fn close(&mut self, writer: &BroadcastWriter) {
-        let Some(recorder) = &mut self.recorder else {
-            return;
-        };
-        recorder.show_mut().end();
-        for put in manifests::all(&self.stream, recorder.show()) {
-            writer.put(put);
-        }
-        self.write(writer);
+        self.recorder.show_mut().end();
+        put_closed(writer, &self.stream, self.recorder.show());
     }
 
     /// Begins the next record where this one, which is full, ends.
     fn turn_over(&mut self, writer: &BroadcastWriter, snapshot: &Snapshot) {
-        self.close(writer);
-        let Some(recorder) = &self.recorder else {
+        if self.recorder.show().offered().is_empty() {
             return;
-        };
-        let end = SegmentNumber::new(recorder.show().offered().end);
-        tracing::info!(stream = %self.stream, show = %end, "the record is full; another one goes on");
-        self.recorder = Some(Recorder::begin(snapshot, end));
+        }
+        let ended = self.recorder.turn_over(snapshot);
+        put_closed(writer, &self.stream, &ended);
+        let next = self.recorder.show().first();
+        tracing::info!(stream = %self.stream, show = %next, "the record is full; another one goes on");
         (self.writing, self.bytes) = (None, 0);
+        self.confirmed = next.get();
         // What was about to go goes with the rest of its show.
         self.leaving.clear();
+    }
+}
+
+fn put_closed(writer: &BroadcastWriter, stream: &StreamName, show: &Show) {
+    if show.offered().is_empty() {
+        return;
+    }
+    let record = manifests::record(stream, show);
+    for put in manifests::all(stream, show).into_iter().chain([record]) {
+        writer.put(put);
     }
 }

@@ -122,6 +122,13 @@ impl Stream {
         }
     }
 
+    /// Whether there is a manifest `item` in memory.
+    #[must_use]
+    pub(super) fn has(&self, item: &Item) -> bool {
+        let catalog = self.catalog.read().unwrap_or_else(PoisonError::into_inner);
+        catalog.manifests.contains_key(item)
+    }
+
     /// The object `item`, if it is in memory.
     #[must_use]
     pub(in crate::app) fn object(&self, item: &Item) -> Option<Arc<Object>> {

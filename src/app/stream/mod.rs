@@ -19,13 +19,14 @@ use crate::app::health::Health;
 use crate::app::inputs::{Both, Input, Why};
 use crate::app::latency::Latency;
 use crate::app::line::{Line, MAX_LINES, Publisher, SILENT_AFTER};
-use crate::app::status::{IngestStatus, PublisherStatus, RenditionStatus, SourceStatus};
+use crate::app::status::{DvrStatus, IngestStatus, PublisherStatus, RenditionStatus, SourceStatus};
 use crate::app::status::{InputState, InputStatus, LiveStatus};
 use crate::app::status::{StreamState, StreamStatus, TrackStatus};
 use crate::config::Displace;
 use crate::id::StreamName;
 use crate::media::{Item, MediaKind, ObjectKey};
 use crate::time::{FrameRate, WallTime};
+use crate::transcode::GivenUp;
 use crate::transcode::conductor::{Conducted, Shown};
 use crate::transcode::overload::Load;
 
@@ -351,6 +352,11 @@ impl Stream {
         !facts.renditions.is_empty() && all.all(|rendition| rendition.kind != "video")
     }
 
+    /// Whether pictures that come now are to be made something of: nothing is, and it is cut by the grid.
+    pub(super) fn lacks_pictures(&self) -> bool {
+        self.copied_segment_ms.load(Ordering::Relaxed) == 0 && self.is_without_pictures()
+    }
+
     /// What the best rendition of pictures is given, in bits per second; `None` before there is one.
     pub(super) fn top_rung_bps(&self) -> Option<u64> {
         let facts = self.facts();
@@ -390,6 +396,13 @@ impl Stream {
     pub(super) fn load(&self, load: Load) {
         let facts = self.facts();
         self.encoding.tell(load, &self.name, &facts.renditions);
+    }
+
+    /// Says that encoding was given up, or that it is no more.
+    pub(super) fn give_up(&self, given_up: Option<GivenUp>) {
+        let facts = self.facts();
+        self.encoding
+            .give_up(given_up, &self.name, &facts.renditions);
     }
 
     /// Where it is in its life; `None` before its first publisher.
@@ -433,6 +446,10 @@ impl Stream {
             started_at: facts.started.map(|at| at.to_string()),
             hls: path(Item::Multivariant),
             dash: path(Item::Mpd),
+            dvr: self.has(&Item::Dvr).then(|| DvrStatus {
+                hls: path(Item::Dvr),
+                dash: self.has(&Item::DvrMpd).then(|| path(Item::DvrMpd)),
+            }),
             publisher: of.publisher.as_ref().map(PublisherStatus::of),
             source: of.source.clone(),
             live: facts.live.map(|live| LiveStatus {

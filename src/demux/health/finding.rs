@@ -145,7 +145,7 @@ impl Kind {
             Self::NoSound => "No sound arrives: viewers hear silence",
             Self::NoPicture => "No picture arrives: viewers see none",
             Self::PicturesLeftOut => {
-                "The broadcast began with sound alone, and goes on so: viewers do not see the pictures that came later"
+                "The broadcast began with sound alone: viewers do not see the pictures that came later"
             }
             Self::KeyframeInterval => {
                 "Key frames are too far apart: after every hiccup viewers wait for the next one"

@@ -7,6 +7,7 @@
 //! Spec:   none of its own
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::Sleep;
 use tracing::{debug, info, warn};
 
 use super::session::{self, Event, Output, Request, Session};
@@ -198,16 +200,19 @@ impl Shell {
         accepted: &mut Option<Accepted>,
     ) -> Closed {
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
-        let mut deadline = Instant::now();
-        let mut read = deadline;
+        let mut read = Instant::now();
+        // One timer for all waits: most end with bytes, and then it stays as it is.
+        let mut deadline = std::pin::pin!(tokio::time::sleep_until(read.into()));
         loop {
             match self.drain(socket, session, (accepted, read)).await {
-                Ok(Some(at)) => deadline = at,
+                Ok(Some(at)) => deadline.as_mut().reset(at.into()),
                 Ok(None) => {}
                 Err(closed) => return closed,
             }
             buffer.clear();
-            let woken = self.wait(socket, accepted, &mut buffer, deadline).await;
+            let woken = self
+                .wait(socket, accepted, &mut buffer, deadline.as_mut())
+                .await;
             read = Instant::now();
             let result = match woken {
                 Woken::Read(Ok(0)) => return Closed::Eof,
@@ -232,7 +237,7 @@ impl Shell {
         socket: &mut TcpStream,
         accepted: &mut Option<Accepted>,
         buffer: &mut BytesMut,
-        deadline: Instant,
+        deadline: Pin<&mut Sleep>,
     ) -> Woken {
         tokio::select! {
             biased;
@@ -240,7 +245,7 @@ impl Shell {
             refusal = refusal_of(accepted) => Woken::Close(refusal),
             // Before the deadline: what has arrived counts, however long we were held up.
             read = socket.read_buf(buffer) => Woken::Read(read),
-            () = tokio::time::sleep_until(deadline.into()) => Woken::Deadline,
+            () = deadline => Woken::Deadline,
         }
     }
 

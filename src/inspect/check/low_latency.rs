@@ -255,6 +255,10 @@ fn hints_were_answered(
         let Some(status) = rendition.hints.remove(&join(url, &part.uri)) else {
             continue;
         };
+        if part.gap {
+            // It never came, and that is said.
+            continue;
+        }
         findings.check(
             &rules::LL_HINT_ANSWER,
             status == 200,

@@ -144,10 +144,12 @@ impl Player {
         let numbers = if mpd.is_dynamic {
             let now_us = self.follower.clock.now_us() + self.offset_us.unwrap_or(0);
             let start_us = mpd.start_us.unwrap_or(0);
-            let limit = match mpd.length_us {
-                Some(length) => now_us.min(start_us.saturating_add(length)),
-                None => now_us,
-            };
+            let ends = mpd
+                .length_us
+                .into_iter()
+                .chain(next_period_us(mpd, representation));
+            let ends = ends.map(|end| start_us.saturating_add(end));
+            let limit = ends.fold(now_us, i64::min);
             let Some(newest) = representation.newest(start_us, limit) else {
                 return;
             };
@@ -164,11 +166,24 @@ impl Player {
             let last = first.saturating_add(u64::try_from(count).unwrap_or(1) - 1);
             [(last, true), (first, true)]
         };
-        for (number, edge) in numbers {
+        // Before its first there is another Period, or nothing.
+        let first = representation.first();
+        for (number, edge) in numbers.into_iter().filter(|(number, _)| *number >= first) {
             if let Some(url) = representation.media(number) {
                 let role = Role::DashSegment { number, edge };
                 self.follower.ask(role, &representation.id, &url, &[]).await;
             }
         }
     }
+}
+
+/// Where the Period after that of `representation` begins, in microseconds from the MPD's zero.
+fn next_period_us(mpd: &Mpd, representation: &Representation) -> Option<i64> {
+    let starts = mpd
+        .representations
+        .iter()
+        .map(|other| other.period_start_us);
+    starts
+        .filter(|start| *start > representation.period_start_us)
+        .min()
 }

@@ -24,8 +24,11 @@ const DELAY_SEGMENTS: u64 = 3;
 const LOW_LATENCY_PROFILE: &str = ",http://www.dashif.org/guidelines/low-latency-live-v5";
 /// How many parts a player keeps in hand against the network's moods, as [HLS] PART-HOLD-BACK asks.
 const LATENCY_PARTS: u64 = 3;
+/// How far behind its target a player may fall before it leaves media out, in milliseconds. dash.js 5.2.1 goes on
+/// doing so where a broadcast has ended, as the clock runs on, and never says that it is over.
+const CATCH_UP_MS: u64 = 10_000;
 /// By how much a player may slow down and speed up without being heard.
-const CATCH_UP: (&str, &str) = ("0.96", "1.04");
+const CATCH_UP_RATES: (&str, &str) = ("0.96", "1.04");
 /// The scheme by which players set their clock: an ISO 8601 date as the body of an answer.
 const UTC_SCHEME: &str = "urn:mpeg:dash:utc:http-iso:2014";
 /// The address of the clock, on the host that served the MPD.
@@ -164,6 +167,44 @@ impl<'a> Mpd<'a> {
         presentation.cuts.longest_ms(step).into()
     }
 
+    /// The periods of the grid: while the broadcast lives, all that are listed; then the last.
+    fn grid_periods(&self) -> impl Iterator<Item = &period::Period> {
+        let listed = self.snapshot.listed().start;
+        let all: Vec<_> = self.snapshot.periods().collect();
+        let ends = all.iter().skip(1).map(|next| next.first.get());
+        let gone = ends.filter(|end| *end <= listed).count();
+        let first = if self.line.dynamic {
+            gone
+        } else {
+            all.len().saturating_sub(1)
+        };
+        all.into_iter().skip(first)
+    }
+
+    /// The segment that a period of the grid counts from: that of the line, unless another one of this run was
+    /// before it.
+    fn first_of(&self, period: &period::Period) -> u64 {
+        if self.line.dynamic && period.first > self.snapshot.first {
+            period.first.get()
+        } else {
+            self.line.first
+        }
+    }
+
+    /// The media time of a period's zero, and of the line's, in milliseconds.
+    fn zero_of(&self, period: &period::Period) -> u64 {
+        self.in_ms(self.first_of(period))
+    }
+
+    fn zero_ms(&self) -> u64 {
+        self.in_ms(self.line.first)
+    }
+
+    fn in_ms(&self, segment: u64) -> u64 {
+        let step = u64::from(self.snapshot.presentation().config.segment_ms.get());
+        segment.saturating_mul(step)
+    }
+
     fn to_text(&self) -> Option<String> {
         let mut out = String::with_capacity(2_048);
         self.write(&mut out).ok()?;
@@ -177,9 +218,11 @@ impl<'a> Mpd<'a> {
             self.write_service(out)?;
         }
         if self.snapshot.presentation().cuts.are_on_grid() {
-            let period = self.snapshot.period();
-            writeln!(out, "  <Period id=\"{}\" start=\"PT0S\">", period.id)?;
-            self.write_sets(out, period, None)?;
+            for period in self.grid_periods() {
+                let start = Period(self.zero_of(period) - self.zero_ms());
+                writeln!(out, "  <Period id=\"{}\" start=\"{start}\">", period.id)?;
+                self.write_sets(out, period, None)?;
+            }
         }
         for stretch in &self.stretches {
             let (id, start) = (stretch.period.id, Micros(stretch.at_us));
@@ -252,9 +295,9 @@ impl<'a> Mpd<'a> {
              <Latency referenceId=\"1\" min=\"{}\" target=\"{target}\" max=\"{}\"/>\n    \
              <PlaybackRate min=\"{}\" max=\"{}\"/>\n  </ServiceDescription>",
             target / 2,
-            target * 3,
-            CATCH_UP.0,
-            CATCH_UP.1,
+            target + CATCH_UP_MS,
+            CATCH_UP_RATES.0,
+            CATCH_UP_RATES.1,
         )
     }
 
@@ -265,8 +308,14 @@ impl<'a> Mpd<'a> {
     }
 
     /// Where in a set the wall clock is tied to its media, and how far apart its parts are.
-    fn write_references(&self, out: &mut String, id: usize) -> fmt::Result {
-        let at = WallTime::from_micros(self.first_ms().saturating_mul(1_000));
+    fn write_references(
+        &self,
+        out: &mut String,
+        id: usize,
+        period: &period::Period,
+    ) -> fmt::Result {
+        let zero_ms = i64::try_from(self.zero_of(period)).unwrap_or(i64::MAX);
+        let at = WallTime::from_micros(zero_ms.saturating_mul(1_000));
         writeln!(
             out,
             "      <ProducerReferenceTime id=\"{id}\" inband=\"true\" type=\"encoder\" \
@@ -275,7 +324,7 @@ impl<'a> Mpd<'a> {
              </ProducerReferenceTime>\n      \
              <Resync type=\"0\" dT=\"{}\"/>",
             WholeSecond(at),
-            self.first_ms(),
+            zero_ms,
             self.part_ms(),
         )
     }
@@ -363,11 +412,11 @@ impl<'a> Mpd<'a> {
             )?;
         }
         if self.low_latency {
-            self.write_references(out, id)?;
+            self.write_references(out, id, period)?;
         }
         out.write_str("      <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"main\"/>\n")?;
         if stretch.is_none() {
-            self.write_template(out)?;
+            self.write_template(out, period)?;
         }
         for (index, rendition) in set.iter().zip(&members) {
             self.write_representation(out, (*index, rendition), stretch)?;
@@ -375,7 +424,7 @@ impl<'a> Mpd<'a> {
         out.write_str("    </AdaptationSet>\n")
     }
 
-    fn write_template(&self, out: &mut String) -> fmt::Result {
+    fn write_template(&self, out: &mut String, period: &period::Period) -> fmt::Result {
         let presentation = self.snapshot.presentation();
         out.write_str("      <SegmentTemplate timescale=\"1000\"")?;
         if self.low_latency {
@@ -392,9 +441,9 @@ impl<'a> Mpd<'a> {
             " duration=\"{}\" startNumber=\"{}\" presentationTimeOffset=\"{}\" initialization=\"$RepresentationID$/init-{}.mp4\" \
              media=\"$RepresentationID$/$Number$.m4s\"/>",
             presentation.config.segment_ms,
-            self.line.first,
-            self.first_ms(),
-            self.snapshot.period().id,
+            self.first_of(period),
+            self.zero_of(period),
+            period.id,
         )
     }
 

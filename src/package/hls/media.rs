@@ -68,8 +68,8 @@ impl<'a> Playlist<'a> {
             return None;
         }
         // Low latency does not wait for the slower renditions: parts are listed at once, and so is the
-        // segment that they make up.
-        let beyond = low_latency && !snapshot.is_ended();
+        // segment that they make up. After the end there is nothing to wait for.
+        let beyond = low_latency || snapshot.is_ended();
         let is_listed = |number: u64| number >= listed.start && (beyond || number < listed.end);
         Some(Self {
             snapshot,
@@ -97,7 +97,7 @@ impl<'a> Playlist<'a> {
         let parts_from = self.parts_from();
         let mut period = self.first_period();
         for (index, segment) in self.segments.iter().enumerate().skip(skipped) {
-            write_period(out, segment, &mut period)?;
+            write_period(out, (segment, index == 0), &mut period)?;
             write_date(out, segment)?;
             if index >= parts_from {
                 write_parts(out, segment)?;
@@ -157,7 +157,7 @@ impl<'a> Playlist<'a> {
     /// What follows the last whole segment at the live edge.
     fn write_edge(&self, out: &mut String, period: &mut PeriodId) -> fmt::Result {
         if let Some(open) = self.snapshot.open_segment(self.rendition) {
-            write_period(out, open, period)?;
+            write_period(out, (open, self.segments.is_empty()), period)?;
             write_date(out, open)?;
             write_parts(out, open)?;
         }
@@ -228,21 +228,27 @@ fn write_parts(out: &mut String, segment: &Segment) -> fmt::Result {
             "#EXT-X-PART:DURATION={length},URI=\"{}.{index}.m4s\"",
             segment.number
         )?;
-        out.write_str(if part.independent {
-            ",INDEPENDENT=YES\n"
-        } else {
-            "\n"
+        out.write_str(match (segment.gap, part.independent) {
+            (true, _) => ",GAP=YES\n",
+            (false, true) => ",INDEPENDENT=YES\n",
+            (false, false) => "\n",
         })?;
     }
     Ok(())
 }
 
-/// Begins the period of `segment` if it is another one than `period`, which is the one before.
-fn write_period(out: &mut String, segment: &Segment, period: &mut PeriodId) -> fmt::Result {
+/// Begins the period of `segment` if it is another one than `period`, which is the one before. Of a rendition that
+/// is new in it, what precedes it names its init segment too; after the discontinuity that is said again, unless
+/// the segment is the first of the list.
+fn write_period(
+    out: &mut String,
+    (segment, is_first): (&Segment, bool),
+    period: &mut PeriodId,
+) -> fmt::Result {
     if segment.discontinuity {
         out.write_str("#EXT-X-DISCONTINUITY\n")?;
     }
-    if segment.period != *period {
+    if segment.period != *period || (segment.discontinuity && !is_first) {
         *period = segment.period;
         write_map(out, *period)?;
     }

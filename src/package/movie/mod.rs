@@ -14,7 +14,7 @@ use bytes::Bytes;
 use fragments::{Init, Run};
 use tables::Tables;
 
-use crate::time::{MediaTime, Ticks, Timescale};
+use crate::time::{MediaTime, Span, Ticks, Timescale};
 
 /// Bytes of the head: `ftyp`, then the head of an `mdat` whose length is not known yet.
 const HEAD_BYTES: u64 = 28 + 16;
@@ -43,6 +43,17 @@ pub enum MovieError {
     /// More samples or bytes than a table holds.
     #[error("it is too long for one file; export it in parts")]
     TooLong,
+}
+
+/// Where a segment begins and how long its samples are together, by its own word; `None` if it is none of this
+/// program's making.
+#[must_use]
+pub fn place_of(segment: &Bytes) -> Option<(Ticks, Span)> {
+    let runs = Run::all(segment).ok()?;
+    let start = runs.first()?.start;
+    let lengths = runs.iter().flat_map(|run| &run.samples);
+    let length: u64 = lengths.map(|sample| u64::from(sample.duration)).sum();
+    Some((start, Span::new(length)))
 }
 
 /// A file in the making.

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
-use super::tests::{FIRST, Run, config, drive, fragments, playlists_keep_their_word, value, video};
+use super::tests::{
+    FIRST, Run, config, drive, fragments, playlists_keep_their_word, shown, value, video,
+};
 use super::*;
 use crate::package::hls;
 use crate::package::snapshot::Segment;
@@ -25,6 +27,34 @@ fn hole() -> impl Strategy<Value = Hole> {
             count,
         },
     )
+}
+
+/// Says of which part it was not published before the next one was made, of segments in the making.
+fn withheld_part(run: &Run) -> Option<(usize, SegmentNumber, PartIndex)> {
+    let mut made = vec![None; run.renditions.len()];
+    for output in &run.outputs {
+        match output {
+            Output::Part {
+                rendition,
+                segment,
+                part,
+                ..
+            } => {
+                if let Some((last, index)) = made[*rendition].replace((*segment, *part))
+                    && last == *segment
+                {
+                    return Some((*rendition, last, index));
+                }
+            }
+            Output::WindowChanged(snapshot) => {
+                for (rendition, made) in made.iter_mut().enumerate() {
+                    made.take_if(|made| snapshot.last_part(rendition) >= Some(*made));
+                }
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 /// A run whose encoders left out `holes`; after each comes a key frame.
@@ -116,6 +146,102 @@ fn a_few_missing_frames_are_the_last_one_shown_for_longer() {
     assert_eq!((length, duration.get()), (180_000, 180_000));
 }
 
+/// What an encoder leaves out because the machine is too slow for it lies anywhere.
+#[test]
+fn a_hole_that_begins_where_a_part_has_no_room_is_no_step_in_decode_time() {
+    let renditions = [video("v720", (30, 1)), aac("a128", 128_000)];
+    // The third part, of ten frames, is full but for 8 ms; the last part ends in a hole.
+    let holes = [(20, 8), (30, 2), (38, 3), (44, 11), (56, 4)].map(|(from, count)| Hole {
+        rendition: 0,
+        from,
+        count,
+    });
+    let run = with_holes(&config(2_000, true), &renditions, &holes);
+    let (_, start, duration, payload) = run.segments(0)[0];
+    let begin = u64::try_from(start.get()).expect("positive");
+    let found = fragments(&payload.to_bytes());
+    let frames = found
+        .iter()
+        .map(|(at, length)| ((at - begin) / 3_000, length / 3_000));
+    let expected: Vec<_> = (0..6).map(|part| (part * 10, 10)).collect();
+    assert_eq!(frames.collect::<Vec<_>>(), expected, "{found:?}");
+    assert_eq!(duration.get(), 180_000);
+}
+
+/// An encoder that has time for one picture of each part only.
+#[test]
+fn parts_of_one_picture_are_published_one_by_one() {
+    let hole = |from| Hole {
+        rendition: 0,
+        from,
+        count: 9,
+    };
+    let holes: Vec<_> = (61..300).step_by(10).map(hole).collect();
+    let run = with_holes(&config(2_000, true), &[video("v720", (30, 1))], &holes);
+    assert_eq!(withheld_part(&run), None);
+}
+
+/// Every part of `part` frames that a segment of `segment` frames would have without holes has one of those
+/// that are there.
+fn has_a_frame_in_each_part(holes: &[Hole], (segment, part): (usize, usize), slots: usize) -> bool {
+    let is_there = |slot: usize| {
+        let covers = |hole: &Hole| (hole.from..hole.from + hole.count).contains(&slot);
+        !holes.iter().any(covers)
+    };
+    (0..slots).step_by(segment).all(|begin| {
+        let parts = (begin..begin + segment).step_by(part);
+        let mut parts = parts.map(|from| from..(from + part).min(begin + segment));
+        is_there(begin) && parts.all(|mut part| part.any(is_there))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever is left out: as long as there is a picture in every part, media are contiguous, in each part and
+    /// from one to the next, the lengths said are those of the media, and every picture is shown at its own time.
+    #[test]
+    fn a_picture_in_every_part_is_enough_for_contiguous_media(
+        holes in prop::collection::vec((1_usize..300, 1_usize..19), 1..40), low_latency in any::<bool>(),
+        (num, den, segment, part) in prop::sample::select(vec![(30, 1, 60, 10), (25, 1, 50, 9)]),
+    ) {
+        let mut kept = Vec::new();
+        for (from, count) in holes {
+            kept.push(Hole { rendition: 0, from, count });
+            if !has_a_frame_in_each_part(&kept, (segment, part), 7 * segment) {
+                kept.pop();
+            }
+        }
+        let config = config(2_000, low_latency);
+        let renditions = [
+            video("v720", (num, den)), video("v360", (num, den)), aac("a128", 128_000),
+        ];
+        let run = with_holes(&config, &renditions, &kept);
+        playlists_keep_their_word(&run)?;
+        prop_assert_eq!(withheld_part(&run).filter(|_| low_latency), None, "{:?}", kept);
+        let mut next = None;
+        for (number, start, duration, payload) in run.segments(0) {
+            let (mut length, bytes) = (0, payload.to_bytes());
+            for (base, lasts) in fragments(&bytes) {
+                prop_assert!(next.is_none_or(|next| next == base), "{number}: {kept:?}");
+                next = Some(base + lasts);
+                length += lasts;
+            }
+            prop_assert_eq!(length, duration.get(), "{}: {:?}", number, kept);
+            let begin = u64::try_from(start.get()).expect("positive");
+            let frame = u64::from(90_000 * den / num);
+            let slots = shown(&bytes).into_iter().map(|at| (at - begin) / frame);
+            let first = usize::try_from(number - FIRST).expect("small") * segment;
+            let is_there = |slot: &u64| {
+                let slot = first + usize::try_from(*slot).expect("small");
+                !kept.iter().any(|hole| (hole.from..hole.from + hole.count).contains(&slot))
+            };
+            let all = 0..u64::try_from(segment).expect("small");
+            prop_assert_eq!(slots.collect::<Vec<_>>(), all.filter(is_there).collect::<Vec<_>>());
+        }
+    }
+}
+
 #[test]
 fn segments_that_are_missing_as_a_whole_are_gaps() {
     let config = config(2_000, false);
@@ -152,10 +278,31 @@ fn rendition_that_rests_is_listed_as_gaps_and_holds_nothing_up() {
             .rest(0, SegmentNumber::new(FIRST + 3))
             .expect("nothing to do");
         for slot in 0..300 {
-            // The better one has nothing from the end of the first segment to the fourth.
+            // The better one has nothing from the end of the first segment to the fourth, and says so before.
+            if slot == 50 {
+                packager.rest_soon(0, SegmentNumber::new(FIRST + 1));
+            }
             if (60..240).contains(&slot) && slot % 60 == 0 {
                 let until = FIRST + u64::try_from(slot).expect("small") / 60 + 1;
+                while packager.poll_output().is_some() {}
                 packager.rest(0, SegmentNumber::new(until)).expect("rests");
+                // Who waits for the first part of it is told at once.
+                let told = std::iter::from_fn(|| packager.poll_output());
+                let told = told.filter_map(|output| match output {
+                    Output::WindowChanged(snapshot) => snapshot.segments(0).next_back().cloned(),
+                    _ => None,
+                });
+                let told = told
+                    .last()
+                    .map(|segment| (segment.number.get(), segment.gap));
+                assert_eq!(told, low_latency.then_some((until - 1, true)), "{slot}");
+                let text = hls::media::render(&packager.snapshot(), 0).expect("listed");
+                let missing = "#EXT-X-PART:DURATION=0.333333,URI=\"{n}.0.m4s\",GAP=YES";
+                let missing = missing.replace("{n}", &(until - 1).to_string());
+                assert_eq!(text.contains(&missing), low_latency, "{text}");
+                let snapshot = packager.snapshot();
+                let part = snapshot.part(0, SegmentNumber::new(until - 1), PartIndex::new(0));
+                assert!(part.is_none(), "{slot}");
                 packager
                     .rest(0, SegmentNumber::new(until - 1))
                     .expect("no news");
@@ -163,12 +310,19 @@ fn rendition_that_rests_is_listed_as_gaps_and_holds_nothing_up() {
                 packager.push(0, sample(slot)).expect("fits");
             }
             packager.push(1, sample(slot)).expect("fits");
-            let listed = packager.snapshot().listed().end - FIRST;
+            let snapshot = packager.snapshot();
+            let listed = snapshot.listed().end - FIRST;
             assert_eq!(
                 listed,
                 u64::try_from((slot + 1) / 60).expect("small"),
                 "{slot}"
             );
+            // What is asked for before it is there has to come: nobody knows when the better one does again.
+            if low_latency && slot >= 10 {
+                let rests = (59..249).contains(&slot);
+                assert_eq!(snapshot.hint(0).is_none(), rests, "{slot}");
+                assert!(snapshot.hint(1).is_some(), "{slot}");
+            }
         }
         let snapshot = packager.snapshot();
         assert_eq!(numbers(&snapshot, 0), [0, -1, -2, -3, 4]);
@@ -293,6 +447,8 @@ fn another_ladder_is_another_period() {
                 [0, -1, -2, -3, -4],
                 "a rung that was not there"
             );
+            let missing = format!("init-{FIRST}.mp4");
+            assert!(!new.contains(&missing), "it was never made: {new}");
             assert_eq!(numbers(snapshot, 1), [0, 1, 2, 3, -4]);
         }
     }

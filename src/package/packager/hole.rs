@@ -1,14 +1,18 @@
 //! Passes over what an encoder left out.
 //!
 //! Enters: where a rendition ended, and where it goes on later than that
-//! Leaves: the last sample shown for longer, as far as its part has room; segments without media as gaps
-//! Never:  a part longer than its target; samples moved
+//! Leaves: the last sample shown for longer, as far as its part has room; the next picture decoded sooner;
+//!         segments without media as gaps
+//! Never:  a part longer than its target; a picture shown at another time
 //! Time:   `Ticks` in the rendition's timescale
 //! Spec:   [HLS] §4.4.4.7, §6.2.1
 
 use super::{Packager, absent};
 use crate::id::SegmentNumber;
+use crate::media::{MediaKind, Payload, Sample};
+use crate::package::cut::Cutter;
 use crate::package::error::Error;
+use crate::package::snapshot::{Part, Segment};
 use crate::time::{Span, Ticks};
 
 impl Packager {
@@ -33,63 +37,117 @@ impl Packager {
         }
         let at = track.cutter.start_of(until);
         self.window.rest(rendition, until);
-        self.pass_over(rendition, at, until)
+        self.pass_over(rendition, at, until)?;
+        Ok(())
     }
 
-    /// Prepares a rendition for a sample at `at` in segment `number`, which may lie after a hole.
+    /// Prepares a rendition for a sample at `at` in segment `number`, which may lie after a hole: from where on
+    /// that segment, which is open, still lacks something before it.
     pub(super) fn pass_over(
         &mut self,
         rendition: usize,
         at: Ticks,
         number: SegmentNumber,
-    ) -> Result<(), Error> {
+    ) -> Result<Option<Ticks>, Error> {
         let Some(track) = self.tracks.get_mut(rendition) else {
-            return Ok(());
+            return Ok(None);
         };
         let ended = track.next_dts.filter(|ended| *ended < at);
         let Some(ended) = ended else {
-            return Ok(());
+            return Ok(None);
         };
         let open = track.segment.as_ref().map(|segment| segment.number);
         let open_end = open.map(|open| track.cutter.start_of(open.next()));
-        let hole = open_end.map_or(at, |end| end.min(at)).since(ended);
-        let filled = track.prolong(hole.unwrap_or(Span::ZERO), true);
-        let is_filled = ended.checked_add(filled) == Some(at);
+        let reached = track.fill((ended, open_end.map_or(at, |end| end.min(at))));
         track.next_dts = Some(at);
+        let mut lacks = None;
         if open.is_none_or(|open| open == number) {
-            if !is_filled {
-                self.close_part(rendition)?;
+            if reached < at {
+                lacks = open.map(|_| reached);
+                self.end_part(rendition)?;
             }
         } else {
             self.close_part(rendition)?;
             self.close_segment(rendition, open_end);
         }
         self.add_gaps(rendition, number);
-        Ok(())
+        Ok(lacks)
     }
 
     /// Adds a gap for every segment between the last whole one of a rendition and `number`, which is open or
     /// about to be.
     fn add_gaps(&mut self, rendition: usize, number: SegmentNumber) {
-        let period = self.window.period().id;
         let Some(last) = self.window.last(rendition) else {
             return;
         };
         let Some(cutter) = self.tracks.get(rendition).map(|track| track.cutter) else {
             return;
         };
-        let mut moved = false;
-        for missing in (last.get() + 1)..number.get() {
-            let gap = absent(&cutter, SegmentNumber::new(missing), period, true);
-            moved |= self.window.add(rendition, gap);
+        let missing = (last.get() + 1)..number.get();
+        let mut is_news = self.is_low_latency() && !missing.is_empty();
+        for missing in missing {
+            let missing = SegmentNumber::new(missing);
+            let period = self.window.period();
+            let gap = Segment {
+                discontinuity: period.breaks_at(missing),
+                ..absent(&cutter, missing, period.id, true)
+            };
+            let parts = missing_parts(&cutter, &gap);
+            let gap = Segment { parts, ..gap };
+            is_news |= self.window.add(rendition, gap);
         }
-        if moved {
+        if is_news {
             self.publish();
         }
     }
 }
 
+/// The parts of `gap`, none of which is there: players that go from part to part (hls.js) see no segment that
+/// has none while parts of earlier ones are listed.
+pub(super) fn missing_parts(cutter: &Cutter, gap: &Segment) -> Vec<Part> {
+    let whole = cutter.room(Span::ZERO).get();
+    let Some(step) = usize::try_from(whole).ok().filter(|step| *step > 0) else {
+        return Vec::new();
+    };
+    let starts = (0..gap.duration.get()).step_by(step);
+    let part = |from: u64| Part {
+        start: gap.start.checked_add(Span::new(from)).unwrap_or(gap.start),
+        duration: Span::new(whole.min(gap.duration.get() - from)),
+        independent: false,
+        payload: Payload::default(),
+    };
+    starts.map(part).collect()
+}
+
 impl super::Track {
+    /// Shows the last pending sample for longer, up to the end of a hole, or else of the last frame for which
+    /// its part has room: so parts end where they would without a hole. Where what there is ends then.
+    fn fill(&mut self, (ended, until): (Ticks, Ticks)) -> Ticks {
+        let room = self.cutter.room(self.pending_length);
+        let most = ended.checked_add(room).unwrap_or(ended);
+        let until = until.min(self.cutter.frame_at_or_before(most)).max(ended);
+        let filled = self.prolong(until.since(ended).unwrap_or(Span::ZERO), true);
+        ended.checked_add(filled).unwrap_or(ended)
+    }
+
+    /// `sample`, before which its segment lacks what lies from `lacks` on: a picture is decoded at that place,
+    /// and shown at its own, if a part has room for both.
+    pub(super) fn reach_back(&self, sample: Sample, lacks: Option<Ticks>) -> Sample {
+        let hole = lacks.and_then(|from| Some((from, sample.dts.since(from)?)));
+        let Some((from, hole)) = hole.filter(|_| self.kind == MediaKind::Video) else {
+            return sample;
+        };
+        let duration = Span::new(hole.get().saturating_add(sample.duration.get()));
+        if duration > self.cutter.room(Span::ZERO) {
+            return sample;
+        }
+        Sample {
+            dts: from,
+            duration,
+            ..sample
+        }
+    }
+
     /// Shows the last pending sample for up to `hole` longer, no longer than its part has room if that is
     /// `bounded`; by how much it does.
     pub(super) fn prolong(&mut self, hole: Span, bounded: bool) -> Span {

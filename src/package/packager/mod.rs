@@ -16,14 +16,14 @@ pub use self::source::MAX_GAPS;
 use self::track::Track;
 use super::cmaf::{self, Fragment};
 use super::config::{Config, LowLatency};
-use super::cut::{Cuts, FrameLength, PartTarget};
+use super::cut::Cuts;
 use super::error::Error;
 use super::past::{Past, absent};
 use super::period::Period;
 use super::snapshot::{Part, Presentation, Snapshot};
 use super::window::Window;
 use crate::id::{PartIndex, PeriodId, SegmentNumber};
-use crate::media::{MediaKind, Payload, Rendition, Sample};
+use crate::media::{FrameLength, MediaKind, PartTarget, Payload, Rendition, Sample};
 use crate::time::{Span, Ticks};
 
 /// The most renditions of one broadcast: a ladder has ten rungs at most, in three codecs.
@@ -192,13 +192,14 @@ impl Packager {
     /// back learns that it has.
     fn list_past(&mut self, past: &Past, numbers: Range<u64>) {
         let cuts = self.window.presentation().cuts;
-        let renditions = &self.window.period().renditions;
-        let both = renditions.iter().zip(&self.tracks);
+        let period = self.window.period();
+        let both = period.renditions.iter().zip(&self.tracks);
         let segments = both.map(|(rendition, track)| {
+            let of = (rendition, period.id);
             if cuts.are_on_grid() {
-                past.segments(rendition, &track.cutter, numbers.clone())
+                past.segments(of, &track.cutter, numbers.clone())
             } else {
-                past.segments_as_listed(rendition, &track.cutter, numbers.clone())
+                past.segments_as_listed(of, &track.cutter, numbers.clone())
             }
         });
         let segments = segments.collect();
@@ -225,19 +226,21 @@ impl Packager {
 
     fn push_on_grid(&mut self, rendition: usize, sample: Sample) -> Result<(), Error> {
         let number = self.admit(rendition, &sample)?;
-        self.pass_over(rendition, sample.dts, number)?;
+        let lacks = self.pass_over(rendition, sample.dts, number)?;
         let period = self.window.period();
         let (period, begins) = (period.id, period.breaks_at(number));
         let Some(track) = self.tracks.get_mut(rendition) else {
             return Err(Error::UnknownRendition { index: rendition });
         };
+        let sample = track.reach_back(sample, lacks);
         let end = sample.dts.checked_add(sample.duration);
         let end = end.ok_or_else(|| track.bad_timing(sample.dts))?;
         if track
             .cutter
             .closes_before(track.pending_length, sample.duration)
         {
-            self.close_part(rendition)?;
+            // Not full, or it would be published by now: its encoder left pictures out.
+            self.end_part(rendition)?;
         }
         let Some(track) = self.tracks.get_mut(rendition) else {
             return Err(Error::UnknownRendition { index: rendition });
@@ -247,8 +250,7 @@ impl Packager {
             self.close_part(rendition)?;
             self.close_segment(rendition, None);
         } else if track.cutter.is_full(track.pending_length) {
-            self.close_part(rendition)?;
-            self.publish_part(rendition);
+            self.end_part(rendition)?;
         }
         Ok(())
     }
@@ -258,9 +260,8 @@ impl Packager {
         self.outputs.pop_front()
     }
 
-    /// Says that what is pushed from now on completes segments that have begun, and then comes the end: no
-    /// part of a later segment is hinted any more, since a hint that leads nowhere is an error to some
-    /// players (Shaka Player).
+    /// Says that what is pushed from now on is what was in the making, and then comes the end: no part is hinted
+    /// any more.
     pub fn close_soon(&mut self) {
         self.window.close_soon();
     }
@@ -381,6 +382,13 @@ impl Packager {
         Ok(())
     }
 
+    /// Writes the pending samples of a rendition as a part, and publishes it in the segment under way.
+    fn end_part(&mut self, rendition: usize) -> Result<(), Error> {
+        self.close_part(rendition)?;
+        self.publish_part(rendition);
+        Ok(())
+    }
+
     /// Ends the open segment of a rendition, if there is one, and publishes what follows from it. It lasts
     /// until `end`, or as long as its samples.
     fn close_segment(&mut self, rendition: usize, end: Option<Ticks>) {
@@ -425,6 +433,8 @@ impl Packager {
         while let Some((rendition, segment)) = self.window.evict() {
             evicted.push(Output::Evicted { rendition, segment });
         }
+        let periods = self.window.forget_periods();
+        evicted.extend(periods.map(|period| Output::PeriodEvicted { period }));
         let snapshot = Arc::new(self.window.share());
         self.outputs.push_back(Output::WindowChanged(snapshot));
         self.outputs.extend(evicted);
@@ -517,9 +527,14 @@ mod gap_tests;
 mod hole;
 mod open;
 mod output;
+#[cfg(test)]
+mod recording_tests;
 mod source;
 #[cfg(test)]
 mod source_tests;
 #[cfg(test)]
 mod tests;
 mod track;
+mod widen;
+#[cfg(test)]
+mod widen_tests;

@@ -62,4 +62,9 @@ pub enum Output {
         /// Its number.
         segment: SegmentNumber,
     },
+    /// All segments of a period were evicted: its init segments may be removed, of all renditions.
+    PeriodEvicted {
+        /// The period.
+        period: PeriodId,
+    },
 }

@@ -6,6 +6,7 @@
 //! Time:   `Ticks` in the rendition's timescale in the current period
 //! Spec:   [HLS] §4.4.4.3, §4.4.4.7, §6.2.1; docs/time.md
 
+use super::hole::missing_parts;
 use super::{Packager, Track};
 use crate::id::SegmentNumber;
 use crate::media::{Payload, Rendition, Sample};
@@ -262,7 +263,7 @@ impl Packager {
         let start = begin.rescale_nearest(scale);
         let length = end.rescale_nearest(scale).since(start).unwrap_or_default();
         let longest = in_ticks(self.longest_ms(), scale);
-        Some(Segment {
+        let gap = Segment {
             number,
             scale,
             start,
@@ -273,7 +274,9 @@ impl Packager {
             period: period.id,
             discontinuity: period.breaks_at(number),
             gap: true,
-        })
+        };
+        let parts = missing_parts(&self.tracks.get(rendition)?.cutter, &gap);
+        Some(Segment { parts, ..gap })
     }
 
     /// Where the segment of a rendition before `number` ends; before there is one, where the grid would have
@@ -285,7 +288,7 @@ impl Packager {
         Some(last.map_or_else(|| first().at(track.scale), Segment::ends))
     }
 
-    fn check_same(&self, renditions: &[Rendition]) -> Result<(), Error> {
+    pub(super) fn check_same(&self, renditions: &[Rendition]) -> Result<(), Error> {
         let names = |renditions: &[Rendition]| {
             let names = renditions.iter().map(|rendition| rendition.name.as_str());
             names.collect::<Vec<_>>().join(" ")

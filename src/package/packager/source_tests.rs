@@ -159,7 +159,7 @@ fn packager(config: &Config, take: &Take, past: Option<&Past>) -> Packager {
     Packager::cut_by(CUTS, config, first, take.renditions(), past).expect("valid")
 }
 
-fn run(config: &Config, takes: &[Take]) -> Run {
+pub(super) fn run(config: &Config, takes: &[Take]) -> Run {
     play(packager(config, &takes[0], None), takes)
 }
 
@@ -199,6 +199,7 @@ proptest! {
         playlists_keep_their_word(&run)?;
         numbers_go_up_by_one(&run)?;
         periods_are_marked_alike(&run)?;
+        init_segments_are_there_while_named(&run)?;
         media_is_where_the_playlist_says(&run)?;
         parts_are_even(&run, low_latency)?;
         mpd_lists_the_same(&run)?;
@@ -282,6 +283,33 @@ fn periods_are_marked_alike(run: &Run) -> Result<(), TestCaseError> {
 }
 
 /// What a segment says of its start and length is so, and in a period the next goes on from there.
+/// Init segments come before what names them, and are gone once nothing does.
+fn init_segments_are_there_while_named(run: &Run) -> Result<(), TestCaseError> {
+    let mut there = BTreeMap::new();
+    for output in &run.outputs {
+        match output {
+            Output::InitSegment { period, .. } => *there.entry(*period).or_insert(0) += 1,
+            Output::PeriodEvicted { period } => {
+                prop_assert_eq!(there.remove(period), Some(3), "{}", period);
+            }
+            Output::WindowChanged(snapshot) => {
+                for text in (0..3).filter_map(|r| hls::media::render(snapshot, r)) {
+                    for name in text.split("URI=\"init-").skip(1) {
+                        let period = name.split('.').next().and_then(|n| n.parse().ok());
+                        let period = PeriodId::new(period.expect("number"));
+                        prop_assert!(there.contains_key(&period), "{}", period);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let end = run.snapshots().last().expect("some");
+    let kept: Vec<_> = end.periods().map(|period| period.id).collect();
+    prop_assert_eq!(there.keys().copied().collect::<Vec<_>>(), kept);
+    Ok(())
+}
+
 fn media_is_where_the_playlist_says(run: &Run) -> Result<(), TestCaseError> {
     for rendition in 0..3 {
         let mut ends: BTreeMap<u64, (u64, PeriodId)> = BTreeMap::new();

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::media::CodecConfig;
+use crate::media::part_tests::RATES;
 use crate::package::window::tests::{aac, h264};
 use crate::package::{dash, hls};
 use crate::time::{FrameRate, Grid, MediaTime, Timescale};
@@ -88,8 +89,23 @@ fn run(config: &Config, renditions: &[Rendition], segments: u64) -> Run {
 pub(super) fn drive(
     mut packager: Packager,
     segments: Range<u64>,
-    mut encode: impl FnMut(usize, Sample) -> Option<Sample>,
+    encode: impl FnMut(usize, Sample) -> Option<Sample>,
 ) -> Run {
+    let renditions = packager.snapshot().period().renditions.clone();
+    let mut outputs = feed(&mut packager, segments, encode);
+    outputs.extend(packager.finish().expect("finished"));
+    Run {
+        outputs,
+        renditions,
+    }
+}
+
+/// Pushes what `encode` makes of the samples of `segments` to `packager`; what comes out.
+pub(super) fn feed(
+    packager: &mut Packager,
+    segments: Range<u64>,
+    mut encode: impl FnMut(usize, Sample) -> Option<Sample>,
+) -> Vec<Output> {
     let config = &packager.presentation().config.clone();
     let renditions = &packager.snapshot().period().renditions.clone();
     let mut queues: Vec<_> = renditions
@@ -122,11 +138,7 @@ pub(super) fn drive(
             outputs.push(output);
         }
     }
-    outputs.extend(packager.finish().expect("finished"));
-    Run {
-        outputs,
-        renditions: renditions.to_vec(),
-    }
+    outputs
 }
 
 impl Run {
@@ -172,16 +184,25 @@ pub(super) fn fragments(bytes: &[u8]) -> Vec<(u64, u64)> {
     found
 }
 
-const RATES: [(u32, u32); 8] = [
-    (24_000, 1_001),
-    (24, 1),
-    (25, 1),
-    (30_000, 1_001),
-    (30, 1),
-    (50, 1),
-    (60_000, 1_001),
-    (60, 1),
-];
+/// When each sample of a payload of fragments is shown.
+pub(super) fn shown(bytes: &[u8]) -> Vec<u64> {
+    use mp4_atom::{Any, DecodeMaybe};
+    let mut rest = bytes;
+    let mut found = Vec::new();
+    while let Some(any) = Any::decode_maybe(&mut rest).expect("boxes") {
+        if let Any::Moof(moof) = any {
+            let traf = &moof.traf[0];
+            let mut at = traf.tfdt.as_ref().expect("tfdt").base_media_decode_time;
+            for entry in traf.trun[0].samples.iter() {
+                let offset = entry.cts.unwrap_or(0);
+                found.push(at.checked_add_signed(offset).expect("positive"));
+                let lasts = entry.duration.or(traf.tfhd.default_sample_duration);
+                at += u64::from(lasts.expect("given"));
+            }
+        }
+    }
+    found
+}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
@@ -304,7 +325,25 @@ pub(super) fn value<'a>(text: &'a str, tag: &str) -> &'a str {
     line.unwrap_or("")
 }
 
+/// Who renders them only when their outline has changed misses nothing.
+fn top_manifests_follow_their_outline(run: &Run) -> Result<(), TestCaseError> {
+    let mut last = None;
+    for snapshot in run.snapshots() {
+        let texts = (
+            hls::multivariant::render(snapshot),
+            dash::mpd::render(snapshot),
+        );
+        let now = (snapshot.outline(), texts);
+        if let Some((outline, texts)) = last.filter(|(outline, _)| *outline == now.0) {
+            prop_assert_eq!(&now, &(outline, texts));
+        }
+        last = Some(now);
+    }
+    Ok(())
+}
+
 pub(super) fn playlists_keep_their_word(run: &Run) -> Result<(), TestCaseError> {
+    top_manifests_follow_their_outline(run)?;
     let mut sequence = 0;
     let mut constants = None;
     let mut known: std::collections::BTreeMap<String, String> = Default::default();
@@ -466,13 +505,73 @@ fn nothing_is_hinted_that_the_end_would_break() {
         packager.push(0, sample).expect("accepted");
         if slot == 59 {
             assert!(text(packager).contains(&format!("URI=\"{}.0.m4s\"", FIRST + 1)));
-        } else if slot == 110 {
-            assert_eq!(hints(&text(packager)), 1, "of the segment in the making");
+        } else if slot == 99 {
+            assert_eq!(hints(&text(packager)), 1, "while it lives");
+        } else if slot == 118 {
+            assert_eq!(hints(&text(packager)), 0, "the last part may have been it");
         }
     }
     let whole = text(packager);
     assert!(whole.contains(&format!("\n{}.m4s\n", FIRST + 1)), "{whole}");
     assert_eq!(hints(&whole), 0, "{whole}");
+}
+
+/// Pictures end half a second into a segment of which there is no sound.
+#[test]
+fn what_was_played_as_parts_is_in_the_list_at_the_end() {
+    let config = config(2_000, true);
+    let renditions = [video("v720", (30, 1)), aac_at("a96", 48_000)];
+    let packager = Packager::new(&config, PeriodId::new(FIRST), renditions.to_vec());
+    let grid = Grid::new(config.segment_ms);
+    let last = FIRST + 3;
+    let run = drive(
+        packager.expect("valid"),
+        FIRST..last + 1,
+        |index, sample| {
+            let scale = renditions[index].timescale;
+            let begins = grid.start_of(SegmentNumber::new(last), scale);
+            let into = sample.dts.get() - begins.get();
+            let limit = if index == 0 {
+                i64::from(scale.get()) / 2
+            } else {
+                0
+            };
+            (into < limit).then_some(sample)
+        },
+    );
+    let parts = run.outputs.iter().filter_map(|output| match output {
+        Output::Part {
+            rendition: 0,
+            segment,
+            part,
+            ..
+        } if segment.get() == last => Some(format!("URI=\"{segment}.{part}.m4s\"")),
+        _ => None,
+    });
+    let end = run.snapshots().last().expect("some");
+    assert!(end.is_ended());
+    let [pictures, sound] = [0, 1].map(|r| hls::media::render(end, r).expect("listed"));
+    let parts: Vec<_> = parts.collect();
+    assert!(!parts.is_empty());
+    for part in parts {
+        assert!(pictures.contains(&part), "{part} of\n{pictures}");
+    }
+    assert!(
+        pictures.contains(&format!("#EXTINF:0.500000,\n{last}.m4s\n#EXT-X-ENDLIST")),
+        "{pictures}"
+    );
+    assert!(
+        sound.contains(&format!("\n{}.m4s\n#EXT-X-ENDLIST", last - 1)),
+        "{sound}"
+    );
+    let plain = hls::media::render_plain(end, 0).expect("listed");
+    assert!(
+        plain.contains(&format!("\n{last}.m4s\n#EXT-X-ENDLIST")),
+        "{plain}"
+    );
+    // A template of numbers promises the same of every rendition.
+    let mpd = dash::mpd::render(end).expect("some");
+    assert!(mpd.contains("mediaPresentationDuration=\"PT6S\""), "{mpd}");
 }
 
 #[test]

@@ -8,8 +8,8 @@
 
 use super::open::OpenSegment;
 use crate::id::{PeriodId, RenditionName, SegmentNumber};
-use crate::media::{MediaKind, Rendition, Sample};
-use crate::package::cut::{Cutter, FrameLength};
+use crate::media::{FrameLength, MediaKind, Rendition, Sample};
+use crate::package::cut::Cutter;
 use crate::package::error::Error;
 use crate::package::snapshot::Presentation;
 use crate::time::{Span, Ticks, Timescale};

@@ -45,8 +45,7 @@ impl Stretch<'_> {
              profiles=\"urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019\" \
              type=\"{kind}\""
         )?;
-        let lengths = self.sections.iter().map(Section::length_ms);
-        let total: u64 = lengths.sum();
+        let total = self.length_ms();
         if self.closed {
             write!(out, " mediaPresentationDuration=\"{}\"", Millis(total))?;
         } else {
@@ -80,7 +79,7 @@ impl Stretch<'_> {
                 (false, true) => 0,
                 (false, false) => section.begins_ms().saturating_sub(zero_ms),
             };
-            at += length;
+            at = at.saturating_add(length);
             write!(
                 out,
                 "  <Period id=\"{}\" start=\"{}\"",

@@ -43,8 +43,15 @@ impl Stretch<'_> {
             target.unwrap_or(1),
             first.map_or(0, |section| section.numbers.start),
         )?;
+        if self.sections.len() > 1 {
+            out.write_str("#EXT-X-DISCONTINUITY-SEQUENCE:0\n")?;
+        }
         if shows.clone().all(|show| show.independent) {
             out.write_str("#EXT-X-INDEPENDENT-SEGMENTS\n")?;
+        }
+        if !self.closed {
+            // Players begin at the live edge of what grows, unless they are told otherwise.
+            out.write_str("#EXT-X-START:TIME-OFFSET=0\n")?;
         }
         let mut period = None;
         for (index, section) in self.sections.iter().enumerate() {
@@ -189,7 +196,7 @@ fn write_section(
         if !track.is_some_and(|track| track.stored.contains(number)) {
             out.write_str("#EXT-X-GAP\n")?;
         }
-        let length = u64::try_from(micros(ends) - micros(begins)).unwrap_or(0);
+        let length = u64::try_from(micros(ends).saturating_sub(micros(begins))).unwrap_or(0);
         let (seconds, rest) = (length / 1_000_000, length % 1_000_000);
         writeln!(out, "#EXTINF:{seconds}.{rest:06},\n{number}.m4s")?;
     }

@@ -10,6 +10,7 @@
 //! a day has the size of one of a minute.
 
 mod dash;
+mod gone;
 mod hls;
 mod ranges;
 mod record;
@@ -19,6 +20,7 @@ mod stretch;
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::ops::Range;
+use std::time::Duration;
 
 pub use ranges::Ranges;
 pub use record::{MAX_RECORD_BYTES, RecordError};
@@ -42,6 +44,8 @@ pub struct Show {
     /// Every number below is deleted; those from here to what is offered are about to be.
     swept: u64,
     ended: bool,
+    /// How far back viewers of the live stream can go, in milliseconds; nothing for no further than the list.
+    reach_ms: u64,
     chapters: Vec<Chapter>,
 }
 
@@ -104,6 +108,24 @@ impl Show {
     #[must_use]
     pub const fn unswept(&self) -> Range<u64> {
         self.swept..self.offered.start
+    }
+
+    /// How far back viewers of the live stream can go; `None` for no further than the list.
+    #[must_use]
+    pub fn reach(&self) -> Option<Duration> {
+        (self.reach_ms > 0).then(|| Duration::from_millis(self.reach_ms))
+    }
+
+    /// The length of a segment on the grid, in milliseconds.
+    #[must_use]
+    pub const fn segment_ms(&self) -> u64 {
+        self.segment_ms.get() as u64
+    }
+
+    /// EXT-X-TARGETDURATION of its playlists.
+    #[must_use]
+    pub const fn target_duration(&self) -> Duration {
+        Duration::from_secs(self.target_duration_s as u64)
     }
 
     /// When what is offered begins.
@@ -208,20 +230,82 @@ impl Show {
 
     /// Takes note that nothing will be added: all that is stored is offered.
     pub fn end(&mut self) {
-        let lasts = self.chapters.iter().flat_map(|c| &c.tracks);
-        let end = lasts.filter_map(|track| track.stored.end()).max();
-        self.offered.end = end.unwrap_or(self.offered.end).max(self.offered.start);
+        self.offer_all();
         self.ended = true;
     }
 
-    /// Takes note that a segment is stored beyond what the record knew: the record is written behind.
-    pub fn adopt(&mut self, rendition: &RenditionName, number: SegmentNumber) {
-        let number = number.get();
+    /// Offers all that is stored, whether every rendition has it or not.
+    pub fn offer_all(&mut self) {
+        let lasts = self.chapters.iter().flat_map(|c| &c.tracks);
+        let end = lasts.filter_map(|track| track.stored.end()).max();
+        let end = end.unwrap_or(self.offered.end);
+        self.offered.end = end.max(self.offered.start);
+    }
+
+    /// Takes note that a segment is stored beyond what the record knew: the record is written behind. `place` is
+    /// where it lies and how long it is, by its own word. Where the source cuts, a segment without it is left out:
+    /// the grid does not say. So is what a record has no room for, or could not say.
+    pub fn adopt(
+        &mut self,
+        rendition: &RenditionName,
+        number: SegmentNumber,
+        place: Option<(Ticks, Span)>,
+    ) {
+        let (number, grid, on_grid) = (number.get(), self.grid(), self.independent);
+        let is_sayable = number < record::number_limit(self.segment_ms);
+        if number < self.offered.start || !is_sayable || (place.is_none() && !on_grid) {
+            return;
+        }
         let found = self.chapters.iter_mut().rev().find(|c| c.first <= number);
         let track = found.and_then(|c| c.tracks.iter_mut().find(|t| t.name == *rendition));
-        if let Some(track) = track.filter(|_| number >= self.offered.start) {
-            track.stored.insert(number);
+        let Some(track) = track else {
+            return;
+        };
+        let odd = place.filter(|place| !on_grid || track.place(grid, number) != *place);
+        if let Some(odd) = odd {
+            let has_room = track.odd.len() < record::MAX_ODD || track.odd.contains_key(&number);
+            if !record::is_place(odd, track.timescale) || !(has_room || on_grid) {
+                return;
+            }
+            if track.stored.insert_within(number, record::MAX_RANGES) && has_room {
+                track.odd.insert(number, odd);
+            }
+            return;
         }
+        track.stored.insert_within(number, record::MAX_RANGES);
+    }
+
+    /// Whether segments begin where the grid says; if not, where the source does.
+    #[must_use]
+    pub const fn is_on_grid(&self) -> bool {
+        self.independent
+    }
+
+    /// When the last segment of any rendition ends, offered or not.
+    #[must_use]
+    pub fn latest(&self) -> WallTime {
+        let tracks = self.chapters.iter().flat_map(|chapter| &chapter.tracks);
+        let ends = tracks.filter_map(|track| {
+            let last = track.stored.end()?.checked_sub(1)?;
+            Some(track.ends(self.grid(), last).to_wall())
+        });
+        ends.max()
+            .map_or_else(|| self.ends(), |end| end.max(self.ends()))
+    }
+
+    /// The number of the segment with which what is offered last begins its period.
+    #[must_use]
+    pub fn last_period_first(&self) -> u64 {
+        let last = self.chapters.last();
+        last.map_or_else(|| self.first.get(), |chapter| chapter.first)
+    }
+
+    /// The first number from `number` on of which any rendition is stored.
+    #[must_use]
+    pub fn next_stored(&self, number: u64) -> Option<u64> {
+        let tracks = self.chapters.iter().flat_map(|chapter| &chapter.tracks);
+        let nexts = tracks.filter_map(|track| track.stored.next_from(number));
+        nexts.min()
     }
 
     const fn grid(&self) -> Grid {

@@ -45,12 +45,53 @@ impl Ranges {
         }
     }
 
+    /// Adds `number`, unless there would be more than `most` ranges; whether it is there then.
+    pub fn insert_within(&mut self, number: u64, most: usize) -> bool {
+        let nearby = number.saturating_sub(1)..=number.saturating_add(1);
+        let has_room = self.0.len() < most || nearby.into_iter().any(|near| self.contains(near));
+        if has_room {
+            self.insert(number);
+        }
+        has_room
+    }
+
+    /// Adds every number of `other`, most of which are larger.
+    pub fn extend(&mut self, other: &Self) {
+        let bounds = 0..u64::MAX;
+        *self = Self::union([&*self, other].into_iter(), &bounds);
+    }
+
     /// Removes every number below `number`.
     pub fn remove_below(&mut self, number: u64) {
         self.0.retain(|range| range.end > number);
         if let Some(first) = self.0.first_mut() {
             first.start = first.start.max(number);
         }
+    }
+
+    /// Removes every number from `number` on, and returns it.
+    pub fn split_off(&mut self, number: u64) -> Self {
+        let mut later: Vec<_> = self
+            .0
+            .iter()
+            .filter(|range| range.end > number)
+            .cloned()
+            .collect();
+        if let Some(first) = later.first_mut() {
+            first.start = first.start.max(number);
+        }
+        self.0.retain(|range| range.start < number);
+        if let Some(last) = self.0.last_mut() {
+            last.end = last.end.min(number);
+        }
+        Self(later)
+    }
+
+    /// The first number from `number` on.
+    #[must_use]
+    pub fn next_from(&self, number: u64) -> Option<u64> {
+        let at = self.0.partition_point(|range| range.end <= number);
+        self.0.get(at).map(|range| range.start.max(number))
     }
 
     /// Whether `number` is in it.
@@ -103,6 +144,7 @@ mod tests {
         #[test]
         fn they_hold_what_a_set_would(
             numbers in proptest::collection::vec(0_u64..60, 0..80), below in 0_u64..60,
+            split in 0_u64..61,
         ) {
             let mut ranges = Ranges::default();
             let mut set = BTreeSet::new();
@@ -117,9 +159,37 @@ mod tests {
                 prop_assert_eq!(ranges.contains(number), set.contains(&number));
             }
             prop_assert_eq!(ranges.end(), set.last().map(|last| last + 1));
+            for number in 0..61 {
+                let next = set.range(number..).next().copied();
+                prop_assert_eq!(ranges.next_from(number), next);
+            }
+            let mut lower = ranges.clone();
+            let upper = lower.split_off(split);
+            for number in 0..61 {
+                prop_assert_eq!(lower.contains(number), number < split && set.contains(&number));
+                prop_assert_eq!(upper.contains(number), number >= split && set.contains(&number));
+            }
+            lower.extend(&upper);
+            prop_assert_eq!(&lower, &ranges);
             let all: Vec<_> = ranges.as_slice().iter().cloned().flatten().collect();
             prop_assert_eq!(all, set.into_iter().collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn one_more_range_than_there_may_be_is_not_begun() {
+        let mut set = Ranges::default();
+        for (number, is_taken) in [
+            (3, true),
+            (9, true),
+            (6, false),
+            (4, true),
+            (8, true),
+            (9, true),
+        ] {
+            assert_eq!(set.insert_within(number, 2), is_taken, "{number}");
+        }
+        assert_eq!(set.as_slice(), [3..5, 8..10]);
     }
 
     #[test]

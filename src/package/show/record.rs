@@ -5,7 +5,7 @@
 //! Never:  a number, a name or a length that was not checked
 //! Spec:   docs/recordings.md
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::ops::Range;
 
@@ -41,8 +41,24 @@ pub(super) const MAX_ODD: usize = 20_000;
 /// The longest codec string.
 const MAX_CODECS_BYTES: usize = 64;
 
-/// The largest segment number: its time in any timescale is far from any limit.
+/// The largest segment number.
 const MAX_NUMBER: u64 = 1 << 40;
+
+/// The latest instant that a record may speak of, in seconds since 1970: the end of the year 9999.
+const MAX_SECONDS: u64 = 253_402_300_799;
+
+/// The finest timescale: tenths of microseconds. [`MAX_SECONDS`] of it are far from what 64 bits hold.
+const MAX_TIMESCALE: u32 = 10_000_000;
+
+/// The longest that a segment or a frame may be, in seconds.
+const MAX_LENGTH_SECONDS: u32 = 3_600;
+
+/// The furthest that viewers of a live stream can go back: two days.
+const MAX_REACH_MS: u64 = 48 * 3_600 * 1_000;
+
+/// The most numbers that are offered no more and may not be deleted yet: more than a store that was away for a
+/// week leaves.
+const MAX_UNSWEPT: u64 = 1 << 20;
 
 /// Why a text is no record of a show.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +113,8 @@ struct RawShow {
     begins: String,
     ends: String,
     ended: bool,
+    #[serde(skip_serializing_if = "is_zero", default)]
+    dvr_ms: u64,
     segment_ms: NonZeroU32,
     target_duration: u32,
     independent: bool,
@@ -150,6 +168,7 @@ impl Show {
             begins: self.begins().to_string(),
             ends: self.ends().to_string(),
             ended: self.ended,
+            dvr_ms: self.reach_ms,
             segment_ms: self.segment_ms,
             target_duration: self.target_duration_s,
             independent: self.independent,
@@ -192,18 +211,25 @@ impl RawShow {
         require("segment_ms", {
             (MIN_SEGMENT_MS..=MAX_SEGMENT_MS).contains(&self.segment_ms.get())
         })?;
-        require("end", self.end <= MAX_NUMBER)?;
+        let last = number_limit(self.segment_ms);
+        require("end", self.end <= last)?;
         require("from", self.first <= self.from && self.from <= self.end)?;
-        require("swept", self.first <= self.swept && self.swept <= self.from)?;
+        require("swept", {
+            (self.first..=self.from).contains(&self.swept) && self.from - self.swept <= MAX_UNSWEPT
+        })?;
         require(
             "target_duration",
             (1..=3_600).contains(&self.target_duration),
         )?;
+        require("dvr_ms", self.dvr_ms <= MAX_REACH_MS)?;
         require("periods", (1..=MAX_CHAPTERS).contains(&self.periods.len()))?;
         let firsts = self.periods.iter().map(|period| period.first);
         let mut pairs = firsts.clone().zip(firsts.skip(1));
         require("periods", pairs.all(|(before, after)| before < after))?;
-        let chapters = self.periods.into_iter().map(RawChapter::check);
+        let names = self.periods.iter().flat_map(|period| &period.renditions);
+        let names: BTreeSet<_> = names.map(|rendition| rendition.name.as_str()).collect();
+        require("renditions", names.len() <= MAX_TRACKS)?;
+        let chapters = self.periods.into_iter().map(|period| period.check(last));
         Ok(Show {
             first: SegmentNumber::new(self.first),
             segment_ms: self.segment_ms,
@@ -212,6 +238,7 @@ impl RawShow {
             offered: self.from..self.end,
             swept: self.swept,
             ended: self.ended,
+            reach_ms: self.dvr_ms,
             chapters: chapters.collect::<Result<_, _>>()?,
         })
     }
@@ -228,13 +255,13 @@ impl Chapter {
 }
 
 impl RawChapter {
-    fn check(self) -> Result<Chapter, RecordError> {
+    fn check(self, last: u64) -> Result<Chapter, RecordError> {
         require(
             "renditions",
             (1..=MAX_TRACKS).contains(&self.renditions.len()),
         )?;
-        require("first", self.first <= MAX_NUMBER)?;
-        let tracks = self.renditions.into_iter().map(RawTrack::check);
+        require("first", self.first <= last)?;
+        let tracks = self.renditions.into_iter().map(|track| track.check(last));
         let tracks: Vec<_> = tracks.collect::<Result<_, _>>()?;
         let mut names: Vec<_> = tracks.iter().map(|track| &track.name).collect();
         names.sort();
@@ -276,7 +303,7 @@ impl Track {
 }
 
 impl RawTrack {
-    fn check(self) -> Result<Track, RecordError> {
+    fn check(self, last: u64) -> Result<Track, RecordError> {
         let impossible = |field| RecordError::Impossible { field };
         let printable = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | ',');
         require("codecs", {
@@ -286,13 +313,25 @@ impl RawTrack {
         require("stored", self.stored.len() <= MAX_RANGES)?;
         require("odd", self.odd.len() <= MAX_ODD)?;
         let ranges: Vec<Range<u64>> = self.stored.iter().map(|range| range.0..range.1).collect();
-        let stored = Ranges::new(ranges).filter(|ranges| ranges.end() <= Some(MAX_NUMBER));
+        let stored = Ranges::new(ranges).filter(|ranges| ranges.end() <= Some(last));
         let frame_rate = match self.frame_rate {
             Some((num, den)) => {
                 Some(FrameRate::new(num, den).ok_or_else(|| impossible("frame_rate"))?)
             }
             None => None,
         };
+        require("timescale", (1..=MAX_TIMESCALE).contains(&self.timescale))?;
+        require("frame", {
+            self.frame.0.get() / self.frame.1.get() < MAX_LENGTH_SECONDS
+        })?;
+        let timescale = Timescale::new(self.timescale).ok_or_else(|| impossible("timescale"))?;
+        require("odd", {
+            let mut odd = self.odd.iter();
+            odd.all(|(number, start, length)| {
+                let place = (Ticks::new(*start), Span::new(*length));
+                *number < last && is_place(place, timescale)
+            })
+        })?;
         let odd = self.odd.into_iter();
         let odd: BTreeMap<_, _> = odd
             .map(|(number, start, length)| (number, (Ticks::new(start), Span::new(length))))
@@ -306,7 +345,7 @@ impl RawTrack {
                 MediaKind::Audio
             },
             codecs: self.codecs,
-            timescale: Timescale::new(self.timescale).ok_or_else(|| impossible("timescale"))?,
+            timescale,
             frame: self.frame,
             picture: self
                 .size
@@ -319,6 +358,24 @@ impl RawTrack {
             odd,
         })
     }
+}
+
+/// What every number of a record is below, where segments are this long.
+pub(super) fn number_limit(segment_ms: NonZeroU32) -> u64 {
+    let last = MAX_SECONDS * 1_000 / u64::from(segment_ms.get());
+    MAX_NUMBER.min(last)
+}
+
+/// Whether a record may say of a segment that it lies there.
+pub(super) fn is_place((start, length): (Ticks, Span), scale: Timescale) -> bool {
+    let scale = u64::from(scale.get());
+    let start = u64::try_from(start.get()).unwrap_or(u64::MAX);
+    start <= MAX_SECONDS * scale && length.get() <= u64::from(MAX_LENGTH_SECONDS) * scale
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 const fn require(field: &'static str, holds: bool) -> Result<(), RecordError> {

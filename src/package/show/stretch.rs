@@ -6,6 +6,7 @@
 //! Time:   UTC, to the segment: it begins at or before what was asked for and ends at or after it
 //! Spec:   [HLS] §4.4.4.3, [DASH] §5.3.2
 
+use std::borrow::Borrow;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -15,6 +16,15 @@ use crate::time::{MediaTime, Ticks, Timescale, WallTime};
 
 /// The most segments of a stretch: two days of the default length. A playlist of them has 3 MB.
 pub const MAX_STRETCH_SEGMENTS: u64 = 100_000;
+
+/// The most that a manifest may have, in bytes, about: an MPD that names every segment of two days of ten renditions.
+const MAX_MANIFEST_BYTES: u64 = 64_000_000;
+
+/// What a section adds to an MPD, and each of its renditions, and each segment that is named one by one, in bytes,
+/// about.
+const SECTION_BYTES: u64 = 200;
+const RENDITION_BYTES: u64 = 300;
+const NAMED_BYTES: u64 = 32;
 
 /// Why there is no such stretch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +36,9 @@ pub enum StretchError {
     /// Nothing that is kept lies in it.
     #[error("nothing of that time is kept")]
     Nothing,
+    /// A manifest of it would be too large: it has too many holes, or too many segments of which each is named.
+    #[error("the manifest of that stretch would have more than {} MB; ask for less", MAX_MANIFEST_BYTES / 1_000_000)]
+    TooMuch,
     /// It has more than [`MAX_STRETCH_SEGMENTS`].
     #[error("a stretch has at most {MAX_STRETCH_SEGMENTS} segments, this one has {found}")]
     TooLong {
@@ -57,7 +70,7 @@ impl<'a> Stretch<'a> {
     /// [`StretchError::Nothing`], [`StretchError::TooLong`].
     pub fn whole(show: &'a Show) -> Result<Self, StretchError> {
         let mut sections = Vec::new();
-        add(&mut sections, show, &show.offered());
+        add(&mut sections, show, &show.offered())?;
         Self::checked(sections, show.ended)
     }
 
@@ -66,8 +79,8 @@ impl<'a> Stretch<'a> {
     /// # Errors
     ///
     /// [`StretchError`].
-    pub fn between(
-        shows: &'a [Show],
+    pub fn between<S: Borrow<Show>>(
+        shows: &'a [S],
         start: WallTime,
         end: Option<WallTime>,
     ) -> Result<Self, StretchError> {
@@ -75,7 +88,7 @@ impl<'a> Stretch<'a> {
             return Err(StretchError::Reversed);
         }
         let mut sections = Vec::new();
-        for show in shows {
+        for show in shows.iter().map(Borrow::borrow) {
             let mut first = show.number_from(start);
             // The one that has begun before and goes on until after it.
             if first > show.offered.start && show.time_of(first) != start {
@@ -86,19 +99,25 @@ impl<'a> Stretch<'a> {
                 }
             }
             let end = end.map_or(show.offered.end, |end| show.number_from(end));
-            add(&mut sections, show, &(first..end));
+            add(&mut sections, show, &(first..end))?;
         }
-        let newest = shows.last();
-        let reaches = |end: WallTime| newest.is_some_and(|show| show.ends() >= end);
-        let closed = newest.is_none_or(Show::is_ended) || end.is_some_and(reaches);
+        let newest = shows.last().map(Borrow::borrow);
+        let reaches = |end: WallTime| newest.is_some_and(|show: &Show| show.ends() >= end);
+        let closed = newest.is_none_or(|show: &Show| show.ended) || end.is_some_and(reaches);
         Self::checked(sections, closed)
     }
 
     fn checked(sections: Vec<Section<'a>>, closed: bool) -> Result<Self, StretchError> {
-        let lengths = sections.iter().map(Section::count);
-        let found = lengths.sum();
+        let counts = sections.iter().map(Section::count);
+        let found = counts.fold(0, u64::saturating_add);
         match found {
             0 => Err(StretchError::Nothing),
+            1..=MAX_STRETCH_SEGMENTS
+                if sections.iter().map(Section::manifest_bytes).sum::<u64>()
+                    > MAX_MANIFEST_BYTES =>
+            {
+                Err(StretchError::TooMuch)
+            }
             1..=MAX_STRETCH_SEGMENTS => Ok(Self { sections, closed }),
             _ => Err(StretchError::TooLong { found }),
         }
@@ -121,7 +140,12 @@ impl<'a> Stretch<'a> {
     /// How long it is.
     #[must_use]
     pub fn length(&self) -> Duration {
-        Duration::from_millis(self.sections.iter().map(Section::length_ms).sum())
+        Duration::from_millis(self.length_ms())
+    }
+
+    pub(super) fn length_ms(&self) -> u64 {
+        let lengths = self.sections.iter().map(Section::length_ms);
+        lengths.fold(0, u64::saturating_add)
     }
 
     /// Its runs of segments, in order.
@@ -173,6 +197,15 @@ impl<'a> Section<'a> {
         self.numbers.end - self.numbers.start
     }
 
+    /// What it adds to a manifest, about.
+    fn manifest_bytes(&self) -> u64 {
+        let named = match self.is_on_grid() {
+            true => 0,
+            false => self.count() * NAMED_BYTES,
+        };
+        SECTION_BYTES + self.chapter.tracks.len() as u64 * (RENDITION_BYTES + named)
+    }
+
     pub(super) fn track(&self, name: &RenditionName) -> Option<&'a Track> {
         self.chapter.tracks.iter().find(|track| track.name == *name)
     }
@@ -190,12 +223,22 @@ impl<'a> Section<'a> {
     }
 }
 
-fn add<'a>(sections: &mut Vec<Section<'a>>, show: &'a Show, asked: &Range<u64>) {
+/// Adds what `show` has of the numbers `asked`, as long as it is not far too much.
+fn add<'a>(
+    sections: &mut Vec<Section<'a>>,
+    show: &'a Show,
+    asked: &Range<u64>,
+) -> Result<(), StretchError> {
     for (index, chapter) in show.chapters.iter().enumerate() {
         let numbers = show.numbers_of(index);
         let numbers = numbers.start.max(asked.start)..numbers.end.min(asked.end);
         let sets = chapter.tracks.iter().map(|track| &track.stored);
         for range in Ranges::union(sets, &numbers).as_slice() {
+            if sections.len() as u64 >= MAX_STRETCH_SEGMENTS {
+                let found = sections.iter().map(Section::count);
+                let found = found.fold(1, u64::saturating_add);
+                return Err(StretchError::TooLong { found });
+            }
             sections.push(Section {
                 show,
                 chapter,
@@ -203,4 +246,5 @@ fn add<'a>(sections: &mut Vec<Section<'a>>, show: &'a Show, asked: &Range<u64>) 
             });
         }
     }
+    Ok(())
 }

@@ -86,6 +86,7 @@ fn show(count: u64, holes: &[(bool, bool)]) -> Show {
         offered: FIRST..end,
         swept: FIRST,
         ended: true,
+        reach_ms: 0,
         chapters: vec![Chapter {
             period: PeriodId::new(FIRST),
             first: FIRST,
@@ -208,6 +209,7 @@ fn a_stretch_that_grows_says_so_and_one_that_cannot_be_is_refused() {
         text.contains("#EXT-X-PLAYLIST-TYPE:EVENT\n") && !text.contains("ENDLIST"),
         "{text}"
     );
+    assert!(text.contains("#EXT-X-START:TIME-OFFSET=0\n"), "{text}");
     let mpd = growing.mpd().expect("kept");
     assert!(
         mpd.contains("type=\"dynamic\"") && mpd.contains("<UTCTiming"),
@@ -337,4 +339,171 @@ proptest! {
 fn text_sections(numbers: &[u64]) -> u64 {
     let breaks = numbers.windows(2).filter(|pair| pair[1] != pair[0] + 1);
     1 + breaks.count() as u64
+}
+
+/// A record in which any number may be anything.
+fn hostile(numbers: &[u64]) -> String {
+    let low = |number: u64| number & u64::from(u32::MAX);
+    let mut numbers = numbers.iter().cycle();
+    let mut next = || *numbers.next().expect("not empty");
+    let track = |next: &mut dyn FnMut() -> u64, name: &str| {
+        format!(
+            "{{\"name\":\"{name}\",\"video\":true,\"codecs\":\"avc1\",\"timescale\":{},\"frame\":[{},{}],\
+             \"peak_bps\":{},\"average_bps\":{},\"stored\":[[{},{}]],\"odd\":[[{},{},{}],[{},{},{}]]}}",
+            low(next()),
+            low(next()).max(1),
+            low(next()).max(1),
+            next(),
+            next(),
+            FIRST,
+            FIRST + 1 + next() % 50,
+            FIRST + next() % 50,
+            next().cast_signed(),
+            next(),
+            FIRST + next() % 50,
+            next().cast_signed(),
+            next(),
+        )
+    };
+    let (one, two) = (track(&mut next, "v720"), track(&mut next, "v360"));
+    let (three, four) = (track(&mut next, "v720"), track(&mut next, "v360"));
+    format!(
+        "{{\"format\":\"headwater-show\",\"version\":1,\"first\":{FIRST},\"from\":{FIRST},\"end\":{},\
+         \"swept\":{FIRST},\"begins\":\"\",\"ends\":\"\",\"ended\":true,\"segment_ms\":{},\
+         \"target_duration\":2,\"independent\":{},\"periods\":[\
+         {{\"period\":{FIRST},\"first\":{FIRST},\"renditions\":[{one},{two}]}},\
+         {{\"period\":{},\"first\":{},\"renditions\":[{three},{four}]}}]}}",
+        FIRST + next() % 100,
+        500 + next() % 29_500,
+        next() % 2 == 0,
+        next(),
+        FIRST + 1 + next() % 30,
+    )
+}
+
+/// Numbers at which sums and products go wrong, and ordinary ones.
+fn awkward() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        Just(0),
+        Just(1),
+        Just(90_000),
+        Just(u64::MAX),
+        Just(i64::MAX.cast_unsigned()),
+        Just(i64::MIN.cast_unsigned()),
+        Just(u64::from(u32::MAX)),
+        any::<u64>(),
+        0_u64..200_000_000_000_000,
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_record_says_of_times_nothing_that_is_made_of_it_overflows(
+        numbers in proptest::collection::vec(awkward(), 40..80),
+    ) {
+        let Ok(mut show) = Show::from_record(hostile(&numbers).as_bytes()) else {
+            return Ok(());
+        };
+        show.adopt(&name("v720"), SegmentNumber::new(FIRST + 60), None);
+        let _ = (show.begins(), show.ends(), show.number_from(at(FIRST + 4, 0)));
+        let shows = [show.clone(), show.clone()];
+        let all = [
+            Stretch::whole(&show),
+            Stretch::between(&shows, at(FIRST, 5), None),
+            Stretch::between(&shows, at(FIRST, 5), Some(at(FIRST + 30, 0))),
+        ];
+        for stretch in all.into_iter().flatten() {
+            let _ = (stretch.mpd(), stretch.media_playlist(&name("v720")), stretch.length());
+            let _ = (stretch.multivariant_playlist("index.m3u8"), stretch.runs().count());
+        }
+        show.withdraw_below(FIRST + 3);
+        show.end();
+        prop_assert!(Show::from_record(show.to_record().as_bytes()).is_ok());
+    }
+}
+
+/// A show whose renditions lie where the source cuts, of which `odd` segments are stored.
+fn cut_by_its_source(odd: u64) -> Show {
+    let mut show = show(1, &[]);
+    show.independent = false;
+    show.ended = false;
+    show.offered = FIRST..FIRST + odd;
+    let all = show.offered.clone();
+    for track in &mut show.chapters[0].tracks {
+        track.stored = ranges(std::slice::from_ref(&all));
+        let places = all
+            .clone()
+            .map(|number| (number, (Ticks::new(7), Span::new(9))));
+        track.odd = places.collect();
+    }
+    show
+}
+
+#[test]
+fn a_record_that_takes_in_its_tail_can_be_read_again_however_full_it_is() {
+    let full = record::MAX_ODD as u64;
+    let mut show = cut_by_its_source(full - 1);
+    for number in FIRST + full - 1..FIRST + full + 5 {
+        let place = Some((Ticks::new(11), Span::new(3)));
+        show.adopt(&name("v720"), SegmentNumber::new(number), place);
+    }
+    let read = Show::from_record(show.to_record().as_bytes()).expect("a record");
+    assert!(read.has(&name("v720"), FIRST + full - 1));
+    assert!(!read.has(&name("v720"), FIRST + full));
+}
+
+#[test]
+fn a_record_is_not_gone_on_with_where_it_has_no_room() {
+    let mut show = show(1, &[]);
+    let chapter = show.chapters[0].clone();
+    let chapters = (0..record::MAX_CHAPTERS as u64 + 1).map(|index| Chapter {
+        first: FIRST + index,
+        period: PeriodId::new(FIRST + index),
+        ..chapter.clone()
+    });
+    show.chapters = chapters.collect();
+    assert!(!show.is_within_limits());
+    show.chapters.pop();
+    assert!(show.is_within_limits());
+}
+
+#[test]
+fn a_record_that_is_all_holes_makes_no_manifest_that_fills_the_memory() {
+    let mut show = show(1, &[]);
+    let holes = 4_000;
+    let each = (0..holes).map(|index| FIRST + 2 * index..FIRST + 2 * index + 1);
+    let chapter = &mut show.chapters[0];
+    chapter.tracks[0].stored = ranges(&each.collect::<Vec<_>>());
+    show.offered = FIRST..FIRST + 2 * holes;
+    let whole = Stretch::whole(&show).expect("some megabytes");
+    assert!(whole.mpd().expect("rendered").len() < 10_000_000);
+    let chapter = &mut show.chapters[0];
+    for index in 0..62 {
+        let mut track = video(&format!("v{index}"), &[]);
+        track.stored = Ranges::default();
+        chapter.tracks.push(track);
+    }
+    let refused = Stretch::whole(&show).map(drop);
+    assert_eq!(refused, Err(StretchError::TooMuch));
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_found_in_a_store_a_record_can_be_read_again(
+        on_grid in any::<bool>(),
+        found in proptest::collection::vec((0_u64..1 << 42, any::<i64>(), any::<u64>()), 0..20),
+    ) {
+        let mut show = cut_by_its_source(3);
+        show.independent = on_grid;
+        for (number, start, length) in found {
+            let place = Some((Ticks::new(start), Span::new(length)));
+            for name in [name("v720"), name("a128")] {
+                show.adopt(&name, SegmentNumber::new(FIRST + number % 50), place);
+                show.adopt(&name, SegmentNumber::new(number), place);
+            }
+        }
+        show.offer_all();
+        let read = Show::from_record(show.to_record().as_bytes());
+        prop_assert_eq!(read, Ok(show));
+    }
 }

@@ -235,6 +235,11 @@ impl Waiting {
         self.insert(place, entry);
     }
 
+    /// The place that the next object gets behind all others.
+    pub(crate) const fn end(&self) -> Place {
+        Place(self.back)
+    }
+
     pub(crate) fn first(&self) -> Option<(Place, &Entry)> {
         let (place, entry) = self.entries.first_key_value()?;
         Some((*place, entry))

@@ -20,6 +20,7 @@
 )]
 
 mod entry;
+mod known;
 mod leftover;
 mod removal;
 mod retry;
@@ -31,10 +32,11 @@ use std::time::{Duration, Instant};
 pub use self::entry::Put;
 use self::entry::{Entry, Spooled, Waiting, has_init};
 pub(crate) use self::entry::{Place, SpoolId};
-pub(crate) use self::leftover::Restored;
+pub(crate) use self::leftover::{Look, Restored, Scope};
 use self::removal::Removal;
 use self::retry::Retry;
 use super::names::with_gaps;
+use crate::id::SegmentNumber;
 use crate::media::{Item, ObjectKey, Payload};
 
 /// The most objects waiting in memory, whatever their size: ten rungs of parts for a minute.
@@ -124,13 +126,21 @@ pub(crate) struct Queue {
     leftover: BTreeSet<ObjectKey>,
     /// What they left and this one lists.
     kept: BTreeSet<ObjectKey>,
+    /// What stays, and is not to be thought of any more as soon as no playlist names it.
+    forgotten: BTreeSet<ObjectKey>,
     /// When the folder is to be looked through for what they left.
     tidy_at: Option<Instant>,
+    /// How long a look through it that is under way is waited for.
+    look_until: Option<Instant>,
+    /// Which of the broadcasts of this queue is under way.
+    era: u64,
     /// From when on nothing that an earlier process wrote happens any more.
     quiet_at: Option<Instant>,
     delete_next: Option<Instant>,
     /// Whether media that was found stays.
     archive: bool,
+    /// From which segment on it does not, all the same.
+    recorded_below: Option<SegmentNumber>,
     /// Whether the stored MPD is an earlier broadcast's, whose names cannot be read.
     foreign_mpd: bool,
     counts: Counts,
@@ -153,10 +163,14 @@ impl Queue {
             removal: Removal::default(),
             leftover: BTreeSet::new(),
             kept: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
             tidy_at: None,
+            look_until: None,
+            era: 0,
             quiet_at: None,
             delete_next: None,
             archive: false,
+            recorded_below: None,
             foreign_mpd: false,
             counts: Counts::default(),
         }
@@ -205,8 +219,9 @@ impl Queue {
     pub(crate) fn next(&mut self, now: Instant) -> Step {
         self.expire(now);
         self.release();
-        // A store that is away would let each deletion run into its time limit.
-        if self.retry.is_none()
+        // A store across the network that is away would let each deletion run into its time limit; a disk that
+        // is full needs the room.
+        if (self.retry.is_none() || self.limits.lateness.is_zero())
             && let Some(key) = self.deletable(now)
         {
             return Step::Delete(key);
@@ -285,9 +300,10 @@ impl Queue {
         due.find(|key| self.is_removable(key)).cloned()
     }
 
-    /// Whether nothing stored names `key` any more, and nothing waits to write it.
+    /// Whether nothing names `key` any more, stored or waiting, and nothing waits to write it.
     fn is_removable(&self, key: &ObjectKey) -> bool {
         !self.foreign_mpd
+            && !self.is_named(key)
             && !self.late.values().any(|late| late.names.contains(key))
             && !self.named.values().any(|names| names.contains(key))
             && !self.waiting.has(key)
@@ -300,7 +316,9 @@ impl Queue {
         let due = due.map(|due| self.delete_next.map_or(due, |pause| due.max(pause)));
         let late = self.late.values().map(|late| late.until);
         let late = late.filter(|until| *until > now).min();
-        let next = due.into_iter().chain(late).chain(self.tidy_at).min()?;
+        let look = self.look_until.filter(|until| *until > now);
+        let planned = late.into_iter().chain(self.tidy_at).chain(look);
+        let next = due.into_iter().chain(planned).min()?;
         Some(next.max(now))
     }
 
@@ -452,6 +470,11 @@ impl Queue {
         }
     }
 
+    /// In place of the version of `key` that was to be written last somebody else's stands, which names `names`.
+    pub(crate) fn overtaken(&mut self, key: &ObjectKey, names: BTreeSet<ObjectKey>) {
+        self.named.entry(key.clone()).or_default().extend(names);
+    }
+
     /// The write of `key`, which names `names`, may happen yet.
     fn late_write(&mut self, key: &ObjectKey, names: &BTreeSet<ObjectKey>, now: Instant) {
         if self.limits.lateness.is_zero() {
@@ -478,11 +501,17 @@ impl Queue {
             let key = &entry.put.key;
             self.foreign_mpd &= !matches!(key.item, Item::Mpd);
             self.named.insert(key.clone(), entry.names);
+            self.forget_unnamed(key);
             let is_over = |late: &Late| self.writing_since.is_some_and(|at| at >= late.until);
             if self.late.get(key).is_some_and(is_over) {
                 self.late.remove(key);
             }
-            self.last.insert(key.clone(), entry.put.clone());
+            // There are ever more manifests of shows, of any length, and each is written once or twice.
+            if !key.item.is_of_show() || self.late.contains_key(key) {
+                self.last.insert(key.clone(), entry.put.clone());
+            } else {
+                self.last.remove(key);
+            }
         }
         self.stored.insert(entry.put.key);
     }
@@ -504,63 +533,6 @@ impl Queue {
         self.counts.failures += 1;
         self.stored.remove(key);
         self.delete_next = Some(now + DELETE_PAUSE);
-    }
-}
-
-/// What others may know.
-impl Queue {
-    /// What is stored, or will be before anything that is pushed from now on.
-    pub(crate) fn keys(&self) -> BTreeSet<ObjectKey> {
-        let there = self.stored.iter().chain(self.waiting.keys());
-        there.cloned().collect()
-    }
-
-    /// The newest version of `key` that waits.
-    pub(crate) fn get(&self, key: &ObjectKey) -> Option<Write> {
-        if let Some(held) = self.held.get(key) {
-            let put = held.put.clone();
-            return Some(Write { put, from: None });
-        }
-        let place = self.waiting.of_key(key).next_back()?;
-        let entry = self.waiting.get(place)?;
-        let from = match entry.spooled {
-            Spooled::Yes(id) if entry.put.may_be_lost() => Some(id),
-            _ => None,
-        };
-        let put = entry.put.clone();
-        Some(Write { put, from })
-    }
-
-    /// Whether everything that can be written is.
-    pub(crate) fn is_flushed(&self) -> bool {
-        let mut held = self.held.values();
-        self.waiting.is_empty() && !held.any(|entry| self.storable_text(entry).is_some())
-    }
-
-    /// Objects waiting or held.
-    pub(crate) fn len(&self) -> usize {
-        self.waiting.len() + self.held.len()
-    }
-
-    /// Bytes in memory, waiting or held.
-    pub(crate) fn memory_bytes(&self) -> u64 {
-        let held = self.held.values().map(|entry| entry.len);
-        self.waiting.memory_bytes() + held.sum::<u64>()
-    }
-
-    /// Bytes in the spool.
-    pub(crate) const fn spooled_bytes(&self) -> u64 {
-        self.waiting.spooled_bytes()
-    }
-
-    /// How often writing has failed since it last succeeded; zero when all is well.
-    pub(crate) fn attempts(&self) -> u32 {
-        self.retry.map_or(0, |retry| retry.attempts)
-    }
-
-    /// What has happened so far.
-    pub(crate) const fn counts(&self) -> Counts {
-        self.counts
     }
 }
 

@@ -24,8 +24,12 @@ enum Event {
     Spool { hurry: bool, works: bool },
     /// The files that are of no use are deleted.
     Discard,
-    /// The folder is looked through, if it is time.
-    Tidy,
+    /// A look through the folder is begun, if it is time.
+    Look,
+    /// That has come to its end, or failed.
+    Tidy { works: bool },
+    /// The broadcast ends; the next segment begins another one.
+    End,
     /// Time passes.
     Pass(u64),
     /// The store is away from now on, or back.
@@ -61,7 +65,9 @@ fn any_event() -> impl Strategy<Value = Event> {
         6 => (any::<bool>(), prop::bool::weighted(0.8))
             .prop_map(|(hurry, works)| Event::Spool { hurry, works }),
         4 => Just(Event::Discard),
-        2 => Just(Event::Tidy),
+        2 => Just(Event::Look),
+        2 => prop::bool::weighted(0.8).prop_map(|works| Event::Tidy { works }),
+        1 => Just(Event::End),
         12 => (0_u64..8_000).prop_map(Event::Pass),
         2 => any::<bool>().prop_map(Event::Away),
         2 => (any::<u8>(), any::<bool>()).prop_map(|(torn, begins)| Event::Crash { torn, begins }),
@@ -93,6 +99,17 @@ struct Spooled {
     torn: bool,
 }
 
+fn queue(limits: Limits, records: bool) -> Queue {
+    let mut queue = Queue::new(limits);
+    if records {
+        queue.keep_archive();
+    }
+    queue
+}
+
+/// What manifests name.
+type Named = BTreeMap<ObjectKey, BTreeSet<ObjectKey>>;
+
 /// A broadcast, its queue, a store and a spool.
 struct Model {
     now: Instant,
@@ -112,13 +129,23 @@ struct Model {
     run: u64,
     period: Option<u64>,
     next: u64,
+    /// Whether shows are recorded.
+    records: bool,
+    /// The look that is under way, and what it has seen.
+    look: Option<(Look, BTreeSet<ObjectKey>, Named)>,
+    /// When broadcasts began, and with which segment.
+    begins: Vec<(Instant, u64)>,
+    /// What was to be removed, and when.
+    retired: BTreeMap<ObjectKey, Instant>,
+    /// Whether the disk of the spool tore what a playlist cannot do without.
+    lost_init: bool,
     /// The highest segment in a playlist that was handed over, and in one that was stored.
     ordered: BTreeMap<ObjectKey, u64>,
 }
 
 impl Model {
-    fn new(limits: Limits, spool_bytes: u64, conditional: bool) -> Self {
-        let mut queue = Queue::new(limits);
+    fn new(limits: Limits, spool_bytes: u64, conditional: bool, records: bool) -> Self {
+        let mut queue = queue(limits, records);
         queue.learn(BTreeSet::new(), BTreeMap::new(), Instant::now());
         queue.begin(Instant::now(), GRACE);
         Self {
@@ -137,6 +164,11 @@ impl Model {
             run: 0,
             period: None,
             next: 100,
+            records,
+            look: None,
+            begins: Vec::new(),
+            retired: BTreeMap::new(),
+            lost_init: false,
             ordered: BTreeMap::new(),
         }
     }
@@ -151,7 +183,11 @@ impl Model {
             Event::Land(at) => self.land(*at),
             Event::Spool { hurry, works } => self.spool(*hurry, *works),
             Event::Discard => self.discard(),
-            Event::Tidy => self.tidy(),
+            Event::Look => self.look(),
+            Event::Tidy { works } => self.tidy(*works),
+            Event::End => {
+                self.next += u64::from(self.period.take().is_some());
+            }
             Event::Pass(millis) => self.pass(Duration::from_millis(*millis)),
             Event::Away(away) => self.away = *away,
             Event::Crash { torn, begins } => self.crash(*torn, *begins),
@@ -164,13 +200,13 @@ impl Model {
     }
 
     fn cut(&mut self) {
+        let first = self.period.is_none();
+        if first {
+            self.begin();
+        }
         let number = self.next;
         self.next += 1;
-        let first = self.period.is_none();
         let period = *self.period.get_or_insert(number);
-        if first {
-            self.queue.begin(self.now, GRACE);
-        }
         for rendition in RENDITIONS {
             if first {
                 let init = key(&format!("{rendition}/init-{period}.mp4"));
@@ -188,8 +224,19 @@ impl Model {
             self.queue.push(list, self.now);
             if from > period {
                 let gone = segment(rendition, from - 1);
-                self.queue.retire(gone, self.now + Duration::from_secs(6));
+                if self.records {
+                    self.queue.forget(&gone);
+                } else {
+                    let due = self.now + Duration::from_secs(6);
+                    self.retired.insert(gone.clone(), due);
+                    self.queue.retire(gone, due);
+                }
             }
+        }
+        if self.records {
+            let record = key(&format!("show-{period}.json"));
+            self.queue
+                .push(put(record, format!("{period} to {number}")), self.now);
         }
         if first {
             let text = "#EXTM3U\nv720/index.m3u8\na128/index.m3u8\n";
@@ -207,6 +254,7 @@ impl Model {
         match (self.queue.next(self.now), outcome) {
             (Step::Write(batch), outcome) => self.write(batch, outcome),
             (Step::Delete(key), Outcome::Done) => {
+                self.check_removal(&key);
                 self.store.remove(&key);
                 self.queue.deleted(&key);
             }
@@ -304,14 +352,38 @@ impl Model {
         }
     }
 
-    fn tidy(&mut self) {
-        if self.queue.take_tidying(self.now) {
-            let found = self.store.keys().cloned().collect();
-            self.queue.tidy(&found, self.named(), self.now);
+    fn begin(&mut self) {
+        self.queue.begin(self.now, GRACE);
+        self.begins.push((self.now, self.next));
+    }
+
+    /// What an earlier broadcast left stays for a while after the next has begun: players are in the middle of it.
+    fn check_removal(&self, key: &ObjectKey) {
+        let may_go = |due: Instant| due <= self.now;
+        let is_before = |first: u64| number_of(key).is_none_or(|number| number < first);
+        let mut begins = self.begins.iter();
+        let is_over = begins.any(|(at, first)| is_before(*first) && may_go(*at + GRACE));
+        let is_due = self.retired.get(key).copied().is_some_and(may_go);
+        assert!(is_due || is_over, "{key} was removed too early");
+    }
+
+    fn look(&mut self) {
+        if let Some(look) = self.queue.take_tidying(self.now) {
+            self.look = Some((look, self.store.keys().cloned().collect(), self.named()));
         }
     }
 
-    fn named(&self) -> BTreeMap<ObjectKey, BTreeSet<ObjectKey>> {
+    fn tidy(&mut self, works: bool) {
+        match self.look.take() {
+            Some((look, found, named)) if works => {
+                self.queue.tidy(look, (&found, named), self.now);
+            }
+            Some((look, ..)) => self.queue.tidy_later(look, self.now),
+            None => {}
+        }
+    }
+
+    fn named(&self) -> Named {
         let manifests = self.store.iter().filter(|(key, _)| key.item.is_manifest());
         let named = manifests.map(|(key, stored)| (key.clone(), named_by(key, &stored.body)));
         named.collect()
@@ -323,9 +395,12 @@ impl Model {
             && let Some(mut last) = self.files.last_entry()
         {
             last.get_mut().torn = true;
+            self.lost_init |= matches!(last.get().put.key.item, Item::Init(..));
         }
+        self.look = None;
+        self.retired.clear();
         self.run += 1;
-        self.queue = Queue::new(self.limits);
+        self.queue = queue(self.limits, self.records);
         let mut left = Vec::new();
         self.files.retain(|id, file| {
             let is_media = file.put.may_be_lost();
@@ -353,10 +428,44 @@ impl Model {
         self.queue
             .learn(self.store.keys().cloned().collect(), self.named(), self.now);
         self.period = None;
+        self.begins.clear();
         self.next += 3;
         if begins {
-            self.queue.begin(self.now, GRACE);
+            self.begin();
         }
+    }
+
+    /// The last segment that the newest version of each playlist in the spool names.
+    fn spooled_edges(&self) -> BTreeMap<ObjectKey, u64> {
+        let files = self.files.values();
+        let playlists = files.filter(|file| matches!(file.put.key.item, Item::Media(_)));
+        let edge = |file: &Spooled| {
+            let key = &file.put.key;
+            let names = named_by(key, &file.put.body.to_bytes());
+            let edge = names.iter().filter_map(number_of).max();
+            (key.clone(), edge.unwrap_or(0))
+        };
+        playlists.map(edge).collect()
+    }
+
+    /// The process is killed at this moment, and the next one only stores what is left.
+    fn check_drain(&mut self) -> Result<(), TestCaseError> {
+        let edges = self.spooled_edges();
+        self.crash(u8::MAX, false);
+        self.settle();
+        self.check()?;
+        for (playlist, expected) in edges {
+            // One that names what was never handed over, or cannot be had any more, is never stored.
+            if expected < 100 || self.lost_init {
+                continue;
+            }
+            let stored = self.store.get(&playlist).map(|stored| edge(&stored.body));
+            prop_assert!(
+                stored >= Some(expected),
+                "{playlist} ends with {stored:?}, the spool had {expected}"
+            );
+        }
+        Ok(())
     }
 
     fn check(&mut self) -> Result<(), TestCaseError> {
@@ -397,13 +506,18 @@ impl Model {
         prop_assert!(bytes <= self.limits.memory_bytes + exempt);
         let used: u64 = self.files.values().map(|file| file.put.body.len()).sum();
         prop_assert!(used <= self.spool_bytes);
+        let last = self.queue.last.keys();
+        let mut kept_for_good =
+            last.filter(|key| key.item.is_of_show() && !self.queue.late.contains_key(key));
+        prop_assert_eq!(kept_for_good.next(), None, "its body stays in memory");
         Ok(())
     }
 
     fn settle(&mut self) {
         for _ in 0..4_000 {
             self.spool(false, true);
-            self.tidy();
+            self.look();
+            self.tidy(true);
             if !self.step(Outcome::Done) {
                 match self.until {
                     Some(until) => self.now = until.max(self.now),
@@ -414,6 +528,14 @@ impl Model {
     }
 }
 
+/// The last segment that the playlist `text` lists, gap or not.
+fn edge(text: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(text);
+    let numbers = text.lines().filter_map(|line| line.strip_suffix(".m4s"));
+    let numbers = numbers.filter_map(|number| number.parse().ok());
+    numbers.max().unwrap_or(0)
+}
+
 fn number_of(key: &ObjectKey) -> Option<u64> {
     match key.item {
         Item::Segment(_, number) => Some(number.get()),
@@ -421,16 +543,17 @@ fn number_of(key: &ObjectKey) -> Option<u64> {
     }
 }
 
-fn any_limits() -> impl Strategy<Value = (Limits, u64, bool)> {
+fn any_limits() -> impl Strategy<Value = (Limits, u64, bool, bool)> {
     let memory = prop_oneof![Just(1_500_u64), Just(1_000_000)];
     let spool = prop_oneof![Just(None), Just(Some(700_u64)), Just(Some(1_000_000))];
-    (memory, spool, any::<bool>()).prop_map(|(memory_bytes, spool, conditional)| {
+    let kinds = (any::<bool>(), prop::bool::weighted(0.3));
+    (memory, spool, kinds).prop_map(|(memory_bytes, spool, (conditional, records))| {
         let limits = Limits {
             memory_bytes,
             spool_age: spool.map(|_| AGE),
             lateness: LATENESS,
         };
-        (limits, spool.unwrap_or(0), conditional)
+        (limits, spool.unwrap_or(0), conditional, records)
     })
 }
 
@@ -447,16 +570,17 @@ proptest! {
     #[test]
     fn no_stored_playlist_ever_names_what_is_not_stored_and_nothing_named_changes(
         events in proptest::collection::vec(any_event(), 0..150),
-        (limits, spool_bytes, conditional) in any_limits(),
+        (limits, spool_bytes, conditional, records) in any_limits(),
     ) {
-        let mut model = Model::new(limits, spool_bytes, conditional);
+        let mut model = Model::new(limits, spool_bytes, conditional, records);
         for event in &events {
             model.apply(event);
             model.check()?;
         }
-        // Once the store works again, the newest is stored and everything else goes.
+        // Once the store works again, what was left is stored, then the newest, and everything else goes.
         model.away = false;
         model.late.clear();
+        model.check_drain()?;
         for _ in 0..4 * LISTED {
             model.cut();
             while model.step(Outcome::Done) {}
@@ -470,7 +594,13 @@ proptest! {
         prop_assert!(model.files.is_empty(), "{:?}", model.files);
         let newest: Vec<_> = (model.next - LISTED..model.next).collect();
         for rendition in RENDITIONS {
-            prop_assert_eq!(numbers(&model, rendition), newest.clone());
+            let there = numbers(&model, rendition);
+            // What is recorded stays.
+            let from = if records { there.len().saturating_sub(newest.len()) } else { 0 };
+            prop_assert_eq!(&there[from..], &newest[..]);
+        }
+        if records {
+            return Ok(());
         }
         let inits = model.store.keys().filter(|key| matches!(key.item, Item::Init(..)));
         prop_assert_eq!(inits.count(), RENDITIONS.len());

@@ -304,8 +304,8 @@ fn what_another_ladder_left_goes_once_the_new_multivariant_is_stored() {
     let mut queue = fresh(1_000);
     queue.learn(found.clone(), named.clone(), now);
     queue.begin(now, Duration::ZERO);
-    assert!(queue.take_tidying(now));
-    queue.tidy(&found, named, now);
+    let look = queue.take_tidying(now).expect("it is time");
+    queue.tidy(look, (&found, named), now);
     assert!(matches!(queue.next(now), Step::Wait(None)));
     queue.push(put(key("index.m3u8"), "#EXTM3U\n"), now);
     assert!(!write_next(&mut queue, now).is_empty());
@@ -316,4 +316,154 @@ fn what_another_ladder_left_goes_once_the_new_multivariant_is_stored() {
     }
     assert_eq!(gone.len(), 4);
     assert_eq!(gone[0], old.key, "the playlist goes before what it names");
+}
+
+#[test]
+fn media_beyond_the_last_show_goes_and_what_shows_have_stays() {
+    let now = Instant::now();
+    let list = playlist("v720", 1, 8..12);
+    let names = named_by(&list.key, &list.body.to_bytes());
+    let named = BTreeMap::from([(list.key.clone(), names)]);
+    let media = (5..12).map(|number| segment("v720", number));
+    let others = ["show-1.json", "v720/init-1.mp4", "v720/init-10.mp4"].map(key);
+    let found: BTreeSet<_> = media.chain(others).chain([list.key]).collect();
+    let mut queue = fresh(1_000);
+    queue.learn(found.clone(), named.clone(), now);
+    assert_eq!(queue.scope(), Scope::Near(None));
+    queue.recorded_below(SegmentNumber::new(10));
+    assert_eq!(queue.scope(), Scope::Near(Some(SegmentNumber::new(10))));
+    queue.begin(now, Duration::ZERO);
+    queue.push(put(key("v720/init-20.mp4"), "i"), now);
+    queue.push(put(segment("v720", 20), "s"), now);
+    let look = queue.take_tidying(now).expect("it is time");
+    queue.tidy(look, (&found, named), now);
+    queue.push(playlist("v720", 20, 20..21), now);
+    let mut gone = BTreeSet::new();
+    loop {
+        match queue.next(now) {
+            Step::Write(_) => queue.settle(&BTreeSet::new(), now),
+            Step::Delete(key) => {
+                queue.deleted(&key);
+                gone.insert(key);
+            }
+            Step::Wait(_) => break,
+        }
+    }
+    let media = [10, 11].map(|number| segment("v720", number));
+    let expected = [key("v720/init-10.mp4")].into_iter().chain(media);
+    assert_eq!(gone, expected.collect());
+}
+
+#[test]
+fn what_is_forgotten_is_no_gap_in_a_playlist_that_waits() {
+    let mut now = Instant::now();
+    let mut queue = fresh(1_000_000);
+    queue.keep_archive();
+    queue.push(put(key("v720/init-1.mp4"), "i"), now);
+    queue.push(put(segment("v720", 1), "s"), now);
+    queue.push(put(segment("v720", 2), "s"), now);
+    queue.push(playlist("v720", 1, 1..3), now);
+    write_next(&mut queue, now);
+    let Step::Write(batch) = queue.next(now) else {
+        panic!("the playlist");
+    };
+    queue.settle(&keys(&batch), now);
+    // It waits while the window moves on.
+    queue.forget(&segment("v720", 1));
+    now += Duration::from_secs(1);
+    let Step::Write(batch) = queue.next(now) else {
+        panic!("the playlist again");
+    };
+    let text = String::from_utf8(batch[0].put.body.to_bytes().to_vec()).expect("text");
+    assert!(!text.contains("#EXT-X-GAP"), "{text}");
+    queue.settle(&BTreeSet::new(), now);
+    assert!(queue.keys().contains(&segment("v720", 1)));
+    queue.push(playlist("v720", 1, 2..3), now);
+    write_all(&mut queue, now);
+    assert!(!queue.keys().contains(&segment("v720", 1)));
+}
+
+#[test]
+fn what_left_the_window_before_it_was_stored_is_not_thought_of_for_good() {
+    let mut now = Instant::now();
+    let mut queue = fresh(1_000_000);
+    queue.keep_archive();
+    queue.push(put(key("v720/init-1.mp4"), "i"), now);
+    queue.push(put(segment("v720", 1), "s"), now);
+    queue.push(playlist("v720", 1, 1..2), now);
+    write_all(&mut queue, now);
+    // An outage of some length: of the playlists that wait, only the newest is written in the end.
+    for number in 2..=60 {
+        queue.push(put(segment("v720", number), "s"), now);
+        queue.push(
+            playlist("v720", 1, number.saturating_sub(2).max(1)..number + 1),
+            now,
+        );
+        if number > 3 {
+            queue.forget(&segment("v720", number - 3));
+        }
+        if let Step::Write(batch) = queue.next(now) {
+            queue.settle(&keys(&batch), now);
+        }
+    }
+    now += MAX_PAUSE;
+    assert_eq!(write_all(&mut queue, now).concat().len(), 59 + 2);
+    let media = queue
+        .keys()
+        .into_iter()
+        .filter(|key| !key.item.is_manifest());
+    let expected = [58, 59, 60].map(|number| segment("v720", number));
+    let init = key("v720/init-1.mp4");
+    assert_eq!(media.collect::<Vec<_>>(), [&[init], &expected[..]].concat());
+}
+
+#[test]
+fn a_disk_that_is_full_is_relieved_of_what_has_left_the_window() {
+    let mut now = Instant::now();
+    let mut queue = fresh(1_000_000);
+    queue.push(put(key("v720/init-1.mp4"), "i"), now);
+    queue.push(put(segment("v720", 1), "s"), now);
+    queue.push(put(segment("v720", 2), "s"), now);
+    queue.push(playlist("v720", 1, 2..3), now);
+    write_all(&mut queue, now);
+    queue.push(put(segment("v720", 3), "s"), now);
+    let Step::Write(batch) = queue.next(now) else {
+        panic!("the segment");
+    };
+    queue.settle(&keys(&batch), now);
+    queue.retire(segment("v720", 1), now);
+    assert!(matches!(queue.next(now), Step::Delete(key) if key == segment("v720", 1)));
+    queue.deleted(&segment("v720", 1));
+    now += MAX_PAUSE;
+    assert_eq!(write_next(&mut queue, now), ["v720/3.m4s"]);
+    // What is kept for those who have an older list goes before it is its time.
+    queue.push(playlist("v720", 1, 3..4), now);
+    write_all(&mut queue, now);
+    queue.push(put(segment("v720", 4), "s"), now);
+    let Step::Write(batch) = queue.next(now) else {
+        panic!("the segment");
+    };
+    queue.settle(&keys(&batch), now);
+    queue.make_room(now);
+    assert!(matches!(queue.next(now), Step::Delete(key) if key == segment("v720", 2)));
+    queue.deleted(&segment("v720", 2));
+    now += MAX_PAUSE;
+    assert_eq!(write_next(&mut queue, now), ["v720/4.m4s"]);
+}
+
+#[test]
+fn nothing_is_deleted_while_a_playlist_that_waits_names_it() {
+    let now = Instant::now();
+    let mut queue = fresh(1_000_000);
+    queue.push(put(key("v720/init-1.mp4"), "i"), now);
+    queue.push(put(segment("v720", 1), "s"), now);
+    queue.push(playlist("v720", 1, 1..2), now);
+    assert_eq!(
+        write_next(&mut queue, now),
+        ["v720/init-1.mp4", "v720/1.m4s"]
+    );
+    // The disk is slow, and it is time already.
+    queue.retire(segment("v720", 1), now);
+    assert_eq!(write_next(&mut queue, now), ["v720/index.m3u8"]);
+    assert!(queue.keys().contains(&segment("v720", 1)));
 }

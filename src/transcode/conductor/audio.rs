@@ -117,6 +117,8 @@ impl AudioConductor {
         } else if error <= -near {
             self.widen_allowance(-error);
             self.after = self.trim(pcm, -error);
+            // The next block is shorter than the resync limit, and what overlaps less is no drift here.
+            self.anchored = false;
         } else {
             self.after = self.slew(pcm, error);
         }
@@ -180,6 +182,13 @@ impl AudioConductor {
     #[must_use]
     pub const fn position(&self) -> Ticks {
         Ticks::new(self.next)
+    }
+
+    /// The position of the next sample to be given out, which may be laid already.
+    #[must_use]
+    pub fn given(&self) -> Ticks {
+        let held = self.laid.len() / PCM_FRAME_BYTES;
+        Ticks::new(self.next - i64::try_from(held).unwrap_or(0))
     }
 
     /// Whether anything was laid.
@@ -379,6 +388,24 @@ mod tests {
             assert!(error.abs() <= RATE * SLEW_MS / 1_000 + 2, "{n}: {error}");
         }
         assert_eq!(conductor.filled() + conductor.trimmed(), 0);
+    }
+
+    #[test]
+    fn sound_that_overlaps_by_more_than_a_block_lies_at_its_place_again() {
+        for back_ms in [45, 60, 70, 100] {
+            let (mut conductor, mut out) = (conductor(true), Vec::new());
+            let back = RATE * back_ms / 1_000;
+            for n in 0..40 {
+                let at = BEGIN + n * 1_024 - if n < 20 { 0 } else { back };
+                conductor
+                    .push(Ticks::new(at), numbered(at, 1_024))
+                    .expect("near");
+                drain(&mut conductor, &mut out);
+            }
+            let error = BEGIN + 40 * 1_024 - back - conductor.position().get();
+            assert_eq!(error, 0, "{back_ms} ms back");
+            assert_eq!(conductor.trimmed(), u64::try_from(back).expect("positive"));
+        }
     }
 
     #[test]

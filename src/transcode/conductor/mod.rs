@@ -23,12 +23,14 @@
 
 mod audio;
 mod fade;
+mod follow;
 mod lateness;
 mod pair;
 mod video;
 
 pub use audio::{AudioConductor, MAX_ALLOWANCE_MS};
 pub use fade::PCM_FRAME_BYTES;
+pub use follow::{Follow, Place};
 pub use pair::{Conductor, Output};
 pub use video::{MAX_HOLD_SECONDS, Shown, Slot, VideoConductor};
 

@@ -183,6 +183,21 @@ impl<F: Clone> VideoConductor<F> {
         self.hold_to(slot)
     }
 
+    /// Tells that the sound ends at `position` (90 kHz): every slot that ends by then is filled with the held
+    /// picture. Does nothing before the first frame.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Jump`] as for [`Self::push`].
+    pub fn finish(&mut self, position: Ticks) -> Result<(), Error> {
+        if self.held.is_none() {
+            return Ok(());
+        }
+        let after = Ticks::new(position.get().saturating_add(1));
+        let after = self.rate.slot_at_or_after(after.at(Timescale::VIDEO_90K));
+        self.hold_to(after.saturating_sub(1))
+    }
+
     fn hold_to(&mut self, slot: i64) -> Result<(), Error> {
         self.check_jump(slot)?;
         self.hold_until = self.hold_until.max(slot);
@@ -251,6 +266,13 @@ impl<F: Clone> VideoConductor<F> {
     #[must_use]
     pub fn position(&self) -> Ticks {
         self.rate.slot_start(self.next, Timescale::VIDEO_90K)
+    }
+
+    /// Where what was given so far will end, once it is polled.
+    pub(super) fn filled_to(&self) -> Ticks {
+        let slots = self.hold_until.saturating_add(self.placed.is_some().into());
+        self.rate
+            .slot_start(slots.max(self.next), Timescale::VIDEO_90K)
     }
 
     /// What the last slot shows; the source before the first.

@@ -1,4 +1,4 @@
-//! Sound that waits until it is known where the pictures are cut.
+//! What waits until it is known where the pictures are cut: their sound, or pictures that are encoded anew.
 //!
 //! Enters: the follower's samples; cuts, as the pictures make them
 //! Leaves: the samples in order, each cut before the first sample at or after it; cuts of segments that it
@@ -33,6 +33,8 @@ pub(super) enum Piece {
 #[derive(Debug)]
 pub(super) struct Follower {
     pub(super) timing: Timing,
+    /// How long after its cut a segment may begin; one that would begin later is left out.
+    reach: i64,
     /// The run of what comes now.
     pub(super) run: u64,
     /// The newest that came of this source.
@@ -56,9 +58,15 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) const fn new(scale: Timescale, (patience, longest): (i64, i64)) -> Self {
+    pub(super) const fn new(scale: Timescale, limits: (i64, i64)) -> Self {
+        Self::with(Timing::new(scale, STRETCH), limits, i64::MAX)
+    }
+
+    /// A follower of pictures that begin segments within `reach` of their cuts.
+    pub(super) const fn with(timing: Timing, (patience, longest): (i64, i64), reach: i64) -> Self {
         Self {
-            timing: Timing::new(scale, STRETCH),
+            timing,
+            reach,
             run: 0,
             latest: None,
             patience,
@@ -83,6 +91,17 @@ impl Follower {
     /// Gives up waiting for the length of the last sample.
     pub(super) fn flush(&mut self) {
         self.queue.extend(self.timing.flush());
+    }
+
+    /// The same of one that ends at `end`, if that lies after it, and no later than where the next segment begins.
+    pub(super) fn flush_until(&mut self, end: i64) {
+        let Some((held, expected)) = self.timing.held() else {
+            return;
+        };
+        let end = if end > held { end } else { expected };
+        let mut cuts = self.cuts.iter().map(|(_, cut)| *cut);
+        let next = cuts.find(|cut| *cut > held).unwrap_or(end);
+        self.queue.extend(self.timing.flush_until(end.min(next)));
     }
 
     pub(super) fn cut(&mut self, number: SegmentNumber, at: i64) {
@@ -146,6 +165,7 @@ impl Follower {
         let timed = self.queue.pop_front()?;
         let start = self.start.unwrap_or(timed.at);
         let is_overlong = timed.end.saturating_sub(start) > self.longest.saturating_add(OVERHANG);
+        self.skips |= self.start.is_none() && timed.at.saturating_sub(self.floor) > self.reach;
         if self.skips || timed.at < self.floor || is_overlong {
             self.left_out += 1;
             return None;
@@ -169,6 +189,43 @@ impl Follower {
         self.start = None;
         self.skips |= is_away;
         Some(Piece::Cut(number))
+    }
+
+    /// Whether it has nothing at all to pass on for so long that its next segment is given up.
+    pub(super) fn is_missing(&self, lead: i64) -> bool {
+        self.is_away(lead) && !self.cuts.is_empty() && self.queue.is_empty()
+    }
+
+    /// Nothing more comes for a while: nothing is waited for.
+    pub(super) const fn rest(&mut self) {
+        self.latest = Some(i64::MIN);
+    }
+
+    /// Whether it was told so, and nothing has come since.
+    pub(super) fn rests(&self) -> bool {
+        self.latest == Some(i64::MIN)
+    }
+
+    /// Where the segment begins that begins within `reach` of `at`, if one does.
+    pub(super) fn cut_near(&self, at: i64, reach: i64) -> Option<i64> {
+        let mut cuts = self.cuts.iter().map(|(_, cut)| *cut);
+        cuts.find(|cut| at.abs_diff(*cut) <= reach.unsigned_abs())
+    }
+
+    /// What lies before is too late.
+    pub(super) const fn floor(&self) -> i64 {
+        self.floor
+    }
+
+    /// What belongs to a period ends before `at`. How long the last of it was expected to last does not count:
+    /// what begins there is a key frame, which all that follows needs.
+    pub(super) fn end_period(&mut self, at: i64) {
+        self.cuts.clear();
+        self.floor = at;
+        (self.start, self.skips) = (None, false);
+        while self.queue.front().is_some_and(|timed| timed.at < at) {
+            self.leave_out();
+        }
     }
 
     /// Whether nothing has come for so long that nothing is waited for, seen from `lead`.

@@ -23,12 +23,15 @@
 )]
 
 mod follower;
+mod merger;
 mod opening;
 mod relay;
 mod timing;
+mod waiting;
 
 use std::collections::VecDeque;
 
+pub use self::merger::Merger;
 use self::opening::Opening;
 use self::relay::Relay;
 use crate::id::{SegmentNumber, TrackId};
@@ -241,5 +244,7 @@ fn nanos(at: MediaTime) -> i64 {
     at.rescale_floor(Timescale::NANOS).get()
 }
 
+#[cfg(test)]
+mod merger_tests;
 #[cfg(test)]
 mod tests;

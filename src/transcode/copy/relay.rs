@@ -15,10 +15,11 @@ use super::{Counts, MS, Output, nanos};
 use crate::id::SegmentNumber;
 use crate::media::{MediaKind, Rendition, Sample, TrackInfo};
 use crate::time::Grid;
+use crate::transcode::ladder::estimate;
 
 /// The longest that a picture is said to be shown to hide that some are missing, if a segment is as long.
 /// A camera that sends nothing while nothing moves stays below.
-const STRETCH: i64 = 2_000 * MS;
+pub(super) const STRETCH: i64 = 2_000 * MS;
 /// How far one track may be behind the other before the other goes on alone. Encoders that send one seconds
 /// after the other stay below.
 const MAX_PATIENCE: i64 = 5_000 * MS;
@@ -174,7 +175,7 @@ impl Relay {
         let Some(rendition) = self.renditions.iter_mut().find(|r| r.codec.kind() == kind) else {
             return false;
         };
-        rendition.frame_rate = declared_rate(&info.codec).or(rendition.frame_rate);
+        rendition.frame_rate = estimate(declared_rate(&info.codec), &[]).or(rendition.frame_rate);
         rendition.timescale = info.timescale;
         rendition.codec = info.codec;
         if kind == self.lead.kind {

@@ -6,9 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
-use crate::codec::video::{Colour, Dimensions, PixelAspect};
-use crate::codec::{aac, h264};
-use crate::media::CodecConfig;
+use crate::media::made_up;
 use crate::time::{Span, Ticks};
 
 const VIDEO: TrackId = TrackId::new(NonZeroU32::MIN);
@@ -21,35 +19,18 @@ const PICTURE: i64 = 3_000;
 const EPOCH_S: i64 = 1_795_000_001;
 
 fn pictures(width: u32) -> TrackInfo {
-    let config = h264::Config {
-        avcc: Bytes::new(),
-        profile: 100,
-        compatibility: 0,
-        level: 31,
-        dimensions: Dimensions { width, height: 360 },
-        pixel_aspect: PixelAspect::SQUARE,
-        colour: Colour::UNSPECIFIED,
-        declared_rate: None,
-    };
     TrackInfo {
         id: VIDEO,
         timescale: Timescale::VIDEO_90K,
-        codec: CodecConfig::H264(config),
+        codec: made_up::h264(width, 360, None),
     }
 }
 
 fn sound(rate: u32) -> TrackInfo {
-    let config = aac::Config {
-        asc: Bytes::new(),
-        object_type: 2,
-        sample_rate: rate,
-        channels: 2,
-        frame_samples: 1_024,
-    };
     TrackInfo {
         id: AUDIO,
         timescale: Timescale::new(rate).expect("not zero"),
-        codec: CodecConfig::Aac(config),
+        codec: made_up::aac(rate),
     }
 }
 

@@ -8,7 +8,7 @@
 
 use super::nanos;
 use crate::media::Sample;
-use crate::time::{Span, Timescale};
+use crate::time::{Span, Ticks, Timescale};
 
 /// A sample whose duration is exact, unless a hole follows.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ impl Timing {
             return None;
         };
         let distance = sample.dts.since(before.dts).filter(|span| span.get() > 0);
-        let exact = distance.filter(|span| self.can_reach(*span));
+        let exact = distance.filter(|span| reaches(self.stretch, *span, self.scale));
         if let Some(exact) = exact {
             before.duration = exact;
         }
@@ -62,10 +62,30 @@ impl Timing {
         Some(self.timed(sample, run, after_hole))
     }
 
+    /// Gives the last sample, which nothing follows before `end`: it lasts until there, unless that is too long;
+    /// and never beyond it.
+    pub(super) fn flush_until(&mut self, end: i64) -> Option<Timed> {
+        let scale = self.scale;
+        if let Some((sample, ..)) = &mut self.held {
+            let end = Ticks::new(end).at(Timescale::NANOS).rescale_nearest(scale);
+            let distance = end.since(sample.dts).filter(|span| span.get() > 0);
+            let fits = |span: &Span| reaches(self.stretch, *span, scale) || *span < sample.duration;
+            sample.duration = distance.filter(fits).unwrap_or(sample.duration);
+        }
+        self.flush()
+    }
+
+    /// Where the sample that is held begins, and where it is expected to end.
+    pub(super) fn held(&self) -> Option<(i64, i64)> {
+        let (sample, ..) = self.held.as_ref()?;
+        let end = sample.dts.checked_add(sample.duration);
+        let in_nanos = |at: Ticks| nanos(at.at(self.scale));
+        Some((in_nanos(sample.dts), in_nanos(end.unwrap_or(sample.dts))))
+    }
+
     /// Whether the sample that is held begins before `at`.
     pub(super) fn holds_before(&self, at: i64) -> bool {
-        let held = self.held.as_ref();
-        held.is_some_and(|(sample, ..)| nanos(sample.dts.at(self.scale)) < at)
+        self.held().is_some_and(|(held, _)| held < at)
     }
 
     /// Goes on in another timescale. What was held is to be flushed before.
@@ -75,11 +95,6 @@ impl Timing {
 
     pub(super) const fn scale(&self) -> Timescale {
         self.scale
-    }
-
-    fn can_reach(&self, distance: Span) -> bool {
-        let limit = i128::from(self.stretch) * i128::from(self.scale.get());
-        i128::from(distance.get()) * 1_000_000_000 <= limit
     }
 
     fn timed(&self, sample: Sample, run: u64, after_hole: bool) -> Timed {
@@ -92,4 +107,10 @@ impl Timing {
             after_hole,
         }
     }
+}
+
+/// Whether a sample may be made to last for `distance`.
+fn reaches(stretch: i64, distance: Span, scale: Timescale) -> bool {
+    let limit = i128::from(stretch) * i128::from(scale.get());
+    i128::from(distance.get()) * 1_000_000_000 <= limit
 }

@@ -11,17 +11,23 @@ use super::MAX_RENDITIONS;
 use super::codec::{parse_dimensions, parse_rate, write_dimensions, write_rate};
 use super::wire::{Input, Output};
 use crate::id::RenditionName;
+use crate::media::PartTarget;
 use crate::time::Grid;
 use crate::transcode::ladder::{AudioPlan, Plan, PlannedAudio, PlannedVideo, VideoPlan};
 use crate::transcode::template::{AudioCodec, KeyframePolicy, VideoCodec};
 
 pub(super) fn write(plan: &Plan, out: &mut Output<'_>) {
     out.u32(plan.grid.segment_ms());
+    out.u64(plan.part.as_micros());
     out.flag(plan.video.is_some());
     if let Some(video) = &plan.video {
         write_video(video, out);
     }
-    write_audio(&plan.audio, out);
+    out.flag(plan.audio.is_some());
+    if let Some(audio) = &plan.audio {
+        write_audio(audio, out);
+    }
+    out.flag(plan.follows);
     out.count(plan.shed.len());
     for name in &plan.shed {
         write_name(name, out);
@@ -30,17 +36,25 @@ pub(super) fn write(plan: &Plan, out: &mut Output<'_>) {
 
 pub(super) fn parse(body: &mut Input) -> Option<Plan> {
     let grid = Grid::new(NonZeroU32::new(body.u32()?)?);
+    let part = PartTarget::from_micros(body.u64()?);
     let video = if body.flag()? {
         Some(parse_video(body)?)
     } else {
         None
     };
-    let audio = parse_audio(body)?;
+    let audio = if body.flag()? {
+        Some(parse_audio(body)?)
+    } else {
+        None
+    };
+    let follows = body.flag()?;
     let shed = parse_list(body, parse_name)?;
     Some(Plan {
         grid,
+        part,
         video,
         audio,
+        follows,
         shed,
     })
 }

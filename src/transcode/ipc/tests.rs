@@ -176,7 +176,8 @@ fn any_plan() -> impl Strategy<Value = Message> {
                 audio_rate: Some(44_100),
             };
             let grid = Grid::new(NonZeroU32::new(2_000).expect("not zero"));
-            let plan = plan(&template, &source, Machine { cores: fps }, grid).expect("a ladder");
+            let plan =
+                plan(&template, &source, Machine { cores: fps }, grid, 333).expect("a ladder");
             Message::Plan {
                 plan: Box::new(plan),
                 first: SegmentNumber::new(first),

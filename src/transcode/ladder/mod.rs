@@ -19,9 +19,10 @@ mod size;
 
 use crate::codec::video::{Dimensions, PixelAspect};
 use crate::id::RenditionName;
+use crate::media::{FrameLength, PartTarget};
 use crate::time::{FrameRate, Grid};
 use crate::transcode::template::{
-    AudioCodec, KeyframePolicy, RungSize, Template, VideoCodec, VideoRung, render,
+    AudioCodec, AudioTemplate, KeyframePolicy, RungSize, Template, VideoCodec, VideoRung, render,
 };
 
 pub use self::rate::{ESTIMATE_FRAMES, estimate, output_rate};
@@ -136,10 +137,15 @@ pub struct AudioPlan {
 pub struct Plan {
     /// The grid that all rungs are cut on.
     pub grid: Grid,
+    /// How long parts of the renditions will be: every one needs a picture.
+    pub part: PartTarget,
     /// The pictures; `None` for a source of sound alone.
     pub video: Option<VideoPlan>,
-    /// The sound.
-    pub audio: AudioPlan,
+    /// The sound; `None` where none is encoded.
+    pub audio: Option<AudioPlan>,
+    /// Whether pictures take the places of the source's own, and have key frames where it has: beside a
+    /// rendition that is the source's own. Else all lies on the grid.
+    pub follows: bool,
     /// Rungs that the machine cannot carry, best first, for the log and for people.
     pub shed: Vec<RenditionName>,
 }
@@ -161,7 +167,8 @@ pub enum Error {
     Empty,
 }
 
-/// Decides the ladder of `template` for `source` on `machine`.
+/// Decides the ladder of `template` for `source` on `machine`, to be cut on `grid` into parts of about
+/// `part_ms`.
 ///
 /// # Errors
 ///
@@ -171,25 +178,50 @@ pub fn plan(
     source: &Source,
     machine: Machine,
     grid: Grid,
+    part_ms: u32,
 ) -> Result<Plan, Error> {
     if source.video.is_none() && source.audio_rate.is_none() {
         return Err(Error::Empty);
     }
     let mut shed = Vec::new();
     let video = match &source.video {
-        Some(video) => Some(plan_video(template, video, machine, grid, &mut shed)?),
+        Some(video) => plan_video(template, video, machine, grid, &mut shed)?,
         None => None,
     };
+    let audio = template.audio.as_ref();
+    let audio = audio.map(|audio| plan_audio(audio, source.audio_rate));
     Ok(Plan {
         grid,
+        part: part(video.as_ref(), audio.as_ref(), (grid, part_ms)),
         video,
-        audio: plan_audio(template, source.audio_rate),
+        audio,
+        follows: template.is_mixed(),
         shed,
     })
 }
 
-fn plan_audio(template: &Template, source_rate: Option<u32>) -> AudioPlan {
-    let audio = &template.audio;
+/// How long parts of the planned renditions come to be when they are packaged.
+fn part(
+    video: Option<&VideoPlan>,
+    audio: Option<&AudioPlan>,
+    (grid, part_ms): (Grid, u32),
+) -> PartTarget {
+    let pictures = video.into_iter().flat_map(|video| {
+        let rates = video
+            .rungs
+            .iter()
+            .filter_map(|rung| video.rate.divided(rung.divisor));
+        rates.map(FrameLength::of_pictures)
+    });
+    let sound = audio.filter(|audio| !audio.rungs.is_empty());
+    let sound =
+        sound.and_then(|audio| FrameLength::of_sound(audio.frame_samples, audio.sample_rate));
+    let frames: Vec<_> = pictures.chain(sound).collect();
+    let suiting = PartTarget::choose(part_ms, grid.segment_ms(), &frames);
+    suiting.unwrap_or_else(|| PartTarget::unannounced(part_ms))
+}
+
+fn plan_audio(audio: &AudioTemplate, source_rate: Option<u32>) -> AudioPlan {
     let sample_rate = match (audio.codec, source_rate) {
         (AudioCodec::Aac, Some(44_100)) => 44_100,
         _ => 48_000,
@@ -238,13 +270,29 @@ fn plan_video(
     machine: Machine,
     grid: Grid,
     shed: &mut Vec<RenditionName>,
-) -> Result<VideoPlan, Error> {
+) -> Result<Option<VideoPlan>, Error> {
     let canvas = size::canvas(source.dimensions, source.pixel_aspect)?;
-    let wished = output_rate(source.rate);
+    let wished = if template.is_mixed() {
+        // Every picture of the source is one.
+        source.rate
+    } else {
+        output_rate(source.rate)
+    };
     let mut candidates = candidates(&template.video.rungs, canvas, wished);
+    if template.video.copies {
+        // The source's own is there, and better.
+        candidates.retain(|candidate| candidate.dimensions != canvas);
+        if candidates.is_empty() {
+            return Ok(None);
+        }
+    }
     let counted = template.video.keyframes == KeyframePolicy::Counted;
     let divisors: Vec<u32> = candidates.iter().map(|c| c.divisor).collect();
-    let rate = rate::on_grid(wished, &divisors, counted, grid);
+    let rate = if template.is_mixed() {
+        wished
+    } else {
+        rate::on_grid(wished, &divisors, counted, grid)
+    };
     let cost = u64::from(template.video.cost_us_per_kilopixel);
     let budget = u64::from(machine.cores.max(1)) * 1_000_000 * USABLE_PERCENT / 100;
     let costs = |candidates: &[Candidate]| -> Vec<u64> {
@@ -263,13 +311,13 @@ fn plan_video(
         planned(template, candidate, rate, lane, (threads, grid))
     };
     let rungs = candidates.iter().zip(lanes).filter_map(planned).collect();
-    Ok(VideoPlan {
+    Ok(Some(VideoPlan {
         codec: template.video.codec,
         keyframes: template.video.keyframes,
         canvas,
         rate,
         rungs,
-    })
+    }))
 }
 
 /// The rungs of `listed` for a source of `canvas` at `rate`, best first.

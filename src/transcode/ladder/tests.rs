@@ -29,7 +29,7 @@ fn source(width: u32, height: u32, rate: FrameRate) -> Source {
 
 fn rungs(ladder: &str, source: &Source, machine: Machine) -> String {
     let template = Template::named(ladder).expect("shipped");
-    let plan = plan(&template, source, machine, grid()).expect("a ladder");
+    let plan = plan(&template, source, machine, grid(), 333).expect("a ladder");
     let video = plan.video.expect("pictures");
     let one =
         |r: &PlannedVideo| format!("{}={}x{}", r.name, r.dimensions.width, r.dimensions.height);
@@ -97,7 +97,7 @@ fn sixty_frames_stay_only_where_asked_for() {
 fn a_small_machine_sheds_the_top() {
     let template = Template::named("auto").expect("shipped");
     let source = source(1920, 1080, fps(30, 1));
-    let plan = plan(&template, &source, Machine { cores: 2 }, grid()).expect("a ladder");
+    let plan = plan(&template, &source, Machine { cores: 2 }, grid(), 333).expect("a ladder");
     let shed: Vec<String> = plan.shed.iter().map(ToString::to_string).collect();
     assert_eq!(shed, ["v1080"]);
 }
@@ -119,7 +119,7 @@ fn pixels_become_square() {
 fn an_impossible_source_is_refused() {
     let template = Template::named("auto").expect("shipped");
     let tiny = source(8, 8, fps(30, 1));
-    let found = plan(&template, &tiny, BIG, grid());
+    let found = plan(&template, &tiny, BIG, grid(), 333);
     assert_eq!(
         found,
         Err(Error::Dimensions {
@@ -131,7 +131,7 @@ fn an_impossible_source_is_refused() {
         video: None,
         audio_rate: None,
     };
-    assert_eq!(plan(&template, &none, BIG, grid()), Err(Error::Empty));
+    assert_eq!(plan(&template, &none, BIG, grid(), 333), Err(Error::Empty));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_rate_is_measured_and_a_false_declaration_not_believed() {
 fn counted_key_frames_and_mixed_rates_need_whole_segments() {
     let template = Template::named("av1").expect("shipped");
     let rate = |ladder: &Template, num, den| {
-        let plan = plan(ladder, &source(1280, 720, fps(num, den)), BIG, grid());
+        let plan = plan(ladder, &source(1280, 720, fps(num, den)), BIG, grid(), 333);
         plan.expect("a ladder").video.expect("pictures").rate
     };
     assert_eq!(rate(&template, 30_000, 1_001), fps(30, 1));
@@ -195,6 +195,30 @@ fn counted_key_frames_and_mixed_rates_need_whole_segments() {
     let template = Template::named("auto").expect("shipped");
     assert_eq!(rate(&template, 30_000, 1_001), fps(30_000, 1_001));
     assert_eq!(rate(&template, 60_000, 1_001), fps(60, 1));
+}
+
+#[test]
+fn beside_a_copy_only_what_is_smaller_is_encoded() {
+    let template = Template::named("copy-top").expect("shipped");
+    for (width, height, rate, names, divisor) in [
+        (1_920, 1_080, 30, &["v720", "v480", "v360", "v240"][..], 1),
+        (1_280, 720, 60, &["v480", "v360", "v240"], 2),
+        // The first rung above the source would take its size.
+        (1_600, 900, 30, &["v720", "v480", "v360", "v240"], 1),
+        (426, 240, 30, &[], 1),
+    ] {
+        let source = source(width, height, fps(rate, 1));
+        let plan = plan(&template, &source, BIG, grid(), 333).expect("a ladder");
+        assert!(plan.follows && plan.audio.is_none());
+        let rungs = plan.video.iter().flat_map(|video| &video.rungs);
+        let found: Vec<_> = rungs.clone().map(|rung| rung.name.as_str()).collect();
+        assert_eq!(found, names, "{width}");
+        assert!(rungs.clone().all(|rung| rung.divisor == divisor), "{width}");
+    }
+    // The pace is the source's, whatever it is.
+    let odd = source(1_280, 720, fps(27, 1));
+    let plan = plan(&template, &odd, BIG, grid(), 333).expect("a ladder");
+    assert_eq!(plan.video.map(|video| video.rate), Some(fps(27, 1)));
 }
 
 #[test]
@@ -208,8 +232,9 @@ fn sound_keeps_the_common_rates() {
         let template = Template::named(ladder).expect("shipped");
         let mut source = source(640, 360, fps(30, 1));
         source.audio_rate = source_rate;
-        let plan = plan(&template, &source, BIG, grid()).expect("a ladder");
-        assert_eq!(plan.audio.sample_rate, expected, "{ladder} {source_rate:?}");
+        let plan = plan(&template, &source, BIG, grid(), 333).expect("a ladder");
+        let found = plan.audio.map(|audio| audio.sample_rate);
+        assert_eq!(found, Some(expected), "{ladder} {source_rate:?}");
     }
 }
 
@@ -221,11 +246,13 @@ proptest! {
         for (ladder, _) in crate::transcode::template::SHIPPED {
             let template = Template::named(ladder).expect("shipped");
             let source = source(width, height, fps(num, 1));
-            let plan = plan(&template, &source, Machine { cores }, grid()).expect("a ladder");
-            let video = plan.video.expect("pictures");
+            let plan = plan(&template, &source, Machine { cores }, grid(), 333).expect("a ladder");
+            // Beside a copy of a small source there may be nothing to encode.
+            prop_assert!(plan.video.is_some() || template.video.copies);
+            let Some(video) = plan.video else { continue };
             prop_assert!(!video.rungs.is_empty());
             let multiple = video.rungs.iter().map(|r| u64::from(r.divisor)).max().unwrap_or(1);
-            if multiple > 1 {
+            if multiple > 1 && !plan.follows {
                 let slots = u64::from(video.rate.num()) * 2;
                 prop_assert_eq!(slots % (u64::from(video.rate.den()) * multiple), 0);
             }

@@ -33,12 +33,39 @@ const GAIN_SHARE: i64 = 16;
 /// A frame that has waited for longer is not encoded, in microseconds: what players of low latency keep in
 /// hand.
 pub const MAX_WAIT_US: i64 = 1_000_000;
-/// Who was not looked at for this long stood still itself, in microseconds.
-const STOOD_STILL_US: i64 = 500_000;
+/// How long one frame of each part may be too much before a part need not have one, in microseconds; less if what
+/// is late falls farther behind by [`LATE_US`].
+const HOPELESS_US: i64 = 5_000_000;
+/// A process that does nothing for this long, not even count the time, stood still itself, in microseconds.
+pub const STOOD_STILL_US: i64 = 500_000;
 /// How long the encoders must have been in time before a rung comes back, in microseconds: at first, and at
 /// most, when rungs had to rest again and again.
 const QUIET_US: i64 = 30_000_000;
 const MAX_QUIET_US: i64 = 900_000_000;
+
+/// Which frames are not encoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Leaving {
+    /// None is left out.
+    #[default]
+    Nothing,
+    /// All but the first of each part: a part without one would be a hole.
+    Most,
+    /// All but the first of each segment.
+    All,
+}
+
+impl Leaving {
+    /// What it is for a frame that has waited for `waited_us`.
+    #[must_use]
+    pub const fn after(self, waited_us: i64) -> Self {
+        if waited_us > MAX_WAIT_US {
+            self
+        } else {
+            Self::Nothing
+        }
+    }
+}
 
 /// How encoding keeps up with the clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,7 +94,6 @@ pub struct Overload {
     rungs: usize,
     /// How many rest, from the best on.
     resting: usize,
-    looked_us: Option<i64>,
     /// Since when it is late, and by how much it was then.
     late: Option<(i64, i64)>,
     quiet_since_us: Option<i64>,
@@ -76,6 +102,10 @@ pub struct Overload {
     returned_us: Option<i64>,
     /// Whether it was late without gaining, and has not been in time since: no backlog that is worked off.
     falls_behind: bool,
+    /// Since when frames are left out, and how late it was then.
+    left: Option<(i64, i64)>,
+    /// Whether it gains nothing even with one frame of each part.
+    is_hopeless: bool,
 }
 
 impl Overload {
@@ -85,33 +115,38 @@ impl Overload {
         Self {
             rungs,
             resting: 0,
-            looked_us: None,
             late: None,
             quiet_since_us: None,
             quiet_us: QUIET_US,
             returned_us: None,
             falls_behind: false,
+            left: None,
+            is_hopeless: false,
         }
     }
 
-    /// Takes note that at `now_us` the slowest encoder at work is `late_us` behind. While `is_closing`, what a
-    /// rest brings is yet to be seen. To be called several times a second.
-    pub fn look(&mut self, now_us: i64, late_us: i64, is_closing: bool) -> Option<Decision> {
-        let looked_us = self.looked_us.replace(now_us).unwrap_or(now_us);
-        if now_us.saturating_sub(looked_us) > STOOD_STILL_US {
-            self.falls_behind = false;
-            self.late = None;
-        }
+    /// Takes note that everything stood still: what is late for that is a backlog. Being looked at seldom is not
+    /// that: whoever looks may have had to wait for an encoder.
+    pub fn stood_still(&mut self) {
+        self.late = None;
+        self.stop_leaving();
+    }
+
+    /// Takes note that at `now_us` the slowest encoder at work is `late_us` behind. While `is_changing`, one is
+    /// about to rest or has just begun, and what that brings is yet to be seen. To be called several times a
+    /// second.
+    pub fn look(&mut self, now_us: i64, late_us: i64, is_changing: bool) -> Option<Decision> {
         if late_us < IN_TIME_US {
             self.late = None;
-            self.falls_behind = false;
+            self.stop_leaving();
             return self.be_quiet(now_us);
         }
         self.quiet_since_us = None;
+        self.judge_leaving(now_us, late_us);
         if late_us <= LATE_US && self.late.is_none() {
             return None;
         }
-        if is_closing {
+        if is_changing {
             self.late = None;
         }
         let (since_us, before_us) = *self.late.get_or_insert((now_us, late_us));
@@ -126,11 +161,38 @@ impl Overload {
         self.rest(now_us)
     }
 
-    /// Whether frames that waited for too long are to be left out, rather than encoded late: what catches up by
-    /// itself, after a start or a busy moment, loses nothing.
+    /// Which of the frames that waited for too long are to be left out, rather than encoded late: what catches up
+    /// by itself, after a start or a busy moment, loses nothing.
     #[must_use]
-    pub const fn may_leave(&self) -> bool {
-        self.falls_behind
+    pub const fn leaving(&self) -> Leaving {
+        match (self.falls_behind, self.is_hopeless) {
+            (false, _) => Leaving::Nothing,
+            (true, false) => Leaving::Most,
+            (true, true) => Leaving::All,
+        }
+    }
+
+    /// Looks whether one frame of each part is still too much.
+    fn judge_leaving(&mut self, now_us: i64, late_us: i64) {
+        if !self.falls_behind {
+            return;
+        }
+        let (since_us, before_us) = *self.left.get_or_insert((now_us, late_us));
+        if late_us.saturating_sub(before_us) > LATE_US {
+            // Longer than a part, by which it comes and goes in any case.
+            self.left = Some((now_us, late_us));
+            self.is_hopeless = true;
+        } else if now_us.saturating_sub(since_us) >= HOPELESS_US {
+            self.left = Some((now_us, late_us));
+            let gained_us = before_us.saturating_sub(late_us);
+            self.is_hopeless = late_us > MAX_WAIT_US && gained_us < before_us / GAIN_SHARE;
+        }
+    }
+
+    const fn stop_leaving(&mut self) {
+        self.falls_behind = false;
+        self.left = None;
+        self.is_hopeless = false;
     }
 
     /// How many rungs rest, from the best on.
@@ -210,19 +272,63 @@ mod tests {
         let mut overload = Overload::new(3);
         let decided = watch(&mut overload, (0, 20), |now| (5 * SECOND - now / 2).max(0));
         assert_eq!(decided, []);
-        assert!(!overload.may_leave());
+        assert_eq!(overload.leaving(), Leaving::Nothing);
     }
 
     #[test]
     fn frames_are_left_out_only_where_nothing_is_gained() {
         let mut overload = Overload::new(1);
         watch(&mut overload, (0, 3), |now| 5 * SECOND - now);
-        assert!(!overload.may_leave(), "it gains");
+        assert_eq!(overload.leaving(), Leaving::Nothing, "it gains");
         watch(&mut overload, (3, 6), |_| 2 * SECOND);
-        assert!(overload.may_leave(), "it does not");
+        assert_eq!(overload.leaving(), Leaving::Most, "it does not");
+        watch(&mut overload, (6, 10), |_| 2 * SECOND);
+        assert_eq!(overload.leaving(), Leaving::All, "nor with a frame a part");
+        watch(&mut overload, (10, 13), |now| 12 * SECOND - now);
+        assert_eq!(overload.leaving(), Leaving::Nothing, "it is in time");
+        watch(&mut overload, (13, 16), |_| 2 * SECOND);
+        assert_eq!(overload.leaving(), Leaving::Most, "it is late again");
+        overload.look(18 * SECOND, 2 * SECOND, false);
+        assert_eq!(
+            overload.leaving(),
+            Leaving::Most,
+            "whoever looks had to wait"
+        );
         // It stood still for two seconds, and has their slots before it.
-        overload.look(8 * SECOND, 2 * SECOND, false);
-        assert!(!overload.may_leave());
+        overload.stood_still();
+        overload.look(20 * SECOND, 4 * SECOND, false);
+        assert_eq!(overload.leaving(), Leaving::Nothing);
+    }
+
+    #[test]
+    fn no_part_needs_a_frame_of_what_falls_farther_behind_with_that() {
+        let mut overload = Overload::new(1);
+        watch(&mut overload, (0, 2), |_| 2 * SECOND);
+        assert_eq!(overload.leaving(), Leaving::Most);
+        overload.look(2 * SECOND, 5 * SECOND / 2, false);
+        assert_eq!(overload.leaving(), Leaving::Most);
+        overload.look(2 * SECOND + 10_000, 5 * SECOND / 2 + 10_000, false);
+        assert_eq!(overload.leaving(), Leaving::All);
+    }
+
+    #[test]
+    fn lateness_that_is_seldom_looked_at_is_seen() {
+        let mut overload = Overload::new(2);
+        let decided: Vec<_> = (0..10)
+            .filter_map(|n| overload.look(n * 700_000, n * 300_000, false))
+            .collect();
+        assert_eq!(decided, [Decision::Rest(0)]);
+    }
+
+    #[test]
+    fn encoder_that_starts_slowly_is_judged_by_what_it_does_then() {
+        let mut overload = Overload::new(2);
+        // It takes five seconds to start, and catches up in another ten.
+        let late_us = |now: i64| now.min((5 * SECOND - (now - 5 * SECOND) / 2).max(0));
+        for now_us in (0..20 * SECOND).step_by(10_000) {
+            let is_starting = now_us < 5 * SECOND;
+            assert_eq!(overload.look(now_us, late_us(now_us), is_starting), None);
+        }
     }
 
     #[test]

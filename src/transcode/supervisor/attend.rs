@@ -34,6 +34,9 @@ const MAX_FIRST_SILENCE: Duration = Duration::from_secs(30);
 const MAX_IDLE: Duration = Duration::from_secs(15);
 /// The same until it has made something, or once its source has ended.
 const MAX_FIRST_IDLE: Duration = Duration::from_secs(30);
+/// The longest that one picture keeps a worker busy, of those that follow the source: while no more come, nothing
+/// can be asked for. Longer than pictures that are no hole lie apart.
+const MAX_FED: Duration = Duration::from_secs(2);
 /// How near to its end a new worker must have come in what it was given first, in milliseconds: the last frame
 /// may have shared its slot.
 const CAUGHT_UP_MS: i64 = 100;
@@ -81,7 +84,7 @@ impl Charge {
             kept.push(input);
         }
         Self {
-            progress: Progress::new(plan.grid, first),
+            progress: Progress::new((plan.grid, plan.follows), first),
             plan,
             first,
             absence,
@@ -167,6 +170,9 @@ struct Watch {
     delivered: Option<(Instant, Instant)>,
     /// Since when it has been fed without making anything of it.
     owing: Option<Instant>,
+    /// Of one that follows the source: when it was last fed. It makes nothing up, so that of what it holds nothing
+    /// need come while nothing is added to it.
+    fed: Option<Instant>,
     /// Since when it takes nothing.
     blocked: Option<Instant>,
 }
@@ -322,6 +328,7 @@ impl Shift<'_> {
         }
         if self.outgoing.is_empty() && self.charge.source_ended {
             self.worker.writer.close();
+            self.watch.fed = None;
             self.watch.owe();
         }
     }
@@ -347,7 +354,11 @@ impl Shift<'_> {
             Input::Detach => return give(&Message::Detach, &mut self.outgoing),
         };
         give(&message, &mut self.outgoing);
-        self.watch.owe();
+        // Of a track that was announced nothing is made before a picture of it comes.
+        let follows = self.charge.plan.follows;
+        if !follows || matches!(message, Message::Source { .. }) {
+            self.watch.feed(follows);
+        }
     }
 
     fn worked(&self) -> Duration {
@@ -382,7 +393,31 @@ impl Watch {
             heard: None,
             delivered: None,
             owing: None,
+            fed: None,
             blocked: None,
+        }
+    }
+
+    /// Takes note that it was fed. If it follows the source, the time since it was fed last does not count, but for
+    /// what a picture may take.
+    fn feed(&mut self, follows: bool) {
+        if follows {
+            let now = Instant::now();
+            self.pause(now);
+            self.fed = Some(now);
+        }
+        self.owe();
+    }
+
+    /// Leaves out the time in which it was not fed.
+    fn pause(&mut self, now: Instant) {
+        let Some(fed) = self.fed else {
+            return;
+        };
+        let paused = now.duration_since(fed).saturating_sub(MAX_FED);
+        if paused > Duration::ZERO {
+            self.owing = self.owing.map(|since| since + paused);
+            self.fed = Some(fed + paused);
         }
     }
 
@@ -409,6 +444,7 @@ impl Watch {
     /// Judges whether it hangs. While the caller takes no `output`, it cannot go on either.
     fn look(&mut self, has_output: bool, has_bytes: bool) -> Result<(), Error> {
         let now = Instant::now();
+        self.pause(now);
         if !has_bytes {
             self.blocked = None;
         }
@@ -438,5 +474,57 @@ impl Watch {
             return Err(Error::Stalled);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::advance;
+
+    use super::*;
+
+    /// Looks at `watch`, which is heard of, for `seconds`, feeding it at each look if `feeds`.
+    async fn look(watch: &mut Watch, seconds: u32, feeds: Option<bool>) -> Result<(), Error> {
+        for _ in 0..seconds * 4 {
+            advance(LOOK_PERIOD).await;
+            watch.hear();
+            if let Some(follows) = feeds {
+                watch.feed(follows);
+            }
+            watch.look(false, false)?;
+        }
+        Ok(())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn worker_that_follows_owes_nothing_for_the_time_in_which_no_picture_comes() {
+        let mut watch = Watch::new();
+        watch.feed(true);
+        assert!(
+            look(&mut watch, 120, None).await.is_ok(),
+            "the camera is off"
+        );
+        // It is on again, and the worker hangs.
+        assert!(look(&mut watch, 20, Some(true)).await.is_ok());
+        let end = look(&mut watch, 20, Some(true)).await;
+        assert!(matches!(end, Err(Error::Stalled)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn worker_that_follows_owes_the_rest_when_its_source_has_ended() {
+        let mut watch = Watch::new();
+        watch.feed(true);
+        watch.fed = None;
+        watch.owe();
+        let end = look(&mut watch, 40, None).await;
+        assert!(matches!(end, Err(Error::Stalled)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn worker_that_fills_what_does_not_come_owes_it() {
+        let mut watch = Watch::new();
+        watch.feed(false);
+        let end = look(&mut watch, 40, None).await;
+        assert!(matches!(end, Err(Error::Stalled)));
     }
 }

@@ -62,7 +62,7 @@ impl Copying {
     }
 }
 
-fn take(copier: &mut Copier, input: Option<Input>, stream: &StreamName) {
+pub(super) fn take(copier: &mut Copier, input: Option<Input>, stream: &StreamName) {
     match input {
         Some(Input::Sample(track, sample)) => copier.sample(track, sample),
         Some(Input::Track(info)) => {
@@ -79,7 +79,7 @@ fn take(copier: &mut Copier, input: Option<Input>, stream: &StreamName) {
     }
 }
 
-fn hand_on(output: copy::Output) -> Output {
+pub(super) fn hand_on(output: copy::Output) -> Output {
     match output {
         copy::Output::Opened {
             renditions,
@@ -96,7 +96,7 @@ fn hand_on(output: copy::Output) -> Output {
 }
 
 /// Says in the log what streamers can mend.
-fn tell(stream: &StreamName, told: &mut Counts, counts: Counts) {
+pub(super) fn tell(stream: &StreamName, told: &mut Counts, counts: Counts) {
     let due = counts.keyless_cuts.saturating_sub(told.keyless_cuts);
     if due > 0 && (told.keyless_cuts == 0 || due >= REMINDER_CUTS) {
         tracing::warn!(%stream, cuts = counts.keyless_cuts,

@@ -33,6 +33,15 @@ pub(super) enum Verdict {
     GiveUp,
 }
 
+/// Encoding was given up: no worker was worth another try. What needs none goes on alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenUp {
+    /// Why, in words.
+    pub cause: String,
+    /// Whether it is tried again after a while.
+    pub retries: bool,
+}
+
 /// The deaths in a row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Deaths {

@@ -25,7 +25,7 @@ const MAX_GATHERED: usize = 1_024;
 /// How long a source is watched at most, in milliseconds of its own time.
 const MAX_WATCH_MS: i64 = 1_000;
 /// The same for one that has announced pictures and not shown one: relays join between key frames, which
-/// lie up to ten seconds apart. A ladder planned without pictures never gets any.
+/// lie up to ten seconds apart. Pictures that come to a ladder without any begin another period.
 const MAX_PICTURE_WAIT_MS: i64 = 12_000;
 /// The rate assumed of a source that shows only one picture.
 const FALLBACK_RATE: Option<FrameRate> = FrameRate::new(30, 1);
@@ -135,10 +135,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::codec::video::{Colour, Dimensions, PixelAspect};
-    use crate::codec::{aac, h264};
     use crate::id::TrackId;
-    use crate::media::{CodecConfig, Sample};
+    use crate::media::{CodecConfig, Sample, made_up};
     use crate::time::Span;
 
     fn track(id: u32, scale: u32, codec: CodecConfig) -> Input {
@@ -150,31 +148,11 @@ mod tests {
     }
 
     fn pictures() -> Input {
-        let config = h264::Config {
-            avcc: Bytes::new(),
-            profile: 100,
-            compatibility: 0,
-            level: 31,
-            dimensions: Dimensions {
-                width: 640,
-                height: 360,
-            },
-            pixel_aspect: PixelAspect::SQUARE,
-            colour: Colour::UNSPECIFIED,
-            declared_rate: FrameRate::new(30, 1),
-        };
-        track(1, 90_000, CodecConfig::H264(config))
+        track(1, 90_000, made_up::h264(640, 360, FrameRate::new(30, 1)))
     }
 
     fn sound() -> Input {
-        let config = aac::Config {
-            asc: Bytes::new(),
-            object_type: 2,
-            sample_rate: 1_000,
-            channels: 2,
-            frame_samples: 1_024,
-        };
-        track(2, 1_000, CodecConfig::Aac(config))
+        track(2, 1_000, made_up::aac(1_000))
     }
 
     /// A sample of track `id`, `at` ticks after the epoch.

@@ -257,9 +257,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::codec::video::{Colour, Dimensions, PixelAspect};
-    use crate::codec::{aac, h264};
-    use crate::media::CodecConfig;
+    use crate::media::made_up;
     use crate::time::{Span, Ticks};
 
     const START_MS: i64 = 1_795_000_000_000;
@@ -273,16 +271,7 @@ mod tests {
         Input::Track(TrackInfo {
             id: id(1),
             timescale: Timescale::VIDEO_90K,
-            codec: CodecConfig::H264(h264::Config {
-                avcc: Bytes::new(),
-                profile: 100,
-                compatibility: 0,
-                level: 31,
-                dimensions: Dimensions { width, height },
-                pixel_aspect: PixelAspect::SQUARE,
-                colour: Colour::UNSPECIFIED,
-                declared_rate: None,
-            }),
+            codec: made_up::h264(width, height, None),
         })
     }
 
@@ -290,13 +279,7 @@ mod tests {
         Input::Track(TrackInfo {
             id: id(2),
             timescale: Timescale::MILLIS,
-            codec: CodecConfig::Aac(aac::Config {
-                asc: Bytes::new(),
-                object_type: 2,
-                sample_rate: 48_000,
-                channels: 2,
-                frame_samples: 1_024,
-            }),
+            codec: made_up::aac(48_000),
         })
     }
 

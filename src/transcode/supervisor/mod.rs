@@ -16,10 +16,12 @@
 //! Spec:   [`crate::transcode::ipc`]
 
 mod attend;
+mod backlog;
 mod copying;
 mod deaths;
 mod gather;
 mod kept;
+mod mixing;
 mod process;
 mod progress;
 
@@ -41,6 +43,7 @@ use crate::transcode::template::Template;
 
 use self::attend::Charge;
 use self::copying::Copying;
+pub use self::deaths::GivenUp;
 use self::deaths::{Deaths, Verdict};
 use self::gather::Gather;
 
@@ -62,12 +65,27 @@ pub struct Options {
     pub machine: Machine,
     /// The grid that all renditions are cut on.
     pub grid: Grid,
+    /// What a part of them is to last, in milliseconds.
+    pub part_ms: u32,
     /// The earliest segment that may be made: one more than the last that was used.
     pub first: SegmentNumber,
     /// The program whose hidden command `worker` is run: this one, `std::env::current_exe`.
     pub program: PathBuf,
     /// What is shown while the source sends nothing.
     pub absence: Absence,
+}
+
+impl Options {
+    fn plan(&self, source: &ladder::Source) -> Result<ladder::Plan, Error> {
+        let plan = ladder::plan(
+            &self.template,
+            source,
+            self.machine,
+            self.grid,
+            self.part_ms,
+        );
+        Ok(plan?)
+    }
 }
 
 /// What decides where the renditions are cut.
@@ -86,7 +104,8 @@ pub enum Cuts {
 }
 
 /// What comes out of a transcoder, in this order: `Opened`; `Sample`s and what goes with them, among it `Cut`s
-/// and `Period`s where the source cuts; then one of the last two. A `Restarted` may come anywhere before those.
+/// and `Period`s where the source cuts; then one of the last two. A `GivenUp` or `Restarted` may come anywhere before
+/// those.
 #[derive(Debug)]
 pub enum Output {
     /// What the renditions are, pictures first, each kind best first. Once, before any sample.
@@ -134,6 +153,8 @@ pub enum Output {
     },
     /// How encoding keeps up with the clock: when a rung begins or ceases to rest, and now and again.
     Load(Load),
+    /// Nothing is encoded any more, or for a while: what is copied goes on alone. `None` when it is again.
+    GivenUp(Option<GivenUp>),
     /// The worker died, and another one goes on in its place. Samples go on where they ended, in decode time;
     /// where pictures are shown out of order, a few of them may be missing at that place.
     Restarted {
@@ -257,6 +278,29 @@ impl Transcoder {
         (transcoder, Outputs(Made::Here(Box::new(copying))))
     }
 
+    /// Starts one that hands on some of the source's samples as they are and encodes others: all cut at its
+    /// key frames. While the source sends nothing, nothing comes out. The template of `options` is mixed.
+    ///
+    /// Must be called within a tokio runtime.
+    #[must_use]
+    pub fn mix(options: Options) -> (Self, Outputs) {
+        let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
+        let (output_queue, outputs) = mpsc::channel(MAX_OUTPUTS);
+        tokio::spawn(async move {
+            let end = match mixing::run(options, input_queue, &output_queue).await {
+                Ok(()) => Output::Finished,
+                Err(error) => Output::Failed(error),
+            };
+            // As in `run`.
+            let _ = output_queue.send(end).await;
+        });
+        let transcoder = Self {
+            inputs,
+            needs_time: false,
+        };
+        (transcoder, Outputs(Made::Elsewhere(outputs)))
+    }
+
     /// Announces a track, or a change of one. Waits while the worker is behind.
     ///
     /// # Errors
@@ -296,6 +340,15 @@ impl Transcoder {
     pub async fn detach(&self) -> Result<(), Error> {
         let sent = self.inputs.send(Input::Detach).await;
         sent.map_err(|_| Error::Stopped)
+    }
+}
+
+#[cfg(test)]
+impl Outputs {
+    /// What a test says.
+    pub(crate) fn said() -> (mpsc::Sender<Output>, Self) {
+        let (say, outputs) = mpsc::channel(MAX_OUTPUTS);
+        (say, Self(Made::Elsewhere(outputs)))
     }
 }
 
@@ -351,11 +404,27 @@ async fn work(
     outputs: &mpsc::Sender<Output>,
 ) -> Result<(), Error> {
     let source = gather.source();
-    let plan = ladder::plan(&options.template, &source, options.machine, options.grid)?;
+    let plan = options.plan(&source)?;
     let first = gather.first_segment(options.grid).max(options.first);
     report(options, &plan, first);
+    carry_out(
+        options,
+        (plan, first),
+        (gather.into_inputs(), inputs),
+        outputs,
+    )
+    .await
+}
+
+/// Has workers carry out `plan`, one after the other if need be, to the end of `inputs`, of which `gathered` has
+/// come already.
+async fn carry_out(
+    options: &Options,
+    (plan, first): (ladder::Plan, SegmentNumber),
+    (gathered, inputs): (Vec<Input>, mpsc::Receiver<Input>),
+    outputs: &mpsc::Sender<Output>,
+) -> Result<(), Error> {
     let mut deaths = Deaths::default();
-    let gathered = gather.into_inputs();
     let mut charge = Charge::new((plan, first, options.absence.clone()), gathered, inputs);
     loop {
         let worker = process::Worker::spawn(options)?;
@@ -402,11 +471,8 @@ mod tests {
     use std::num::NonZeroU32;
     use std::path::Path;
 
-    use bytes::Bytes;
-
     use super::*;
-    use crate::codec::aac;
-    use crate::media::CodecConfig;
+    use crate::media::made_up;
     use crate::time::{Span, Ticks, Timescale};
 
     const TRACK: TrackId = TrackId::new(NonZeroU32::MIN);
@@ -419,21 +485,15 @@ mod tests {
             template: Template::named("auto").expect("shipped"),
             machine: Machine { cores: 1 },
             grid: Grid::new(NonZeroU32::new(2_000).expect("not zero")),
+            part_ms: 333,
             first: SegmentNumber::new(0),
             program: "yes".into(),
             absence: Absence::default(),
         });
-        let config = aac::Config {
-            asc: Bytes::new(),
-            object_type: 2,
-            sample_rate: 48_000,
-            channels: 2,
-            frame_samples: 1_024,
-        };
         let track = TrackInfo {
             id: TRACK,
             timescale: Timescale::new(48_000).expect("not zero"),
-            codec: CodecConfig::Aac(config),
+            codec: made_up::aac(48_000),
         };
         transcoder.track(track).await.expect("takes it");
         for second in 0..count {

@@ -15,12 +15,14 @@
 use super::kept::Reached;
 use crate::id::SegmentNumber;
 use crate::media::{MediaKind, Rendition, Sample};
-use crate::time::{Grid, MediaTime, Ticks, Timescale};
+use crate::time::{Grid, MediaTime, Span, Ticks, Timescale};
 
 #[derive(Debug)]
 pub(super) struct Progress {
     grid: Grid,
     first: SegmentNumber,
+    /// Whether pictures take the places of the source's own.
+    follows: bool,
     renditions: Vec<Rendition>,
     places: Vec<Place>,
 }
@@ -40,10 +42,11 @@ struct Place {
 
 impl Progress {
     /// Nothing delivered yet of a broadcast that begins with segment `first`.
-    pub(super) const fn new(grid: Grid, first: SegmentNumber) -> Self {
+    pub(super) const fn new((grid, follows): (Grid, bool), first: SegmentNumber) -> Self {
         Self {
             grid,
             first,
+            follows,
             renditions: Vec::new(),
             places: Vec::new(),
         }
@@ -87,7 +90,13 @@ impl Progress {
         if place.broken {
             return false;
         }
-        let end = |at: Ticks| at.checked_add(sample.duration).unwrap_or(at);
+        // How long the source shows a picture is not known yet.
+        let length = if self.follows {
+            Span::new(1)
+        } else {
+            sample.duration
+        };
+        let end = |at: Ticks| at.checked_add(length).unwrap_or(at);
         place.next = end(sample.dts);
         place.shown = place.shown.max(end(sample.pts));
         place.begun = true;
@@ -96,7 +105,12 @@ impl Progress {
 
     /// Takes note that a rendition has nothing more before segment `until`; whether that is news.
     pub(super) fn rest(&mut self, rendition: usize, until: SegmentNumber) -> bool {
-        let begin = self.renditions.get(rendition).map(|r| self.begin(r, until));
+        let begin = if self.follows {
+            // Its segments are not the grid's: it is as far as the one that is furthest.
+            self.places.iter().map(|place| place.next).max()
+        } else {
+            self.renditions.get(rendition).map(|r| self.begin(r, until))
+        };
         let (Some(begin), Some(place)) = (begin, self.places.get_mut(rendition)) else {
             return false;
         };
@@ -135,7 +149,7 @@ impl Progress {
     /// The first place of a rendition in segment `number`.
     fn begin(&self, rendition: &Rendition, number: SegmentNumber) -> Ticks {
         let start = self.grid.start_of(number, rendition.timescale);
-        let Some(rate) = rendition.frame_rate else {
+        let Some(rate) = rendition.frame_rate.filter(|_| !self.follows) else {
             return start;
         };
         let scale = Timescale::VIDEO_90K;
@@ -152,8 +166,8 @@ mod tests {
 
     use super::*;
     use crate::codec::video::{Colour, Dimensions};
-    use crate::codec::{aac, vp9};
-    use crate::media::CodecConfig;
+    use crate::codec::vp9;
+    use crate::media::{CodecConfig, made_up};
     use crate::time::{FrameRate, Span};
 
     const FIRST: u64 = 897_000_000;
@@ -183,13 +197,7 @@ mod tests {
         Rendition {
             name: "a128".parse().expect("legal"),
             timescale: Timescale::new(48_000).expect("not zero"),
-            codec: CodecConfig::Aac(aac::Config {
-                asc: Bytes::new(),
-                object_type: 2,
-                sample_rate: 48_000,
-                channels: 2,
-                frame_samples: 1_024,
-            }),
+            codec: made_up::aac(48_000),
             frame_rate: None,
             target_bps: 1,
         }
@@ -211,7 +219,7 @@ mod tests {
 
     fn progress() -> Progress {
         let grid = Grid::new(NonZeroU32::new(2_000).expect("not zero"));
-        let mut progress = Progress::new(grid, SegmentNumber::new(FIRST));
+        let mut progress = Progress::new((grid, false), SegmentNumber::new(FIRST));
         assert_eq!(
             progress.open(&[video("v360"), video("v180"), audio()]),
             Some(true)
@@ -277,6 +285,29 @@ mod tests {
         assert_eq!(reached.video.map(MediaTime::ticks), Some(at(10)));
         assert!(!progress.admit(0, &sample(119, 119, false)));
         assert!(progress.admit(0, &sample(120, 120, true)));
+    }
+
+    #[test]
+    fn pictures_that_follow_the_source_go_on_after_the_last_that_was_shown() {
+        let grid = Grid::new(NonZeroU32::new(2_000).expect("not zero"));
+        let mut progress = Progress::new((grid, true), SegmentNumber::new(FIRST));
+        assert_eq!(progress.open(&[video("v360"), video("v180")]), Some(true));
+        // A little nearer to each other than their lengths say, and shown two pictures later.
+        for n in 0..5 {
+            let mut sample = sample(n, n + 2, n == 0);
+            sample.dts = Ticks::new(sample.dts.get() - 10 * n);
+            assert!(progress.admit(0, &sample), "{n}");
+        }
+        assert!(!progress.admit(0, &sample(2, 4, true)), "it was delivered");
+        let at = |n| Ticks::new(begin() + n * FRAME);
+        assert_eq!(progress.resume(), [Ticks::new(at(6).get() + 1), at(0)]);
+        // One that rests holds nothing up, whatever the grid has to say.
+        assert!(progress.rest(1, SegmentNumber::new(FIRST + 9)));
+        let reached = progress.reached().and_then(|reached| reached.video);
+        assert_eq!(
+            reached.map(MediaTime::ticks),
+            Some(Ticks::new(at(4).get() - 39))
+        );
     }
 
     #[test]

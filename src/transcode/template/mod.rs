@@ -37,6 +37,7 @@ pub const COPY: (&str, &str) = ("copy", include_str!("../../../pipelines/copy.to
 /// Every pipeline file in the binary that encodes: its name and its text.
 pub const SHIPPED: &[(&str, &str)] = &[
     ("auto", include_str!("../../../pipelines/auto.toml")),
+    ("copy-top", include_str!("../../../pipelines/copy-top.toml")),
     (
         "x264-quality",
         include_str!("../../../pipelines/x264-quality.toml"),
@@ -115,7 +116,9 @@ pub struct VideoTemplate {
     pub b_frames: u32,
     /// What encoding costs: CPU microseconds per thousand pixels. Zero for hardware.
     pub cost_us_per_kilopixel: u32,
-    /// The rungs, in the file's order.
+    /// Whether the source's own pictures are a rung too, the best.
+    pub copies: bool,
+    /// The rungs that are encoded, in the file's order. Never empty.
     pub rungs: Vec<VideoRung>,
 }
 
@@ -152,8 +155,8 @@ pub struct Template {
     pub latency_ms: u32,
     /// The pictures.
     pub video: VideoTemplate,
-    /// The sound.
-    pub audio: AudioTemplate,
+    /// The sound; `None` where the source's own is handed on, and nothing is encoded.
+    pub audio: Option<AudioTemplate>,
 }
 
 /// One mistake in a pipeline file.
@@ -280,6 +283,13 @@ impl Template {
         Ok(self)
     }
 
+    /// Whether something of the source is handed on as it is, so that its key frames decide where segments
+    /// begin.
+    #[must_use]
+    pub const fn is_mixed(&self) -> bool {
+        self.video.copies || self.audio.is_none()
+    }
+
     /// Every GStreamer element that this ladder needs, sorted, each once: the encoders' own and those
     /// that surround them.
     #[must_use]
@@ -300,7 +310,8 @@ impl Template {
         ];
         let mut all: Vec<String> = ALWAYS.iter().map(|name| (*name).to_owned()).collect();
         all.extend(elements(&self.video.encoder));
-        all.extend(elements(&self.audio.encoder));
+        let sound = self.audio.iter().flat_map(|audio| elements(&audio.encoder));
+        all.extend(sound);
         all.sort_unstable();
         all.dedup();
         all
@@ -319,6 +330,9 @@ fn read_template(mut root: Reader<'_>, file: &str) -> Option<Template> {
     let latency_ms = root.integer("latency_ms", 0..=60_000);
     let video = root.table("video").and_then(read_video);
     let audio = root.table("audio").and_then(read_audio);
+    if let (Some(video), Some(audio)) = (&video, &audio) {
+        check_mixed(&mut root, video, audio.is_some());
+    }
     root.finish();
     Some(Template {
         name,
@@ -370,9 +384,11 @@ fn read_video(mut table: Reader<'_>) -> Option<VideoTemplate> {
             table.problem(key, &what);
         }
     }
-    let rungs = table.tables("rung", MAX_RUNGS, read_video_rung);
+    let rungs = table.tables("rung", MAX_RUNGS, |rung| read_rung(rung, read_video_rung));
+    let (rungs, copies) = sort_rungs(&mut table, rungs);
     table.finish();
     Some(VideoTemplate {
+        copies,
         codec: codec?,
         keyframes: keyframes?,
         encoder: encoder?,
@@ -406,7 +422,70 @@ fn read_video_rung(mut table: Reader<'_>) -> Option<VideoRung> {
     })
 }
 
-fn read_audio(mut table: Reader<'_>) -> Option<AudioTemplate> {
+/// What a rung is: encoded, or `None` for the source's own samples.
+fn read_rung<T>(
+    mut table: Reader<'_>,
+    read: impl Fn(Reader<'_>) -> Option<T>,
+) -> Option<Option<T>> {
+    if !table.has("copy") {
+        return read(table).map(Some);
+    }
+    let copies = table.boolean("copy");
+    if copies == Some(false) {
+        table.problem("copy", "true, or leave it out");
+    }
+    table.finish();
+    copies.filter(|copies| *copies).map(|_| None)
+}
+
+/// The rungs that are encoded, and whether there is one that is not.
+fn sort_rungs<T>(table: &mut Reader<'_>, rungs: Option<Vec<Option<T>>>) -> (Option<Vec<T>>, bool) {
+    let Some(rungs) = rungs else {
+        return (None, false);
+    };
+    let all = rungs.len();
+    let encoded: Vec<T> = rungs.into_iter().flatten().collect();
+    let copied = all - encoded.len();
+    if copied > 1 {
+        table.problem("rung", &format!("one with copy = true, found {copied}"));
+    }
+    (Some(encoded), copied > 0)
+}
+
+/// What of a ladder that copies something is not there.
+fn check_mixed(root: &mut Reader<'_>, video: &VideoTemplate, encodes_sound: bool) {
+    if video.copies && encodes_sound {
+        root.problem(
+            "audio.rung",
+            "beside pictures that are copied the sound is too: one rung, with copy = true",
+        );
+    }
+    if video.rungs.is_empty() {
+        root.problem(
+            "video.rung",
+            "one at least without copy = true; a ladder of which nothing is encoded is pipelines/copy.toml",
+        );
+    }
+    let is_mixed = video.copies || !encodes_sound;
+    if is_mixed && video.keyframes == KeyframePolicy::Counted {
+        root.problem(
+            "video.keyframes",
+            "must be \"forced\" beside a rung with copy = true: its key frames are followed",
+        );
+    }
+}
+
+/// `None` within, where the sound is copied.
+fn read_audio(mut table: Reader<'_>) -> Option<Option<AudioTemplate>> {
+    let rungs = table.tables("rung", MAX_RUNGS, |rung| read_rung(rung, read_audio_rung));
+    let (rungs, copies) = sort_rungs(&mut table, rungs);
+    if copies && rungs.as_ref().is_some_and(|rungs| !rungs.is_empty()) {
+        table.problem("rung", "either one with copy = true, or none");
+    }
+    if copies {
+        table.finish();
+        return Some(None);
+    }
     let codec = table.choice(
         "codec",
         &[("aac", AudioCodec::Aac), ("opus", AudioCodec::Opus)],
@@ -420,20 +499,21 @@ fn read_audio(mut table: Reader<'_>) -> Option<AudioTemplate> {
             table.problem("encoder", &what);
         }
     }
-    let rungs = table.tables("rung", MAX_RUNGS, |mut rung| {
-        let bitrate_kbps = rung.integer("bitrate_kbps", 6..=1_024);
-        rung.finish();
-        Some(AudioRung {
-            bitrate_kbps: bitrate_kbps?,
-        })
-    });
     table.finish();
-    Some(AudioTemplate {
+    Some(Some(AudioTemplate {
         codec: codec?,
         encoder: encoder?,
         delay_samples: delay_samples?,
         frame_samples: frame_samples?,
         rungs: rungs?,
+    }))
+}
+
+fn read_audio_rung(mut rung: Reader<'_>) -> Option<AudioRung> {
+    let bitrate_kbps = rung.integer("bitrate_kbps", 6..=1_024);
+    rung.finish();
+    Some(AudioRung {
+        bitrate_kbps: bitrate_kbps?,
     })
 }
 

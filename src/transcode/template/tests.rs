@@ -80,6 +80,78 @@ fn all_mistakes_are_listed_with_their_paths() {
     assert_eq!(invalid.problems.len(), 14, "{shown}");
 }
 
+/// `copy-top.toml` with `changes` made.
+fn mixed(changes: &[(&str, &str)]) -> Result<Template, Invalid> {
+    let text = Template::shipped("copy-top").expect("shipped").to_owned();
+    let changed = changes.iter().fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "{from}");
+        text.replacen(from, to, 1)
+    });
+    Template::parse("mine.toml", &changed)
+}
+
+#[test]
+fn what_is_copied_is_a_rung_and_needs_no_encoder() {
+    let template = mixed(&[]).expect("shipped");
+    assert!(template.is_mixed() && template.video.copies && template.audio.is_none());
+    assert_eq!(template.video.rungs.len(), 5, "one of six is copied");
+    assert!(!template.elements().contains(&"avenc_aac".to_owned()));
+    // Sound alone may be copied too.
+    let pictures = "[[video.rung]]\ncopy = true\n";
+    let template = mixed(&[(pictures, "")]).expect("valid");
+    assert!(template.is_mixed() && !template.video.copies);
+    assert!(!Template::named("auto").expect("shipped").is_mixed());
+}
+
+#[test]
+fn what_cannot_be_mixed_is_refused_by_name() {
+    const COPIED_SOUND: &str = "[[audio.rung]]\ncopy = true\n";
+    let encoded_sound = "[audio]\ncodec = \"aac\"\nencoder = \"a b={bitrate_bps}\"\ndelay_samples = 1024\n\
+        frame_samples = 1024\n[[audio.rung]]\nbitrate_kbps = 128\n";
+    let both = format!("{COPIED_SOUND}[[audio.rung]]\nbitrate_kbps = 128\n");
+    let twice = "copy = true\n\n[[video.rung]]\ncopy = true\n";
+    for (from, to, wanted) in [
+        (
+            COPIED_SOUND,
+            encoded_sound,
+            "audio.rung: beside pictures that are copied the sound is too",
+        ),
+        (
+            COPIED_SOUND,
+            &both,
+            "audio.rung: either one with copy = true, or none",
+        ),
+        (
+            "copy = true\n",
+            twice,
+            "video.rung: one with copy = true, found 2",
+        ),
+        (
+            "copy = true\n",
+            "copy = false\n",
+            "video.rung[0].copy: true, or leave it out",
+        ),
+        (
+            "copy = true\n",
+            "copy = true\nheight = 720\n",
+            "video.rung[0].height: unknown key",
+        ),
+        (
+            "\"forced\"",
+            "\"counted\"",
+            "video.keyframes: must be \"forced\" beside a rung",
+        ),
+        (
+            COPIED_SOUND,
+            "[audio]\ncodec = \"aac\"\n[[audio.rung]]\ncopy = true\n",
+            "audio.codec: unknown key",
+        ),
+    ] {
+        let shown = mixed(&[(from, to)]).expect_err(wanted).to_string();
+        assert!(shown.contains(wanted), "{wanted}\nis not in\n{shown}");
+    }
+}
+
 #[test]
 fn an_unknown_name_lists_the_known_ones() {
     let shown = Template::named("x265").expect_err("unknown").to_string();

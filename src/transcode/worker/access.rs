@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::Error;
 use super::clock::VideoClock;
+use super::follow::Places;
 use crate::codec::annexb::{self, LengthPrefixed, LengthSize};
 use crate::codec::h264::NalType;
 use crate::codec::{av1, h264, vp9};
@@ -28,6 +29,8 @@ pub(super) struct VideoWriter {
     pub(super) rendition: usize,
     pub(super) codec: VideoCodec,
     pub(super) clock: VideoClock,
+    /// Where the pictures lie, if not in their slots, and how many slots of these one of the rung's is.
+    pub(super) places: Option<(Places, i64)>,
     /// What the encoder said first; a later one of the same rung must say the same.
     pub(super) config: Option<CodecConfig>,
 }
@@ -74,11 +77,20 @@ impl VideoWriter {
             }
             self.config = Some(config);
         }
+        let (dts, pts) = match &self.places {
+            None => (self.clock.position(slot), self.clock.position(shown)),
+            Some((places, divisor)) => {
+                let of = |slot: i64| places.of(slot.saturating_mul(*divisor));
+                let both = of(slot).zip(of(shown));
+                let (decoded, shown) = both.ok_or_else(|| broken("a picture without a place"))?;
+                (decoded.dts, shown.pts)
+            }
+        };
         Ok(Written {
             codec,
             sample: Some(Sample {
-                dts: self.clock.position(slot),
-                pts: self.clock.position(shown),
+                dts,
+                pts,
                 duration: self.clock.duration(slot),
                 keyframe,
                 data,

@@ -3,9 +3,9 @@
 //! Enters: positions on the epoch timeline; running times of buffers; counts of access units
 //! Leaves: running times; samples' places, exactly on the grid
 //! Never:  an encoder's own decode timestamps: the count is the decode order
-//! Time:   running time zero is the start of the first segment on the encode side, or the slot that an
-//!         earlier worker's renditions go on from, and [`LEAD_NS`] before it on the decode side, where
-//!         frames may lie before that start
+//! Time:   on the encode side running time begins [`SHIFT_NS`] before the start of the first segment, or before the
+//!         slot that an earlier worker's renditions go on from; on the decode side, where frames may lie before that
+//!         start, [`LEAD_NS`] before it
 //! Spec:   none
 
 use crate::id::SegmentNumber;
@@ -15,6 +15,11 @@ use crate::transcode::template::KeyframePolicy;
 
 /// How long before the first segment a source's sample may lie and still be decoded: an hour.
 const LEAD_NS: i64 = 3_600_000_000_000;
+
+/// What pictures are stamped later by than they lie after the first slot: a thousand hours, by which GStreamer's encoders
+/// that reorder pictures would shift them. Those that do so themselves take the time for a later one until the first
+/// picture has come out, and heed no request for a key frame any more if one has come until then.
+const SHIFT_NS: i128 = 3_600_000_000_000_000;
 
 /// How many access units of sound are encoded before the first that is wanted when another worker's go on:
 /// an encoder's first ones know nothing of what came before them.
@@ -41,8 +46,12 @@ impl Origin {
     /// at or before all of them. `None` if there is nothing to go on from.
     pub(super) fn resuming(plan: &Plan, resume: &[Ticks]) -> Option<Self> {
         let pictures = plan.video.as_ref().map_or(0, |video| video.rungs.len());
-        let scale = Timescale::new(plan.audio.sample_rate)?;
-        let lead = SOUND_LEAD_UNITS * i64::from(plan.audio.frame_samples);
+        let (rate, frame) = plan
+            .audio
+            .as_ref()
+            .map_or((1, 0), |audio| (audio.sample_rate, audio.frame_samples));
+        let scale = Timescale::new(rate)?;
+        let lead = SOUND_LEAD_UNITS * i64::from(frame);
         let sound = |at: &Ticks| Ticks::new(at.get().saturating_sub(lead)).at(scale);
         let (pictures, sounds) = resume.split_at_checked(pictures)?;
         let pictures = pictures.iter().map(|at| at.at(Timescale::VIDEO_90K));
@@ -54,11 +63,24 @@ impl Origin {
             .video
             .as_ref()
             .map_or(earliest, |video| common_slot(video, earliest));
+        Some(Self::at(start_90k))
+    }
+
+    /// The origin of a worker whose pictures follow the source's, which begins at `first` or later: a slot of
+    /// every rung.
+    pub(super) fn following(video: &VideoPlan, (grid, first): (Grid, SegmentNumber)) -> Self {
+        Self::at(common_slot(
+            video,
+            grid.start_of(first, Timescale::VIDEO_90K),
+        ))
+    }
+
+    fn at(start_90k: Ticks) -> Self {
         let start_ns = start_90k.at(Timescale::VIDEO_90K);
-        Some(Self {
+        Self {
             start_ns: start_ns.rescale_floor(Timescale::NANOS).get(),
             start_90k,
-        })
+        }
     }
 
     /// The running time on the decode side; `None` more than [`LEAD_NS`] before the first segment.
@@ -81,16 +103,21 @@ impl Origin {
     }
 }
 
-/// The last slot at or before `at` that rungs of every divisor have.
-fn common_slot(video: &VideoPlan, at: Ticks) -> Ticks {
-    let step = video.rungs.iter().fold(1_i64, |step, rung| {
+/// How many slots lie from one that rungs of every divisor have to the next such.
+pub(super) fn common_step(video: &VideoPlan) -> i64 {
+    video.rungs.iter().fold(1_i64, |step, rung| {
         let divisor = i64::from(rung.divisor.max(1));
         if step % divisor == 0 {
             step
         } else {
             step.saturating_mul(divisor)
         }
-    });
+    })
+}
+
+/// The last slot at or before `at` that rungs of every divisor have.
+fn common_slot(video: &VideoPlan, at: Ticks) -> Ticks {
+    let step = common_step(video);
     let slot = video.rate.slot_at_or_after(at.at(Timescale::VIDEO_90K)) - 1;
     let slot = slot.div_euclid(step).saturating_mul(step);
     video.rate.slot_start(slot, Timescale::VIDEO_90K)
@@ -100,7 +127,7 @@ fn common_slot(video: &VideoPlan, at: Ticks) -> Ticks {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct VideoClock {
     rate: FrameRate,
-    /// The slot at running time zero.
+    /// The slot at the beginning of running time.
     first: i64,
     /// The slot of the first access unit.
     begin: i64,
@@ -110,7 +137,7 @@ impl VideoClock {
     /// A clock of every `divisor`-th slot of `rate`, beginning at the first of `origin`. `None` if
     /// the rate cannot be divided.
     pub(super) fn new(rate: FrameRate, divisor: u32, origin: Origin) -> Option<Self> {
-        let divided = FrameRate::new(rate.num(), rate.den().checked_mul(divisor)?)?;
+        let divided = rate.divided(divisor)?;
         let first = origin.first_slot(divided);
         Some(Self {
             rate: divided,
@@ -124,10 +151,7 @@ impl VideoClock {
     pub(super) fn resuming(self, resume: Ticks, keyframes: KeyframePolicy, grid: Grid) -> Self {
         let scale = Timescale::VIDEO_90K;
         let slot = self.rate.nearest_slot(resume.at(scale));
-        let first_of = |n| {
-            self.rate
-                .slot_at_or_after(grid.start_of(n, scale).at(scale))
-        };
+        let first_of = |n| self.first_of(grid, n);
         let number = grid.segment_at(self.position(slot).at(scale));
         let begin = match keyframes {
             KeyframePolicy::Counted if first_of(number) != slot => first_of(number.next()),
@@ -137,6 +161,18 @@ impl VideoClock {
             begin: begin.max(self.first),
             ..self
         }
+    }
+
+    fn first_of(self, grid: Grid, number: SegmentNumber) -> i64 {
+        let scale = Timescale::VIDEO_90K;
+        let start = grid.start_of(number, scale);
+        self.rate.slot_at_or_after(start.at(scale))
+    }
+
+    /// The slot with which the segment of the first access unit begins.
+    pub(super) fn begin_of_segment(self, grid: Grid) -> i64 {
+        let at = self.position(self.begin).at(Timescale::VIDEO_90K);
+        self.first_of(grid, grid.segment_at(at))
     }
 
     /// The slot of the first access unit.
@@ -151,13 +187,14 @@ impl VideoClock {
     /// Running time of this clock's slot `slot` on the encode side.
     pub(super) fn running(self, slot: i64) -> gst::ClockTime {
         let n = i128::from(slot - self.first) * i128::from(self.rate.den()) * 1_000_000_000;
-        let ns = n / i128::from(self.rate.num());
+        let ns = n / i128::from(self.rate.num()) + SHIFT_NS;
         gst::ClockTime::from_nseconds(u64::try_from(ns).unwrap_or(0))
     }
 
     /// The slot whose running time is `time`.
     pub(super) fn slot_of(self, time: gst::ClockTime) -> i64 {
-        let n = 2 * i128::from(time.nseconds()) * i128::from(self.rate.num());
+        let ns = i128::from(time.nseconds()) - SHIFT_NS;
+        let n = 2 * ns * i128::from(self.rate.num());
         let d = i128::from(self.rate.den()) * 1_000_000_000;
         let slots = (n + d).div_euclid(2 * d);
         self.first

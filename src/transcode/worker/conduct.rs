@@ -37,6 +37,14 @@ pub(super) enum Event {
         /// Its layout and colour.
         info: gst_video::VideoInfo,
     },
+    /// A key frame of the source is about to be decoded; told only where its places are followed. In 90 kHz
+    /// ticks.
+    Keyframe {
+        /// Where it is shown.
+        pts: Ticks,
+        /// Where it is decoded.
+        dts: Ticks,
+    },
     /// A decoded block of interleaved samples.
     Pcm {
         /// Where its first sample belongs, in samples.
@@ -93,8 +101,9 @@ pub(super) fn run(
     (sender, events): (SyncSender<Event>, &Receiver<Event>),
     outputs: SyncSender<Item>,
 ) -> Result<(), Error> {
-    let clock = AudioClock::new(&plan.audio, origin).ok_or(Error::Order)?;
-    let frame = plan.audio.frame_samples;
+    let sound = plan.audio.as_ref().ok_or(Error::Order)?;
+    let clock = AudioClock::new(sound, origin).ok_or(Error::Order)?;
+    let frame = sound.frame_samples;
     let video = plan.video.as_ref().map(|video| {
         let first = origin.first_slot(video.rate);
         VideoConductor::starting_at(video.rate, plan.grid, first)
@@ -107,7 +116,7 @@ pub(super) fn run(
         resume,
         conductor: Conductor::new(video, audio, clock.scale()),
         pictures: None,
-        sound: AudioEncoder::new(plan, clock, &outputs)?,
+        sound: AudioEncoder::new((plan, sound), clock, &outputs)?,
         events: sender,
         outputs,
         clock: None,
@@ -154,7 +163,7 @@ impl Conduct<'_> {
             }
             Event::Slate(frame) => self.conductor.set_slate(frame, self.absence.hold),
             Event::Detached => self.conductor.detach(),
-            Event::Finish => {}
+            Event::Keyframe { .. } | Event::Finish => {}
         }
         self.drain()
     }
@@ -167,7 +176,7 @@ impl Conduct<'_> {
         let now = Instant::now();
         let shown = self.conductor.conducted().shown;
         let is_due = now.duration_since(self.told.1) >= REPORT_PERIOD;
-        if self.look()? || is_due {
+        if self.look(Duration::ZERO)? || is_due {
             self.tell(
                 self.pictures
                     .as_ref()
@@ -186,18 +195,22 @@ impl Conduct<'_> {
         sent.map_err(|_| Error::Stopped)
     }
 
-    /// Looks whether the encoders keep up with the clock, once there is one.
-    fn look(&mut self) -> Result<bool, Error> {
+    /// Looks whether the encoders keep up with the clock, once there is one; for `since` slots have waited for them.
+    fn look(&mut self, since: Duration) -> Result<bool, Error> {
         match &mut self.pictures {
-            Some(pictures) if self.clock.is_some() => pictures.look(),
+            Some(pictures) if self.clock.is_some() => pictures.look(since),
             _ => Ok(false),
         }
     }
 
     /// The first frame says what all are: the encoders are built, and the slate is drawn like it.
     fn open_pictures(&mut self, info: &gst_video::VideoInfo) -> Result<(), Error> {
-        let encoder =
-            VideoEncoder::new(self.plan, (self.origin, &self.resume), info, &self.outputs)?;
+        let encoder = VideoEncoder::new(
+            (self.plan, None),
+            (self.origin, &self.resume),
+            info,
+            &self.outputs,
+        )?;
         self.pictures = Some(encoder);
         let (slate, info) = (self.absence.slate.clone(), info.clone());
         let events = self.events.clone();
@@ -213,19 +226,20 @@ impl Conduct<'_> {
         // First all that is due, so that it is known how much that is.
         let mut due = Vec::new();
         while let Some(output) = self.conductor.poll_output()? {
-            if let (Output::Slot(slot), Some(pictures)) = (&output, &self.pictures) {
+            if let (Output::Slot(slot), Some(pictures)) = (&output, &mut self.pictures) {
                 pictures.expect(slot.index);
             }
             due.push(output);
         }
+        let began = Instant::now();
         for output in due {
             match output {
                 Output::Slot(slot) => {
                     if let Some(pictures) = &mut self.pictures {
                         pictures.push(&slot)?;
                     }
-                    // Pushing may have taken long.
-                    self.look()?;
+                    // Pushing may have taken long, and what became due meanwhile is not polled yet.
+                    self.look(began.elapsed())?;
                 }
                 Output::Block(block) => self.sound.push(block)?,
             }
@@ -234,6 +248,8 @@ impl Conduct<'_> {
     }
 
     fn finish(mut self) -> Result<(), Error> {
+        self.conductor.finish()?;
+        self.drain()?;
         if self.plan.video.is_some() {
             let Some(encoder) = &self.pictures else {
                 let element = "decoder".to_owned();
@@ -249,11 +265,9 @@ impl Conduct<'_> {
                 conducted.held_slots, conducted.slate_slots, conducted.dropped_frames,
             ));
         }
-        self.conductor.finish()?;
-        self.drain()?;
         self.sound.finish()?;
         self.outputs
-            .send(Item::Draining(Box::new((self.pictures, self.sound))))
+            .send(Item::Draining(Box::new((self.pictures, Some(self.sound)))))
             .map_err(|_| Error::Stopped)
     }
 }

@@ -84,7 +84,11 @@ impl Decoders {
         {
             self.open.swap_remove(index).drain();
         }
-        if kind == MediaKind::Video && self.plan.video.is_none() {
+        let is_wanted = match kind {
+            MediaKind::Video => self.plan.video.is_some(),
+            MediaKind::Audio => self.plan.audio.is_some(),
+        };
+        if !is_wanted {
             return Ok(());
         }
         let decoder = match kind {
@@ -183,7 +187,8 @@ impl Decoders {
 
     fn open_audio(&self, info: &TrackInfo) -> Result<Decoder, Error> {
         let (caps, chain) = audio_decoder(&info.codec)?;
-        let rate = self.plan.audio.sample_rate;
+        let rate = self.plan.audio.as_ref().map(|audio| audio.sample_rate);
+        let rate = rate.ok_or(Error::Order)?;
         let launch = format!(
             "appsrc name=in ! {chain} ! audioconvert ! audioresample \
              ! audio/x-raw,format=F32LE,layout=interleaved,channels=2,rate={rate} \

@@ -3,13 +3,14 @@
 //! Enters: slots of the conductor
 //! Leaves: [`Item`]s: access units at their exact places
 //! Never:  copies pixels: a slot is a reference to the decoded frame with another time
-//! Time:   running time zero is the first slot
+//! Time:   as `clock` counts it
 //! Spec:   pipelines/README.md
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 
 use gst::prelude::*;
 
@@ -17,12 +18,13 @@ use super::Error;
 use super::access::Written;
 use super::clock::{Origin, VideoClock};
 use super::decode::colour_caps;
+use super::follow::Places;
 use super::output::Item;
-use super::rungs::Rungs;
+use super::rungs::{Rungs, stop_mark};
 use crate::codec::video::Dimensions;
 use crate::id::SegmentNumber;
 use crate::time::{FrameRate, Grid, Ticks, Timescale};
-use crate::transcode::conductor::Slot;
+use crate::transcode::conductor::{Place, Slot};
 use crate::transcode::ladder::{Plan, VideoPlan};
 use crate::transcode::overload::{LATE_US, Load};
 use crate::transcode::template::KeyframePolicy;
@@ -55,7 +57,7 @@ impl VideoEncoder {
     /// Builds and starts the encoders for frames like `info`. They begin at the origin, or, where an
     /// earlier worker's renditions go on, each at its own slot.
     pub(super) fn new(
-        plan: &Plan,
+        (plan, places): (&Plan, Option<&Places>),
         (origin, resume): (Origin, &[Ticks]),
         info: &gst_video::VideoInfo,
         outputs: &SyncSender<Item>,
@@ -77,13 +79,13 @@ impl VideoEncoder {
         let colour = colour_caps(info);
         for (index, rung) in video.rungs.iter().enumerate() {
             let clock = VideoClock::new(video.rate, rung.divisor, origin).ok_or(Error::Order)?;
-            let clock = resume
-                .get(index)
-                .map_or(clock, |at| clock.resuming(*at, video.keyframes, plan.grid));
+            let resume = resume.get(index).filter(|_| places.is_none());
+            let clock = resume.map_or(clock, |at| clock.resuming(*at, video.keyframes, plan.grid));
             let scale = scale_launch(rung.dimensions, video.canvas, &colour);
             let text = format!("{scale}{} ! appsink name=out{index}", rung.encoder);
             let bin = gst::parse::bin_from_description(&text, true)?;
-            rungs.add(&pipeline, (video, rung, plan.grid), &bin, clock)?;
+            let places = places.cloned();
+            rungs.add(&pipeline, (video, rung, plan), &bin, (clock, places))?;
         }
         let failed = outputs.clone();
         watch(&pipeline, move |error| {
@@ -100,8 +102,17 @@ impl VideoEncoder {
     }
 
     /// Takes note that slot `index` is due, which is about to be pushed.
-    pub(super) fn expect(&self, index: i64) {
+    pub(super) fn expect(&mut self, index: i64) {
         self.rungs.expect(index);
+    }
+
+    /// Has each rung that goes on from `resume` begin with the picture at `place`, if that is the first to be
+    /// shown there or later.
+    pub(super) fn begin_from(&mut self, resume: &[Ticks], place: Place) {
+        for (index, from) in resume.iter().enumerate() {
+            let begins = place.pts >= *from;
+            self.rungs.begin_from(index, place.slot, begins);
+        }
     }
 
     /// Encodes one slot. Waits while there is no room for it.
@@ -131,10 +142,25 @@ impl VideoEncoder {
         Ok(())
     }
 
+    /// Nothing comes for a while: what the encoders hold is to come out.
+    pub(super) fn stop(&mut self) -> Result<(), Error> {
+        self.rungs.stop();
+        for (_, source) in &self.sources {
+            let pushed = source.push_buffer(stop_mark());
+            pushed.map_err(|_| Error::Stopped)?;
+        }
+        Ok(())
+    }
+
+    /// Something comes again, a key frame first.
+    pub(super) fn go_on(&mut self) -> Result<(), Error> {
+        self.rungs.go_on()
+    }
+
     /// Looks whether the encoders keep up with the clock, and does something about it if not. `true` if
-    /// that has changed what is encoded.
-    pub(super) fn look(&mut self) -> Result<bool, Error> {
-        self.rungs.look()
+    /// that has changed what is encoded. What was expected last was due `since` ago, if pushing has taken so long.
+    pub(super) fn look(&mut self, since: Duration) -> Result<bool, Error> {
+        self.rungs.look(since)
     }
 
     /// How they keep up with the clock.

@@ -18,8 +18,10 @@ mod conduct;
 mod confine;
 mod decode;
 mod encode;
+mod follow;
 mod output;
 mod probe;
+mod pulse;
 mod rungs;
 mod slate;
 mod sound;
@@ -171,10 +173,13 @@ fn work() -> Result<(), Error> {
         return Err(Error::Order);
     };
     confine::confine();
-    let origin = Origin::resuming(&plan, &resume).unwrap_or_else(|| Origin::new(&plan, first));
+    let origin = Origin::resuming(&plan, &resume).unwrap_or_else(|| match &plan.video {
+        Some(video) if plan.follows => Origin::following(video, (plan.grid, first)),
+        _ => Origin::new(&plan, first),
+    });
     let (outputs, output_queue) = sync_channel(MAX_OUTPUTS);
     let (events, event_queue) = sync_channel(MAX_EVENTS);
-    let output_plan = plan.clone();
+    let (output_plan, follows) = (plan.clone(), plan.follows);
     let failures = outputs.clone();
     let output = std::thread::spawn(move || {
         if let Err(error) = output::run(&output_plan, output_queue, socket) {
@@ -188,11 +193,16 @@ fn work() -> Result<(), Error> {
     std::thread::spawn(move || {
         let (plan, failed) = (*plan, failures.clone());
         let events = (sender, &event_queue);
-        if let Err(error) = conduct::run((&plan, &absence), (origin, resume), events, failures) {
+        let done = if plan.follows {
+            follow::run(&plan, (origin, resume), &event_queue, failures)
+        } else {
+            conduct::run((&plan, &absence), (origin, resume), events, failures)
+        };
+        if let Err(error) = done {
             let _ = failed.send(output::Item::Failed(error));
         }
     });
-    let fed = feed(&mut reader, &mut decoders, &events);
+    let fed = feed(&mut reader, &mut decoders, (&events, follows));
     if let Err(error) = fed {
         // What stopped the feeding is known best by whoever failed first; else it is this.
         let _ = outputs.send(output::Item::Failed(error));
@@ -204,12 +214,18 @@ fn work() -> Result<(), Error> {
 fn feed(
     reader: &mut Reader,
     decoders: &mut Decoders,
-    events: &SyncSender<Event>,
+    (events, follows): (&SyncSender<Event>, bool),
 ) -> Result<(), Error> {
     while let Some(message) = reader.next()? {
         match message {
             Message::Track(info) => decoders.open(&info)?,
-            Message::Source { track, sample } => decoders.push(track, &sample)?,
+            Message::Source { track, sample } => {
+                if sample.keyframe && follows {
+                    let (pts, dts) = (sample.pts, sample.dts);
+                    tell(events, Event::Keyframe { pts, dts })?;
+                }
+                decoders.push(track, &sample)?;
+            }
             Message::Clock(now) => tell(events, Event::Clock(now))?,
             Message::Detach => {
                 decoders.finish();

@@ -62,7 +62,7 @@ pub(super) enum Item {
     /// One rendition has delivered everything.
     Ended,
     /// Nothing more goes into the encoders; they live until they have delivered.
-    Draining(Box<(Option<VideoEncoder>, AudioEncoder)>),
+    Draining(Box<(Option<VideoEncoder>, Option<AudioEncoder>)>),
     /// Something broke.
     Failed(Error),
 }
@@ -144,22 +144,23 @@ fn expected(plan: &Plan) -> Vec<(Expected, Option<CodecConfig>)> {
     let mut all = Vec::new();
     if let Some(video) = &plan.video {
         for rung in &video.rungs {
-            let den = video.rate.den().saturating_mul(rung.divisor);
             all.push(Expected {
                 name: rung.name.clone(),
                 timescale: Timescale::VIDEO_90K,
-                frame_rate: FrameRate::new(video.rate.num(), den),
+                frame_rate: video.rate.divided(rung.divisor),
                 target_bps: rung.bitrate_bps,
             });
         }
     }
-    for rung in &plan.audio.rungs {
-        all.push(Expected {
-            name: rung.name.clone(),
-            timescale: Timescale::new(plan.audio.sample_rate).unwrap_or(Timescale::VIDEO_90K),
-            frame_rate: None,
-            target_bps: rung.bitrate_bps,
-        });
+    if let Some(audio) = &plan.audio {
+        for rung in &audio.rungs {
+            all.push(Expected {
+                name: rung.name.clone(),
+                timescale: Timescale::new(audio.sample_rate).unwrap_or(Timescale::VIDEO_90K),
+                frame_rate: None,
+                target_bps: rung.bitrate_bps,
+            });
+        }
     }
     all.into_iter().map(|known| (known, None)).collect()
 }

@@ -11,10 +11,10 @@
 //! Time:   slots of the plan's rate; microseconds of a monotonic clock
 //! Spec:   docs/resilience.md
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
@@ -22,14 +22,17 @@ use super::Error;
 use super::access::{VideoWriter, Written};
 use super::clock::VideoClock;
 use super::encode::deliver;
+use super::follow::Places;
 use super::output::Item;
+use super::pulse::Pulse;
 use crate::id::SegmentNumber;
-use crate::time::{FrameRate, Grid};
-use crate::transcode::ladder::{PlannedVideo, VideoPlan};
-use crate::transcode::overload::{Decision, Gate, Load, Overload, Pass};
+use crate::media::FrameLength;
+use crate::time::FrameRate;
+use crate::transcode::ladder::{Plan, PlannedVideo, VideoPlan};
+use crate::transcode::overload::{Decision, Gate, Leaving, Load, Overload, Pass};
 
-/// While a gate closes, this many pictures of a second pass: one at least for each part.
-const CLOSING_RATE: i64 = 4;
+/// How long encoders may take to deliver what they hold when pictures stop: the deepest look-ahead of the slowest.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// All rungs of pictures.
 pub(super) struct Rungs {
@@ -39,9 +42,14 @@ pub(super) struct Rungs {
     watch: Watch,
     /// The segment under way.
     segment: Option<SegmentNumber>,
+    /// The newest slot that the conductor knew to be due.
+    expected: i64,
     /// The slot after the last that was given.
     next: i64,
     late_us: i64,
+    pulse: Pulse,
+    /// Whether the encoders were told that nothing comes for a while.
+    is_stopped: bool,
 }
 
 /// What the gates' threads read of all rungs.
@@ -51,12 +59,34 @@ struct Watch {
     rate: FrameRate,
     /// The newest slot that is due.
     due: Arc<AtomicI64>,
-    may_leave: Arc<AtomicBool>,
+    /// A [`Leaving`], of those that waited for too long.
+    leaving: Arc<AtomicU8>,
 }
 
 impl Watch {
     fn now_us(&self) -> i64 {
         i64::try_from(self.begun.elapsed().as_micros()).unwrap_or(i64::MAX)
+    }
+
+    /// Takes note that `expected` was due `since` ago. Slots go on being due.
+    fn expect(&self, expected: i64, since: Duration) {
+        let us = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+        let den = 1_000_000 * i64::from(self.rate.den());
+        let slots = us.saturating_mul(i64::from(self.rate.num())) / den;
+        self.due
+            .store(expected.saturating_add(slots), Ordering::Relaxed);
+    }
+
+    fn set_leaving(&self, leaving: Leaving) {
+        self.leaving.store(leaving as u8, Ordering::Relaxed);
+    }
+
+    /// Whether `slot` may be left out.
+    fn leaving(&self, slot: i64) -> Leaving {
+        let all = [Leaving::Nothing, Leaving::Most, Leaving::All];
+        let set = self.leaving.load(Ordering::Relaxed);
+        let set = all.into_iter().find(|leaving| *leaving as u8 == set);
+        set.unwrap_or_default().after(self.late_us(slot))
     }
 
     /// How far `slot` is behind the newest that is due.
@@ -79,21 +109,25 @@ struct Rung {
     is_up: bool,
     /// Whether it is to be there again as soon as the old one has finished.
     returns: bool,
+    /// Of one that follows the source and goes on after an earlier worker: whether it was told where.
+    has_begun: bool,
 }
 
 /// What the gate's thread, the encoder's and the conductor's share.
 struct Shared {
     door: Mutex<Door>,
+    /// Told when [`Door::is_stopping`] turns false.
+    stopped: Condvar,
     /// The last slot that came to the gate, in the plan's rate.
     seen: AtomicI64,
 }
 
 struct Door {
     gate: Gate,
-    /// Whether something has come out of an encoder, ever.
-    has_delivered: bool,
     /// Whether the next access unit is the encoder's first.
     is_first: bool,
+    /// Whether it was told that nothing comes for a while, and its encoder has not delivered everything.
+    is_stopping: bool,
     /// Whether the source has ended.
     is_finishing: bool,
     has_ended: bool,
@@ -102,6 +136,23 @@ struct Door {
 impl Shared {
     fn door(&self) -> MutexGuard<'_, Door> {
         self.door.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing comes for a while, all that came having passed the gate; whether the encoder is to finish.
+    fn stop(&self) -> bool {
+        let mut door = self.door();
+        let closes = door.gate.stop() == Pass::Close;
+        door.is_stopping &= closes;
+        self.stopped.notify_all();
+        closes
+    }
+
+    /// The encoder has delivered everything; whether that is the end of the rendition.
+    fn drained(&self) -> bool {
+        let mut door = self.door();
+        door.is_stopping = false;
+        self.stopped.notify_all();
+        door.drained()
     }
 }
 
@@ -132,11 +183,14 @@ impl Rungs {
                 begun: Instant::now(),
                 rate,
                 due: Arc::new(AtomicI64::new(i64::MIN)),
-                may_leave: Arc::new(AtomicBool::new(false)),
+                leaving: Arc::new(AtomicU8::new(Leaving::Nothing as u8)),
             },
             segment: None,
+            expected: i64::MIN,
             next: 0,
             late_us: 0,
+            pulse: Pulse::start(),
+            is_stopped: false,
         }
     }
 
@@ -144,9 +198,9 @@ impl Rungs {
     pub(super) fn add(
         &mut self,
         pipeline: &gst::Pipeline,
-        (video, rung, grid): (&VideoPlan, &PlannedVideo, Grid),
+        (video, rung, plan): (&VideoPlan, &PlannedVideo, &Plan),
         bin: &gst::Bin,
-        clock: VideoClock,
+        (clock, places): (VideoClock, Option<Places>),
     ) -> Result<(), Error> {
         let index = self.rungs.len();
         pipeline.add(bin).map_err(|_| missing("rung"))?;
@@ -155,14 +209,18 @@ impl Rungs {
         let pad = lane.request_pad_simple("src_%u");
         let pad = pad.ok_or_else(|| missing("lane"))?;
         let rate = i64::from(clock.rate().num()) / i64::from(clock.rate().den());
+        let begin = (clock.begin(), clock.begin_of_segment(plan.grid));
+        let part = FrameLength::of_pictures(clock.rate()).in_part(plan.part);
+        let part = i64::try_from(part).unwrap_or(i64::MAX);
         let shared = Arc::new(Shared {
             door: Mutex::new(Door {
-                gate: Gate::new(clock.begin(), rate / CLOSING_RATE, video.keyframes),
-                has_delivered: false,
+                gate: Gate::new(begin, part, video.keyframes),
                 is_first: true,
+                is_stopping: false,
                 is_finishing: false,
                 has_ended: false,
             }),
+            stopped: Condvar::new(),
             seen: AtomicI64::new(i64::MAX),
         });
         let divisor = i64::from(rung.divisor);
@@ -171,21 +229,23 @@ impl Rungs {
             rendition: index,
             codec: video.codec,
             clock,
+            places: places.map(|places| (places, divisor)),
             config: None,
         };
         let ended = Arc::clone(&shared);
         let write = write(writer, Arc::clone(&shared));
         deliver(pipeline, index, (index, &self.outputs), write, move || {
-            ended.door().drained()
+            ended.drained()
         })?;
         let rung = Rung {
             bin: bin.clone(),
             pad,
             divisor,
-            notice: rate * i64::from(grid.segment_ms()) / 1_000,
+            notice: rate * i64::from(plan.grid.segment_ms()) / 1_000,
             shared,
             is_up: false,
             returns: false,
+            has_begun: false,
         };
         rung.link()?;
         self.rungs.push(Rung {
@@ -197,8 +257,19 @@ impl Rungs {
     }
 
     /// Takes note that `slot` is due.
-    pub(super) fn expect(&self, slot: i64) {
-        self.watch.due.store(slot, Ordering::Relaxed);
+    pub(super) fn expect(&mut self, slot: i64) {
+        self.expected = slot;
+        self.watch.expect(slot, Duration::ZERO);
+    }
+
+    /// Has rung `index` leave out `slot`, or, if it `begins`, go on with it from now on.
+    pub(super) fn begin_from(&mut self, index: usize, slot: i64, begins: bool) {
+        let Some(rung) = self.rungs.get_mut(index).filter(|rung| !rung.has_begun) else {
+            return;
+        };
+        rung.has_begun = begins;
+        let from = rung.slot_of(slot) + i64::from(!begins);
+        rung.shared.door().gate.begin_from(from);
     }
 
     /// Takes note that `slot` is given to the encoders.
@@ -230,24 +301,24 @@ impl Rungs {
         told.map_err(|_| Error::Stopped)
     }
 
-    /// Looks how late the encoders are and acts on it; whether a rung begins or ceases to rest.
-    pub(super) fn look(&mut self) -> Result<bool, Error> {
+    /// Looks how late the encoders are and acts on it; whether a rung begins or ceases to rest. The newest slot
+    /// was due `since` ago, if slots wait for encoders since then.
+    pub(super) fn look(&mut self, since: Duration) -> Result<bool, Error> {
         let now_us = self.watch.now_us();
+        self.watch.expect(self.expected, since);
         self.late_us = self.late_us();
         self.tend()?;
-        // A rung that has not said what it is yet cannot be left out.
-        if !self
-            .rungs
-            .iter()
-            .all(|rung| rung.shared.door().has_delivered)
-        {
-            return Ok(false);
+        if self.pulse.stood_still() {
+            self.overload.stood_still();
         }
-        let mut rungs = self.rungs.iter();
-        let is_closing = rungs.any(|rung| rung.shared.door().gate.is_closing());
-        let decision = self.overload.look(now_us, self.late_us, is_closing);
-        let may_leave = self.overload.may_leave();
-        self.watch.may_leave.store(may_leave, Ordering::Relaxed);
+        // A rung that has not said what it is yet cannot be left out, either.
+        let is_changing = |rung: &Rung| {
+            let door = rung.shared.door();
+            door.gate.is_closing() || door.gate.is_starting()
+        };
+        let is_changing = self.rungs.iter().any(is_changing);
+        let decision = self.overload.look(now_us, self.late_us, is_changing);
+        self.watch.set_leaving(self.overload.leaving());
         let (index, returns) = match decision {
             Some(Decision::Rest(index)) => (index, false),
             Some(Decision::Return(index)) => (index, true),
@@ -306,6 +377,41 @@ impl Rungs {
             late_ms: u32::try_from(self.late_us / 1_000).unwrap_or(0),
             left_frames: left.sum(),
         }
+    }
+
+    /// Nothing comes for a while: encoders at work are to deliver what they hold. Another one goes on in the place of
+    /// each with the next key frame.
+    pub(super) fn stop(&mut self) {
+        self.is_stopped = true;
+        for rung in &mut self.rungs {
+            let mut door = rung.shared.door();
+            let is_open = door.gate.is_open();
+            door.is_stopping |= is_open;
+            drop(door);
+            rung.returns |= is_open;
+        }
+    }
+
+    /// Something comes again: waits until the encoders have delivered what they held, if they were stopped.
+    pub(super) fn go_on(&mut self) -> Result<(), Error> {
+        if !std::mem::take(&mut self.is_stopped) {
+            return Ok(());
+        }
+        let until = Instant::now() + STOP_LIMIT;
+        for rung in &self.rungs {
+            let left = until.saturating_duration_since(Instant::now());
+            let stopping = |door: &mut Door| door.is_stopping;
+            let door = rung.shared.door();
+            let waited = rung
+                .shared
+                .stopped
+                .wait_timeout_while(door, left, stopping)
+                .unwrap_or_else(PoisonError::into_inner);
+            if waited.1.timed_out() {
+                super::log("an encoder did not deliver its last pictures in time");
+            }
+        }
+        self.tend()
     }
 
     /// Nothing more comes. Rungs that rest end now, all others when their last access unit has come.
@@ -377,6 +483,12 @@ fn guard(
     let (bin, shared, watch) = (bin.downgrade(), Arc::clone(shared), watch.clone());
     let mask = gst::PadProbeType::BUFFER | gst::PadProbeType::EVENT_DOWNSTREAM;
     pad.add_probe(mask, move |_, info| match &info.data {
+        Some(gst::PadProbeData::Buffer(buffer)) if is_stop(buffer) => {
+            if shared.stop() {
+                end(&bin);
+            }
+            gst::PadProbeReturn::Handled
+        }
         Some(gst::PadProbeData::Buffer(buffer)) => {
             let Some(pts) = buffer.pts() else {
                 return gst::PadProbeReturn::Ok;
@@ -384,17 +496,14 @@ fn guard(
             let slot = clock.slot_of(pts);
             let in_rate = slot.saturating_mul(divisor);
             shared.seen.store(in_rate, Ordering::Relaxed);
-            let may_leave = watch.may_leave.load(Ordering::Relaxed);
-            let waited_us = may_leave.then(|| watch.late_us(in_rate));
+            let leaving = watch.leaving(in_rate);
             let is_cut = buffer.flags().contains(gst::BufferFlags::MARKER);
-            let pass = shared.door().gate.admit(slot, is_cut, waited_us);
+            let pass = shared.door().gate.admit(slot, is_cut, leaving);
             match pass {
                 Pass::Take => gst::PadProbeReturn::Ok,
                 Pass::Leave => gst::PadProbeReturn::Handled,
                 Pass::Close => {
-                    let sink = bin.upgrade().and_then(|bin| bin.static_pad("sink"));
-                    // What it holds comes out, and then its end, on which it is taken down.
-                    let _ = sink.map(|sink| sink.send_event(gst::event::Eos::new()));
+                    end(&bin);
                     gst::PadProbeReturn::Handled
                 }
             }
@@ -418,6 +527,25 @@ fn guard(
     });
 }
 
+/// Has what the encoder in `bin` holds come out, and then its end, on which it is taken down.
+fn end(bin: &gst::glib::WeakRef<gst::Bin>) {
+    let sink = bin.upgrade().and_then(|bin| bin.static_pad("sink"));
+    let _ = sink.map(|sink| sink.send_event(gst::event::Eos::new()));
+}
+
+/// What goes to the gates, after the last picture, where nothing comes for a while.
+pub(super) fn stop_mark() -> gst::Buffer {
+    let mut buffer = gst::Buffer::new();
+    if let Some(buffer) = buffer.get_mut() {
+        buffer.set_flags(gst::BufferFlags::GAP);
+    }
+    buffer
+}
+
+fn is_stop(buffer: &gst::BufferRef) -> bool {
+    buffer.flags().contains(gst::BufferFlags::GAP)
+}
+
 /// What makes samples of an encoder's buffers, each in the place of the frame that went in at its turn.
 fn write(
     mut writer: VideoWriter,
@@ -433,9 +561,7 @@ fn write(
             rendition: writer.rendition,
             text: "more access units than frames".to_owned(),
         })?;
-        let written = writer.write(sample, (slot, is_first))?;
-        shared.door().has_delivered = true;
-        Ok(written)
+        writer.write(sample, (slot, is_first))
     }
 }
 

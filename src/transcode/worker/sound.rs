@@ -20,7 +20,7 @@ use super::output::Item;
 use crate::codec::{aac, opus};
 use crate::media::{CodecConfig, Sample};
 use crate::transcode::conductor::PCM_FRAME_BYTES;
-use crate::transcode::ladder::Plan;
+use crate::transcode::ladder::{AudioPlan, Plan};
 use crate::transcode::template::AudioCodec;
 
 /// Blocks of sound that wait for their encoders.
@@ -43,11 +43,10 @@ impl Drop for AudioEncoder {
 impl AudioEncoder {
     /// Builds and starts the encoders.
     pub(super) fn new(
-        plan: &Plan,
+        (plan, audio): (&Plan, &AudioPlan),
         clock: AudioClock,
         outputs: &SyncSender<Item>,
     ) -> Result<Self, Error> {
-        let audio = &plan.audio;
         let mut text = "appsrc name=in ! tee name=t ".to_owned();
         for (index, rung) in audio.rungs.iter().enumerate() {
             let _ = write!(

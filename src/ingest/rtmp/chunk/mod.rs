@@ -29,8 +29,10 @@ pub const MAX_PARTIAL_MESSAGES: usize = 2;
 
 /// Payload bytes per chunk before the peer says otherwise.
 const DEFAULT_CHUNK_BYTES: u32 = 128;
-/// What a message buffer begins with; from there it grows with what has arrived.
-const FIRST_RESERVE_BYTES: usize = 4_096;
+/// What a message's buffer begins with at most; from there it grows with what has arrived. Most messages are
+/// shorter, and get a buffer of their length once and for all. What a peer only announces costs no memory
+/// before it comes: pages that are not written are not there.
+const FIRST_RESERVE_BYTES: usize = 128 * 1_024;
 
 /// Types of message, as far as they are handled by number.
 pub mod kind {

@@ -362,28 +362,26 @@ impl<F: Clone> Conductor<F> {
         Ok(())
     }
 
-    /// The next output, or `None` until more is given.
+    /// The next output, in order of time, or `None` until more is given: whoever waits for the pictures to be
+    /// encoded must not have sound of the same time wait for all of them.
     ///
     /// # Errors
     ///
     /// [`Error::Jump`] if the tracks lie further apart than either is filled for.
     pub fn poll_output(&mut self) -> Result<Option<Output<F>>, Error> {
+        if self.is_sound_behind()
+            && let Some(block) = self.poll_sound()?
+        {
+            return Ok(Some(Output::Block(block)));
+        }
         if let Some(slot) = self.video.as_mut().and_then(VideoConductor::poll_output) {
             return Ok(Some(Output::Slot(slot)));
         }
-        let is_clocked = self.now_us.is_some();
-        if let Some(video) = &self.video
-            && !(is_clocked && self.has_sound)
-        {
-            let pictures = video.position().at(Timescale::VIDEO_90K);
-            self.audio
-                .follow(pictures.rescale_floor(self.audio_scale))?;
-        }
-        if let Some(block) = self.audio.poll_output() {
+        if let Some(block) = self.poll_sound()? {
             return Ok(Some(Output::Block(block)));
         }
         if let Some(video) = &mut self.video
-            && !is_clocked
+            && self.now_us.is_none()
         {
             let sound = self.audio.position().at(self.audio_scale);
             video.follow(sound.rescale_floor(Timescale::VIDEO_90K))?;
@@ -392,15 +390,37 @@ impl<F: Clone> Conductor<F> {
         Ok(None)
     }
 
-    /// Fills the sound to the end of the pictures: the end of the broadcast.
+    /// Whether sound is due before the next slot.
+    fn is_sound_behind(&self) -> bool {
+        self.video.as_ref().is_some_and(|video| {
+            let pictures = video.position().at(Timescale::VIDEO_90K);
+            self.audio.given() < pictures.rescale_floor(self.audio_scale)
+        })
+    }
+
+    fn poll_sound(&mut self) -> Result<Option<Bytes>, Error> {
+        if let Some(video) = &self.video
+            && !(self.now_us.is_some() && self.has_sound)
+        {
+            let pictures = video.position().at(Timescale::VIDEO_90K);
+            self.audio
+                .follow(pictures.rescale_floor(self.audio_scale))?;
+        }
+        Ok(self.audio.poll_output())
+    }
+
+    /// The end of the broadcast: whichever of the two ends first is filled to the end of the other, so that every
+    /// rendition ends at the same instant, but for less than a slot.
     ///
     /// # Errors
     ///
-    /// As for [`AudioConductor::finish`].
+    /// As for [`VideoConductor::finish`] and [`AudioConductor::finish`].
     pub fn finish(&mut self) -> Result<(), Error> {
         let mut end = self.audio.position();
-        if let Some(video) = &self.video {
-            let pictures = video.position().at(Timescale::VIDEO_90K);
+        if let Some(video) = &mut self.video {
+            let sound = end.at(self.audio_scale);
+            video.finish(sound.rescale_floor(Timescale::VIDEO_90K))?;
+            let pictures = video.filled_to().at(Timescale::VIDEO_90K);
             end = end.max(pictures.rescale_ceil(self.audio_scale));
         }
         self.audio.finish(end)

@@ -365,6 +365,62 @@ fn new_worker_goes_on_at_once_with_what_an_earlier_one_was_given() {
 }
 
 #[test]
+fn what_is_due_at_once_comes_in_order_of_time() {
+    let mut simulation = Simulation::new(30, 8_000);
+    simulation.run(Fault::Stall(0), 5_000);
+    let before = simulation.next_slot;
+    simulation.now_us += 10 * SECOND;
+    let now = WallTime::from_micros(simulation.now_us);
+    simulation.conductor.follow(now).expect("near");
+    while let Some(output) = simulation.conductor.poll_output().expect("near") {
+        match output {
+            Output::Slot(slot) => simulation.next_slot = slot.index + 1,
+            Output::Block(_) => simulation.next_sample += 16,
+        }
+        let (slot, rate) = (simulation.next_slot, simulation.rate);
+        let pictures = rate.slot_start(slot, Timescale::VIDEO_90K);
+        let pictures_us = micros(pictures, Timescale::VIDEO_90K);
+        let sound_us = micros(Ticks::new(simulation.next_sample), simulation.scale);
+        let apart_us = pictures_us - sound_us;
+        assert!(apart_us.abs() <= 100_000, "{apart_us} apart");
+    }
+    assert!(simulation.next_slot - before > 9 * 30);
+}
+
+#[test]
+fn pictures_and_sound_end_together_whichever_ended_first() {
+    for (pictures_ms, sound_ms) in [(1_000, 1_430), (1_430, 1_000), (1_000, 1_000)] {
+        let mut simulation = Simulation::new(30, 48_000);
+        let conductor = &mut simulation.conductor;
+        let at_us = |ms: i64| START_US + SECOND + ms * 1_000;
+        conductor
+            .follow(WallTime::from_micros(at_us(0)))
+            .expect("near");
+        for ms in 0..sound_ms {
+            let at = ticks(at_us(ms), simulation.scale);
+            let pcm = Bytes::from(vec![0; 48 * PCM_FRAME_BYTES]);
+            conductor.sound(at, pcm).expect("near");
+        }
+        for frame in 0..pictures_ms * 30 / 1_000 {
+            let at = ticks(at_us(0) + frame * SECOND / 30, Timescale::VIDEO_90K);
+            conductor.picture(at, Some(at)).expect("near");
+            while conductor.poll_output().expect("near").is_some() {}
+        }
+        conductor.finish().expect("near");
+        while conductor.poll_output().expect("near").is_some() {}
+        let video = conductor.video.as_ref().expect("there");
+        let pictures_us = micros(video.position(), Timescale::VIDEO_90K);
+        let sound_us = micros(conductor.audio.position(), simulation.scale);
+        let ahead_us = (sound_us - pictures_us).abs();
+        assert!(
+            ahead_us <= SECOND / 30,
+            "{pictures_ms} {sound_ms}: {ahead_us}"
+        );
+        assert!(pictures_us >= at_us(pictures_ms.max(sound_ms)) - SECOND / 30);
+    }
+}
+
+#[test]
 fn short_stall_is_not_seen() {
     let mut simulation = Simulation::new(30, 8_000);
     simulation.run(Fault::Stall(0), 5_000);

@@ -1,0 +1,359 @@
+//! Where the media of a broadcast go: one transcoder, and for a while the one that takes its place as well.
+//!
+//! Enters: what the live input sends; what the publication says of a successor
+//! Leaves: the same in the transcoders
+//! Never:  has the one on air wait for the other; decides when another is needed
+//! Time:   the broadcast's clock, told to both
+//! Spec:   docs/resilience.md
+
+mod waiting;
+
+use tokio::sync::mpsc;
+
+use self::waiting::Waiting;
+use crate::app::inputs::Item;
+use crate::app::publication::{Successors, Told};
+use crate::id::SegmentNumber;
+use crate::time::WallTime;
+use crate::transcode::{self, Outputs, Transcoder};
+
+/// How often a successor is tried: what does not work three times will not.
+const MAX_ATTEMPTS: u32 = 3;
+
+/// What is told of successors and not heard yet: all that there can be of one.
+const MAX_TOLD: usize = 4;
+
+/// Starts a transcoder whose first segment is no earlier than this.
+pub(super) type Start = Box<dyn Fn(SegmentNumber) -> Option<(Transcoder, Outputs)> + Send + Sync>;
+
+/// Something for a transcoder.
+#[derive(Clone, Debug)]
+enum Piece {
+    Item(Item),
+    Detach,
+}
+
+/// One or two transcoders that are fed alike.
+pub(super) struct Feed {
+    current: Fed,
+    /// The one that is to take over.
+    next: Option<Fed>,
+    /// The one that took over before that has proven itself: where that fails, this one goes on.
+    former: Option<Fed>,
+    start: Start,
+    offer: mpsc::Sender<Outputs>,
+    told: mpsc::Receiver<Told>,
+    attempts: u32,
+}
+
+/// A transcoder, and what it has not taken.
+struct Fed {
+    transcoder: Transcoder,
+    waiting: Waiting,
+}
+
+impl Fed {
+    fn new(transcoder: Transcoder) -> Self {
+        Self {
+            transcoder,
+            waiting: Waiting::default(),
+        }
+    }
+
+    /// Gives it all that waits.
+    async fn drain(&mut self) -> Result<(), transcode::Error> {
+        while let Some(piece) = self.waiting.pop_front() {
+            hand(&self.transcoder, piece).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives it `piece` after what waits, as far as it takes that at once.
+    async fn offer(&mut self, piece: Piece) {
+        // What it takes by now makes room.
+        self.give_some().await;
+        self.waiting.push(piece);
+        self.give_some().await;
+    }
+
+    async fn give_some(&mut self) {
+        while let Some(piece) = self.waiting.front() {
+            let handed = tokio::select! {
+                biased;
+                handed = hand(&self.transcoder, piece.clone()) => Some(handed),
+                () = std::future::ready(()) => None,
+            };
+            match handed {
+                Some(Ok(())) => drop(self.waiting.pop_front()),
+                // It has ended, which the publication says.
+                Some(Err(_)) => return self.waiting.clear(),
+                None => break,
+            }
+        }
+    }
+}
+
+impl Feed {
+    /// Feeds `current`; others are started by `start`. The publication's side of it goes with it.
+    pub(super) fn new(current: Transcoder, start: Start) -> (Self, Successors) {
+        let (offer, come) = mpsc::channel(1);
+        let (tell, told) = mpsc::channel(MAX_TOLD);
+        let feed = Self {
+            current: Fed::new(current),
+            next: None,
+            former: None,
+            start,
+            offer,
+            told,
+            attempts: 0,
+        };
+        (feed, Successors { come, told: tell })
+    }
+
+    /// Tells the time.
+    pub(super) fn clock(&self, now: WallTime) {
+        let beside = self.next.iter().chain(&self.former);
+        for fed in beside.chain([&self.current]) {
+            fed.transcoder.clock(now);
+        }
+    }
+
+    /// Gives `item`. Waits while the transcoder on air is behind.
+    ///
+    /// # Errors
+    /// [`transcode::Error::Stopped`] once that has ended.
+    pub(super) async fn give(&mut self, item: Item) -> Result<(), transcode::Error> {
+        self.pass(Piece::Item(item)).await
+    }
+
+    /// Tells that the source has gone.
+    ///
+    /// # Errors
+    /// As for [`Self::give`].
+    pub(super) async fn detach(&mut self) -> Result<(), transcode::Error> {
+        self.pass(Piece::Detach).await
+    }
+
+    /// Has what waits taken by the transcoder that goes on: the source has ended.
+    pub(super) async fn finish(mut self) {
+        self.listen();
+        let Self { current, next, .. } = self;
+        // One that is yet to take over does so while the current one, which is given no more, comes to its end.
+        let mut last = next.unwrap_or(current);
+        // Whoever has ended says why.
+        let _ = last.drain().await;
+    }
+
+    /// Whether another transcoder may be tried.
+    pub(super) fn may_succeed(&mut self) -> bool {
+        self.listen();
+        let is_alone = self.next.is_none() && self.former.is_none();
+        is_alone && self.current.waiting.is_empty() && self.attempts < MAX_ATTEMPTS
+    }
+
+    /// Starts another transcoder, which has been given `items`, to take over with segment `first` or a later one.
+    pub(super) fn succeed(&mut self, first: SegmentNumber, items: Vec<Item>) {
+        self.attempts += 1;
+        let Some((transcoder, outputs)) = (self.start)(first) else {
+            return;
+        };
+        if self.offer.try_send(outputs).is_ok() {
+            let waiting = Waiting::of(items);
+            self.next = Some(Fed {
+                transcoder,
+                waiting,
+            });
+        }
+    }
+
+    async fn pass(&mut self, piece: Piece) -> Result<(), transcode::Error> {
+        self.listen();
+        for fed in self.next.iter_mut().chain(&mut self.former) {
+            fed.offer(piece.clone()).await;
+        }
+        let handed = match self.current.drain().await {
+            Ok(()) => hand(&self.current.transcoder, piece).await,
+            ended => ended,
+        };
+        if handed.is_ok() {
+            return Ok(());
+        }
+        // It was taken off the air meanwhile, or has failed: the other one has been given this.
+        let has_taken_over = self.listen();
+        match self.former.take().filter(|_| !has_taken_over) {
+            Some(former) => self.current = former,
+            None if has_taken_over => {}
+            None => return handed,
+        }
+        self.current.drain().await
+    }
+
+    /// Hears what became of the other one; whether it is the one on air now.
+    fn listen(&mut self) -> bool {
+        let mut has_changed = false;
+        while let Ok(told) = self.told.try_recv() {
+            let other = match told {
+                Told::TookOver => self.next.take(),
+                Told::FellBack => self.former.take(),
+                Told::Proven => {
+                    self.former = None;
+                    None
+                }
+                Told::Failed => {
+                    self.next = None;
+                    None
+                }
+            };
+            if let Some(other) = other {
+                let before = std::mem::replace(&mut self.current, other);
+                self.former = (told == Told::TookOver).then_some(before);
+                has_changed = true;
+            }
+        }
+        has_changed
+    }
+}
+
+async fn hand(transcoder: &Transcoder, piece: Piece) -> Result<(), transcode::Error> {
+    match piece {
+        Piece::Item(Item::Track(info)) => transcoder.track(info).await,
+        Piece::Item(Item::Sample { track, sample, .. }) => transcoder.sample(track, sample).await,
+        Piece::Detach => transcoder.detach().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Mutex;
+
+    use tokio::task::JoinHandle;
+
+    use super::waiting::MAX_SAMPLES;
+    use super::*;
+    use crate::app::inputs::made_up::{sample, sound};
+    use crate::media::MediaKind;
+    use crate::time::Grid;
+    use crate::transcode::Output;
+
+    fn transcoder() -> (Transcoder, Outputs) {
+        let grid = Grid::new(NonZeroU32::new(2_000).expect("not zero"));
+        let stream = "film".parse().expect("legal");
+        Transcoder::copy(stream, grid, SegmentNumber::new(0))
+    }
+
+    /// Sound number `n`.
+    fn heard(n: usize) -> Item {
+        let ms = i64::try_from(n).expect("small") * 40;
+        sample(MediaKind::Audio, ms, true, 1)
+    }
+
+    /// How many samples come out, to the end.
+    fn count(mut outputs: Outputs) -> JoinHandle<usize> {
+        tokio::spawn(async move {
+            let mut count = 0;
+            while let Some(output) = outputs.next().await {
+                count += usize::from(matches!(output, Output::Sample { .. }));
+            }
+            count
+        })
+    }
+
+    /// A feed with a successor, which was given `count` samples of sound and of which nobody asks anything yet.
+    struct Succeeding {
+        feed: Feed,
+        successors: Successors,
+        next: Outputs,
+        current: JoinHandle<usize>,
+    }
+
+    async fn succeeding(held: usize) -> Succeeding {
+        let (current, outputs) = transcoder();
+        let next = Mutex::new(Some(transcoder()));
+        let start = move |_| next.lock().expect("whole").take();
+        let (mut feed, mut successors) = Feed::new(current, Box::new(start));
+        let current = count(outputs);
+        feed.give(sound()).await.expect("taken");
+        let items = [sound()].into_iter().chain((0..held).map(heard));
+        feed.succeed(SegmentNumber::new(0), items.collect());
+        let next = successors.come.recv().await.expect("offered");
+        Succeeding {
+            feed,
+            successors,
+            next,
+            current,
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_lost_while_the_successor_takes_some_of_what_waits() {
+        let held = MAX_SAMPLES - 1;
+        let mut made = succeeding(held).await;
+        for n in held..held + 100 {
+            made.feed.give(heard(n)).await.expect("taken");
+        }
+        let next = count(made.next);
+        made.feed.finish().await;
+        assert_eq!(next.await.expect("counted"), held + 100);
+        assert_eq!(made.current.await.expect("counted"), 100);
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_the_successor_is_given_to_it_where_the_source_ends_then() {
+        for has_taken_over in [false, true] {
+            let mut made = succeeding(1_000).await;
+            made.feed.give(heard(1_000)).await.expect("taken");
+            if has_taken_over {
+                made.successors.told.try_send(Told::TookOver).expect("room");
+            }
+            let next = count(made.next);
+            made.feed.finish().await;
+            assert_eq!(next.await.expect("counted"), 1_001, "{has_taken_over}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_one_before_goes_on_where_a_successor_fails_soon_after_it_took_over() {
+        for is_heard_first in [false, true] {
+            let mut made = succeeding(0).await;
+            made.successors.told.try_send(Told::TookOver).expect("room");
+            for n in 0..10 {
+                made.feed.give(heard(n)).await.expect("taken");
+            }
+            assert!(!made.feed.may_succeed(), "it is yet to prove itself");
+            drop(made.next);
+            if is_heard_first {
+                made.successors.told.try_send(Told::FellBack).expect("room");
+            }
+            for n in 10..200 {
+                made.feed.give(heard(n)).await.expect("taken");
+            }
+            made.feed.finish().await;
+            assert_eq!(
+                made.current.await.expect("counted"),
+                200,
+                "{is_heard_first}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn the_one_before_ends_when_the_successor_has_proven_itself() {
+        let mut made = succeeding(0).await;
+        for told in [Told::TookOver, Told::Proven] {
+            made.successors.told.try_send(told).expect("room");
+        }
+        made.feed.give(heard(0)).await.expect("taken");
+        assert_eq!(made.current.await.expect("counted"), 0, "it has ended");
+        assert!(made.feed.may_succeed());
+    }
+
+    #[tokio::test]
+    async fn a_successor_that_has_failed_is_waited_for_by_nobody() {
+        let mut made = succeeding(1_000).await;
+        drop(made.next);
+        made.feed.give(heard(1_000)).await.expect("taken");
+        made.feed.finish().await;
+        assert_eq!(made.current.await.expect("counted"), 1);
+    }
+}

@@ -1,0 +1,334 @@
+//! What reaches further back than a live stream's manifests, where only the store knows the stream.
+//!
+//! Enters: the stored live manifests, the records of shows
+//! Leaves: the same manifests with what is behind them
+//! Never:  what is behind written anew for every segment: what was made last is gone on with
+//! Time:   how long ago a playlist changed tells whether its broadcast goes on
+//! Spec:   docs/recordings.md
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::library::{Found, Library, Reading};
+use crate::app::dvr;
+use crate::id::StreamName;
+use crate::media::{Item, ObjectKey};
+use crate::package::dvr::{Behind, mpd, multivariant};
+use crate::package::show::Show;
+use crate::serve::stretch::Asked;
+use crate::serve::{Clip, Document, NoClip, StoreFailed, Version, document};
+use crate::store::Store;
+use crate::time::WallTime;
+
+/// How many target durations a live manifest may stay the same before its broadcast counts as cut off.
+const STALLED_TARGETS: u32 = 3;
+
+/// A manifest that reaches further back, and what it was made of.
+#[derive(Clone, Debug)]
+pub(super) struct Reaching {
+    live: Bytes,
+    /// What changes while the broadcast goes on: the live media playlist, for an MPD too.
+    moving: Bytes,
+    /// When that was first seen as it is.
+    changed: Instant,
+    behind: Behind,
+    first: u64,
+    version: Version,
+}
+
+impl Reaching {
+    /// Bytes of memory, about: the lines, and the whole of it twice.
+    fn bytes(&self) -> u64 {
+        3 * 48 * self.behind.len() + self.live.len() as u64
+    }
+}
+
+/// What is needed to make one.
+struct Parts {
+    show: Arc<Show>,
+    reach: Duration,
+}
+
+impl Library {
+    /// The manifest `key` that reaches further back than the live one of its stream.
+    pub(super) async fn reaching(&self, key: &ObjectKey) -> Result<Clip, NoClip> {
+        let missing = || {
+            let text = "viewers of this stream cannot go back (setting: archive.dvr)";
+            NoClip::Missing(text.to_owned())
+        };
+        let show = self.newest(&key.stream).await?.ok_or_else(missing)?;
+        let reach = show.reach().ok_or_else(missing)?;
+        if show.is_ended() {
+            let reach = i64::try_from(reach.as_micros()).unwrap_or(i64::MAX);
+            let start = show.ends().as_micros().saturating_sub(reach);
+            let start = show.begins().max(WallTime::from_micros(start));
+            let asked = Asked { start, end: None };
+            return self
+                .render(key, &[show], Some(asked), "dvr.m3u8".to_owned())
+                .await;
+        }
+        let target = show.target_duration();
+        let read = |earlier: Option<Reading>| {
+            let (store, reads, key) = (self.store.clone(), Arc::clone(&self.reads), key.clone());
+            async move {
+                let _permit = reads.acquire().await;
+                let found = make(&store, &key, &Parts { show, reach }, earlier).await;
+                let bytes = match &found {
+                    Found::Reaching(reaching) => reaching.bytes(),
+                    _ => 0,
+                };
+                Reading {
+                    found,
+                    bytes,
+                    at: Instant::now(),
+                }
+            }
+        };
+        match self.reaching.get(key, read).await.found {
+            Found::Reaching(reaching) => {
+                let version = &reaching.version;
+                let limit = target.saturating_mul(STALLED_TARGETS) + Duration::from_secs(1);
+                let has_ended = document::has_ended(&key.item, &reaching.live);
+                Ok(Clip {
+                    document: Arc::clone(version.document()),
+                    delta: version.delta().cloned(),
+                    is_closed: has_ended == Some(true),
+                    is_advancing: reaching.changed.elapsed() <= limit,
+                })
+            }
+            Found::Failed => Err(StoreFailed.into()),
+            _ => Err(missing()),
+        }
+    }
+}
+
+async fn make(store: &Store, key: &ObjectKey, parts: &Parts, earlier: Option<Reading>) -> Found {
+    let stream = &key.stream;
+    let live = match &key.item {
+        Item::DvrMedia(name) => Item::Media(name.clone()),
+        Item::DvrMpd => Item::Mpd,
+        _ => Item::Multivariant,
+    };
+    let live = ObjectKey::new(stream.clone(), live);
+    let text = match store.get(&live).await {
+        Ok(Some(text)) => text.to_bytes(),
+        Ok(None) => return Found::Nothing,
+        Err(error) => {
+            tracing::warn!(key = %live, %error, "a live manifest cannot be read");
+            return Found::Failed;
+        }
+    };
+    let earlier = match earlier.map(|reading| reading.found) {
+        Some(Found::Reaching(earlier)) => Some(earlier),
+        _ => None,
+    };
+    let first = parts.show.first().get();
+    let (moving, made) = match &key.item {
+        Item::DvrMedia(_) => {
+            // All that it is made of is the same: so is it.
+            if let Some(same) = earlier
+                .as_ref()
+                .filter(|e| e.live == text && e.first == first)
+            {
+                return Found::Reaching(Arc::clone(same));
+            }
+            (
+                text.clone(),
+                Some(media(key, parts, &text, earlier.as_deref())),
+            )
+        }
+        item => {
+            let live = String::from_utf8_lossy(&text);
+            let (moving, made) = match item {
+                Item::DvrMpd => {
+                    let playlist = match playlist_of(store, stream, &parts.show).await {
+                        Ok(playlist) => playlist,
+                        Err(StoreFailed) => return Found::Failed,
+                    };
+                    let made = mpd_of(parts, &playlist, &live);
+                    (playlist, made)
+                }
+                // It names playlists, which say themselves whether they go on.
+                _ => (Bytes::new(), Some(multivariant(&live))),
+            };
+            let version = made.map(|text| {
+                let document = Document::manifest(item, text.into());
+                (Behind::new(parts.reach), Version::plain(Arc::new(document)))
+            });
+            (moving, version)
+        }
+    };
+    let Some((behind, version)) = made else {
+        return Found::Nothing;
+    };
+    let same = earlier.filter(|earlier| earlier.moving == moving && !moving.is_empty());
+    Found::Reaching(Arc::new(Reaching {
+        live: text,
+        changed: same.map_or_else(Instant::now, |earlier| earlier.changed),
+        moving,
+        behind,
+        first,
+        version,
+    }))
+}
+
+/// The media playlist `key`, of which `earlier` was made last.
+fn media(
+    key: &ObjectKey,
+    parts: &Parts,
+    live: &Bytes,
+    earlier: Option<&Reaching>,
+) -> (Behind, Version) {
+    let show = &parts.show;
+    let document = Arc::new(Document::manifest(&key.item, live.clone()));
+    let plain = Version::plain(document);
+    let text = String::from_utf8_lossy(live);
+    let mut behind = Behind::new(parts.reach);
+    if let (Item::DvrMedia(rendition), Some(listed)) = (&key.item, first_of(&text)) {
+        let known = earlier.filter(|earlier| earlier.first == show.first().get());
+        let known = known.filter(|earlier| earlier.behind.next().is_some_and(|n| n <= listed));
+        let from = if let Some(known) = known {
+            behind = known.behind.clone();
+            behind.next().unwrap_or(listed)
+        } else {
+            let reach = i64::try_from(parts.reach.as_micros()).unwrap_or(i64::MAX);
+            let since = show.ends().as_micros().saturating_sub(reach);
+            show.number_from(WallTime::from_micros(since))
+        };
+        // A broadcast that has just gone on elsewhere is not known here yet.
+        let from = from.max(listed.saturating_sub(MAX_BEHIND));
+        show.gone(rendition, from..listed)
+            .into_iter()
+            .for_each(|gone| behind.push(gone));
+        behind.trim(show.ends());
+    }
+    let version = dvr::media(&key.item, &behind, &plain);
+    (behind, version)
+}
+
+/// More segments than anybody can go back: two days of the shortest.
+const MAX_BEHIND: u64 = 350_000;
+
+fn first_of(playlist: &str) -> Option<u64> {
+    let mut lines = playlist.lines();
+    lines.find_map(|line| line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:")?.parse().ok())
+}
+
+/// The live playlist of the first rendition of `show`; empty where there is none.
+async fn playlist_of(
+    store: &Store,
+    stream: &StreamName,
+    show: &Show,
+) -> Result<Bytes, StoreFailed> {
+    let Some(name) = show.renditions().into_iter().next() else {
+        return Ok(Bytes::new());
+    };
+    let key = ObjectKey::new(stream.clone(), Item::Media(name));
+    match store.get(&key).await {
+        Ok(text) => Ok(text.map_or_else(Bytes::new, |text| text.to_bytes())),
+        Err(error) => {
+            tracing::warn!(%key, %error, "a live manifest cannot be read");
+            Err(StoreFailed)
+        }
+    }
+}
+
+/// The MPD that reaches as far back as there is something of the period that it describes; `playlist` is one of the
+/// live ones beside it.
+fn mpd_of(parts: &Parts, playlist: &[u8], live: &str) -> Option<String> {
+    let show = &parts.show;
+    let playlist = String::from_utf8_lossy(playlist);
+    let listed = playlist
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .count() as u64;
+    let first = first_of(&playlist)?;
+    let reach = u64::try_from(parts.reach.as_millis()).unwrap_or(u64::MAX);
+    let step = show.segment_ms();
+    let oldest = show.offered().start.max(show.last_period_first());
+    let behind = first.saturating_sub(oldest).saturating_mul(step);
+    let depth = behind.saturating_add(listed * step).min(reach);
+    mpd(live, depth, show.ends())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{self, Put};
+
+    async fn put(store: &Store, path: &str, body: &str) {
+        let put = Put {
+            key: format!("live/demo/{path}").parse().expect("a key"),
+            body: Bytes::copy_from_slice(body.as_bytes()).into(),
+            content_type: "".into(),
+            cache_control: "".into(),
+        };
+        store.put(&put).await.expect("stored");
+    }
+
+    fn parts() -> Parts {
+        let record = "{\"format\":\"headwater-show\",\"version\":1,\"first\":100,\"from\":100,\"end\":200,\
+             \"swept\":100,\"begins\":\"\",\"ends\":\"\",\"ended\":false,\"dvr_ms\":60000,\"segment_ms\":2000,\
+             \"target_duration\":2,\"independent\":true,\"periods\":[{\"period\":100,\"first\":100,\
+             \"renditions\":[{\"name\":\"v720\",\"video\":true,\"codecs\":\"avc1.64001F\",\"timescale\":90000,\
+             \"frame\":[1,30],\"peak_bps\":1,\"average_bps\":1,\"stored\":[[100,200]]}]}]}";
+        let show = Arc::new(Show::from_record(record.as_bytes()).expect("a record"));
+        let reach = show.reach().expect("somebody can go back");
+        Parts { show, reach }
+    }
+
+    fn playlist(last: u64) -> String {
+        format!(
+            "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:{0}\n#EXT-X-MAP:URI=\"init-100.mp4\"\n\
+             #EXTINF:2.000000,\n{0}.m4s\n#EXTINF:2.000000,\n{last}.m4s\n",
+            last - 1
+        )
+    }
+
+    /// What was made earlier was made ten seconds ago.
+    fn aged(found: Found) -> Reading {
+        let Found::Reaching(reaching) = found else {
+            panic!("{found:?}");
+        };
+        let ago = Duration::from_secs(10);
+        let changed = reaching.changed.checked_sub(ago).expect("a clock that ran");
+        let reaching = Arc::new(Reaching {
+            changed,
+            ..Reaching::clone(&reaching)
+        });
+        Reading {
+            found: Found::Reaching(reaching),
+            bytes: 0,
+            at: changed,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_move_any_more_is_known_by_the_playlist_for_an_mpd_too() {
+        let config = store::Config {
+            url: "memory://".to_owned(),
+            ..store::Config::default()
+        };
+        let store = Store::open(config).await.expect("opens");
+        let mpd = "<MPD type=\"dynamic\" publishTime=\"2026-11-20T20:15:00.000Z\" timeShiftBufferDepth=\"PT12S\">";
+        put(&store, "manifest.mpd", mpd).await;
+        put(&store, "v720/index.m3u8", &playlist(200)).await;
+        let parts = parts();
+        for path in ["v720/dvr.m3u8", "dvr.mpd"] {
+            let key: ObjectKey = format!("live/demo/{path}").parse().expect("a key");
+            put(&store, "v720/index.m3u8", &playlist(200)).await;
+            let first = aged(make(&store, &key, &parts, None).await);
+            let changed = |found: &Found| match found {
+                Found::Reaching(reaching) => reaching.changed.elapsed(),
+                found => panic!("{path}: {found:?}"),
+            };
+            let same = make(&store, &key, &parts, Some(first.clone())).await;
+            assert!(changed(&same) >= Duration::from_secs(10), "{path}");
+            put(&store, "v720/index.m3u8", &playlist(201)).await;
+            let moved = make(&store, &key, &parts, Some(first)).await;
+            assert!(changed(&moved) < Duration::from_secs(10), "{path}");
+        }
+    }
+}

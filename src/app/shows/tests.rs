@@ -1,0 +1,429 @@
+//! What looking after recordings asks of a store, and what it survives.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt as _, StreamExt as _};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::sweep::{self, Busy, Due};
+use super::{Library, MAX_BYTES, Upkeep};
+use crate::app::clock::wall_now;
+use crate::id::{SegmentNumber, StreamName};
+use crate::media::{Item, ObjectKey};
+use crate::serve::shows::Page;
+use crate::serve::stretch::Asked;
+use crate::store::{Keep, Store};
+use crate::time::WallTime;
+
+/// Counts what it is asked, and panics at what it is told to, or never answers.
+#[derive(Debug, Default)]
+struct Counting {
+    inner: InMemory,
+    requests: AtomicU64,
+    listed: Arc<AtomicU64>,
+    is_trap: AtomicBool,
+    /// The folder whose listing hangs, and whether that is over.
+    hung: Option<(&'static str, watch::Receiver<bool>)>,
+}
+
+impl fmt::Display for Counting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("counting")
+    }
+}
+
+impl Counting {
+    fn count(&self, at: &Path) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let is_trap = self.is_trap.load(Ordering::Relaxed);
+        assert!(!(is_trap && at.as_ref().contains("/bad/")), "a trap");
+    }
+
+    /// Waits, of what hangs, until that is over.
+    async fn hang(&self, at: &str) {
+        if let Some((folder, mut hung)) = self.hung.clone()
+            && at == folder
+        {
+            let _ = hung.wait_for(|is_over| *is_over).await;
+        }
+    }
+
+    /// Requests and listed objects since the last call.
+    fn take(&self) -> (u64, u64) {
+        let listed = self.listed.swap(0, Ordering::Relaxed);
+        (self.requests.swap(0, Ordering::Relaxed), listed)
+    }
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for Counting {
+    async fn put_opts(
+        &self,
+        at: &Path,
+        body: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        self.count(at);
+        self.inner.put_opts(at, body, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        at: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.inner.put_multipart_opts(at, options).await
+    }
+
+    async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
+        self.count(at);
+        self.inner.get_opts(at, options).await
+    }
+
+    fn delete_stream(
+        &self,
+        at: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.inner.delete_stream(at)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let listed = Arc::clone(&self.listed);
+        let count = move |_: &_| {
+            listed.fetch_add(1, Ordering::Relaxed);
+        };
+        self.inner.list(prefix).inspect(count).boxed()
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        let listed = Arc::clone(&self.listed);
+        let count = move |_: &_| {
+            listed.fetch_add(1, Ordering::Relaxed);
+        };
+        let all = self.inner.list_with_offset(prefix, offset);
+        all.inspect(count).boxed()
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.hang(prefix.map_or("", AsRef::as_ref)).await;
+        let found = self.inner.list_with_delimiter(prefix).await?;
+        let count = found.objects.len() + found.common_prefixes.len();
+        self.listed.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(found)
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.inner.copy_opts(from, to, options).await
+    }
+}
+
+fn open(backend: &Arc<Counting>) -> Store {
+    let backend: Arc<dyn ObjectStore> = Arc::<Counting>::clone(backend);
+    Store::on(backend)
+}
+
+async fn put(backend: &Counting, key: String, body: String) {
+    let at = Path::from(key);
+    backend.inner.put(&at, body.into()).await.expect("stored");
+}
+
+/// Waits until what was read is on its shelf, or has found no room there.
+async fn settled(is_so: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(tokio::time::Instant::now() < deadline, "never settled");
+        tokio::task::yield_now().await;
+    }
+}
+
+const RENDITIONS: [&str; 4] = ["a128", "v1080", "v360", "v720"];
+
+/// The record and the segments of a show; the record knows all but the last `behind` of them.
+async fn fill(backend: &Counting, stream: &str, numbers: Range<u64>, behind: u64, ended: bool) {
+    let Range { start: first, end } = numbers;
+    let known = end - behind;
+    let tracks = RENDITIONS.map(|name| {
+        format!(
+            "{{\"name\":\"{name}\",\"video\":true,\"codecs\":\"avc1\",\"timescale\":90000,\"frame\":[1,30],\
+             \"peak_bps\":1,\"average_bps\":1,\"stored\":[[{first},{known}]]}}"
+        )
+    });
+    let record = format!(
+        "{{\"format\":\"headwater-show\",\"version\":1,\"first\":{first},\"from\":{first},\"end\":{known},\
+         \"swept\":{first},\"begins\":\"\",\"ends\":\"\",\"ended\":{ended},\"segment_ms\":2000,\
+         \"target_duration\":2,\"independent\":true,\"periods\":[{{\"period\":{first},\"first\":{first},\
+         \"renditions\":[{}]}}]}}",
+        tracks.join(",")
+    );
+    put(backend, format!("live/{stream}/show-{first}.json"), record).await;
+    for name in RENDITIONS {
+        let init = format!("live/{stream}/{name}/init-{first}.mp4");
+        put(backend, init, String::new()).await;
+        for number in first..end {
+            let segment = Path::from(format!("live/{stream}/{name}/{number}.m4s"));
+            let body = PutPayload::from(Bytes::from_static(b"x"));
+            backend.inner.put(&segment, body).await.expect("stored");
+        }
+    }
+}
+
+fn now_number() -> u64 {
+    u64::try_from(wall_now().as_micros()).expect("after 1970") / 2_000_000
+}
+
+fn demo() -> StreamName {
+    "demo".parse().expect("a name")
+}
+
+/// What each task asks of a store that holds shows of `length` segments: requests, and what listings returned.
+async fn asked(length: u64) -> Vec<(&'static str, (u64, u64))> {
+    let backend = Arc::new(Counting::default());
+    let first = now_number() - 100_000;
+    for show in 0..3 {
+        let from = first + show * (length + 10);
+        let ended = show < 2;
+        let behind = if ended { 0 } else { 2 };
+        fill(&backend, "demo", from..from + length, behind, ended).await;
+    }
+    let store = open(&backend);
+    let last = first + 2 * (length + 10);
+    let mut found = Vec::new();
+    let look = async |keep, live| {
+        let mut due = Due::new();
+        let stream = demo();
+        let draining = false;
+        let busy = Busy { live, draining };
+        let looked = sweep::look_after(&store, keep, (&stream, busy), &mut due);
+        looked.await.expect("the store works");
+    };
+    look(Keep::Forever, true).await;
+    found.push(("a look at what is live", backend.take()));
+    let next = SegmentNumber::new(last + length + 5);
+    sweep::last_open(&store, &demo(), next, true).await;
+    found.push(("a broadcast that goes on after a crash", backend.take()));
+    let library = Library::new(store.clone(), MAX_BYTES);
+    let start = WallTime::from_micros(i64::try_from((last + 3) * 2_000_000).expect("fits"));
+    let asked = Asked { start, end: None };
+    let key = ObjectKey::new(demo(), Item::Multivariant);
+    library.clip(&key, Some(asked)).await.expect("kept");
+    found.push(("a stretch", backend.take()));
+    look(Keep::Forever, false).await;
+    found.push(("closing what broke off", backend.take()));
+    look(Keep::For(Duration::from_secs(1)), false).await;
+    let (deleting, listed) = backend.take();
+    // So many at a look, of each of three shows, and three playlists of each rendition that is not there.
+    assert!(deleting <= 3 * (50 * (1 + 200 * 4) + 100), "{deleting}");
+    found.push(("removing, its listings", (0, listed)));
+    found
+}
+
+#[tokio::test]
+async fn what_is_asked_of_a_store_does_not_grow_with_what_it_holds() {
+    let small = asked(1_000).await;
+    let large = asked(12_000).await;
+    assert_eq!(small, large);
+    for (what, (requests, listed)) in large {
+        assert!(requests < 400 && listed < 40, "{what}: {requests} {listed}");
+    }
+}
+
+#[test]
+fn who_asks_for_a_stretch_holds_up_no_thread_that_answers() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(1)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let backend = Arc::new(Counting::default());
+        let first = now_number() - 5_000;
+        fill(&backend, "demo", first..first + 1_000, 0, true).await;
+        let library = Library::new(open(&backend), MAX_BYTES);
+        let name = "v720".parse().expect("a name");
+        let item = Item::ShowMedia(name, SegmentNumber::new(first));
+        let key = ObjectKey::new(demo(), item);
+        library.clip(&key, None).await.expect("kept");
+        // All that it is made of is in memory: what is left is to write it, on a thread that somebody else has now.
+        let (go_on, wait) = std::sync::mpsc::channel();
+        let other = tokio::task::spawn_blocking(move || wait.recv());
+        let mut again = std::pin::pin!(library.clip(&key, None));
+        assert!((&mut again).now_or_never().is_none());
+        go_on.send(()).expect("waited for");
+        other.await.expect("ended").expect("told");
+        let text = again.await.expect("kept").document.text().to_vec();
+        let text = String::from_utf8(text).expect("text");
+        assert_eq!(text.matches(".m4s").count(), 1_000);
+    });
+}
+
+#[tokio::test]
+async fn a_page_of_shows_is_read_once_though_their_records_have_no_room() {
+    let backend = Arc::new(Counting::default());
+    let first = now_number() - 100_000;
+    for show in 0..100 {
+        let from = first + show * 10;
+        fill(&backend, "demo", from..from + 2, 0, true).await;
+    }
+    // Of the records a few stay.
+    let library = Library::new(open(&backend), 16 * 1024);
+    let page = Page {
+        before: None,
+        limit: 100,
+    };
+    let list = async || library.list(&demo(), page).await.expect("the store works");
+    assert_eq!(list().await.shows.len(), 100);
+    let (requests, _) = backend.take();
+    assert!(requests > 100, "{requests}");
+    settled(|| library.shelf.bytes() <= 4 * 1024).await;
+    assert_eq!(list().await.shows.len(), 100);
+    let (requests, _) = backend.take();
+    assert!(requests <= 1, "{requests}");
+}
+
+#[tokio::test]
+async fn a_playlist_that_reaches_too_far_back_for_memory_pushes_no_record_out() {
+    let backend = Arc::new(Counting::default());
+    let now = now_number();
+    fill(&backend, "demo", now - 2_000..now, 0, false).await;
+    let record = ObjectKey::new(demo(), Item::Show(SegmentNumber::new(now - 2_000)));
+    let at = Path::from(record.to_string());
+    let text = backend.inner.get(&at).await.expect("there");
+    let text = text.bytes().await.expect("read");
+    let text = String::from_utf8(text.to_vec()).expect("text");
+    let text = text.replace("\"segment_ms\"", "\"dvr_ms\":7200000,\"segment_ms\"");
+    put(&backend, record.to_string(), text).await;
+    let live = format!(
+        "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:{0}\n#EXTINF:2,\n{0}.m4s\n",
+        now - 1
+    );
+    put(&backend, "live/demo/v720/index.m3u8".to_owned(), live).await;
+    let library = Library::new(open(&backend), 64 * 1024);
+    let key: ObjectKey = "live/demo/v720/dvr.m3u8".parse().expect("a key");
+    let clip = library.clip(&key, None).await.expect("made");
+    let lines = String::from_utf8_lossy(clip.document.text()).into_owned();
+    assert_eq!(lines.matches(".m4s").count(), 2_000);
+    // What goes for it goes in a task of its own.
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    settled(|| library.reaching.bytes() == 0).await;
+    let kept = library.shelf.snapshot();
+    assert!(kept.iter().any(|(key, _)| *key == record), "{kept:?}");
+}
+
+/// Looks after what `backend` keeps for as long as `keep` says, until it is told to stop.
+fn look_after(
+    backend: &Arc<Counting>,
+    keep: Keep,
+) -> (Arc<Upkeep>, watch::Sender<bool>, JoinHandle<()>) {
+    let upkeep = Arc::new(Upkeep::default());
+    let (stop, stopped) = watch::channel(false);
+    let task = Arc::clone(&upkeep).run((open(backend), keep), |_| false, stopped);
+    (upkeep, stop, tokio::spawn(task))
+}
+
+#[tokio::test]
+async fn what_breaks_one_streams_turn_is_reported_and_does_not_reach_the_others() {
+    let backend = Arc::new(Counting::default());
+    backend.is_trap.store(true, Ordering::Relaxed);
+    let first = now_number() - 5_000;
+    for stream in ["aaa", "bad", "zzz"] {
+        fill(&backend, stream, first..first + 5, 0, true).await;
+    }
+    let (upkeep, stop, task) = look_after(&backend, Keep::For(Duration::from_secs(10)));
+    let record = |stream: &str| Path::from(format!("live/{stream}/show-{first}.json"));
+    // The last stream is looked after, though the one before it broke down.
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    while backend.inner.head(&record("zzz")).await.is_ok() {
+        assert!(tokio::time::Instant::now() < deadline, "never removed");
+        tokio::task::yield_now().await;
+    }
+    assert!(backend.inner.head(&record("aaa")).await.is_err());
+    assert!(backend.inner.head(&record("bad")).await.is_ok());
+    let trouble = upkeep.trouble().expect("told");
+    assert!(
+        trouble.contains("the recordings of bad are not looked after"),
+        "{trouble}"
+    );
+    assert!(!task.is_finished());
+    stop.send_replace(true);
+    task.await.expect("ended as it was told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_folder_that_hangs_is_reported_and_the_other_streams_are_looked_after() {
+    let (go_on, hung) = watch::channel(false);
+    let backend = Arc::new(Counting {
+        hung: Some(("live/bad", hung)),
+        ..Counting::default()
+    });
+    let first = now_number() - 5_000;
+    for stream in ["aaa", "bad", "zzz"] {
+        fill(&backend, stream, first..first + 5, 0, true).await;
+    }
+    let (upkeep, stop, task) = look_after(&backend, Keep::For(Duration::from_secs(10)));
+    let record = |stream: &str| Path::from(format!("live/{stream}/show-{first}.json"));
+    let is_there = async |stream: &str| backend.inner.head(&record(stream)).await.is_ok();
+    // On a clock that runs by itself while everybody waits.
+    let until = async |what: &str, is_so: &dyn Fn() -> bool, stream: &str| {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(3_600);
+        while !is_so() || is_there(stream).await {
+            assert!(tokio::time::Instant::now() < deadline, "{what}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    until("never removed", &|| true, "zzz").await;
+    let trouble = upkeep.trouble().expect("told");
+    assert!(
+        trouble.contains("the recordings of bad does not come to an end"),
+        "{trouble}"
+    );
+    // It is begun once, however often the others have their turn.
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    fill(&backend, "zzz", first..first + 5, 0, true).await;
+    until("the next turn", &|| true, "zzz").await;
+    assert!(is_there("bad").await);
+    go_on.send_replace(true);
+    until("it goes on", &|| upkeep.trouble().is_none(), "bad").await;
+    stop.send_replace(true);
+    task.await.expect("ended as it was told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_does_not_say_what_streams_there_are_is_reported_until_it_does() {
+    let (go_on, hung) = watch::channel(false);
+    let backend = Arc::new(Counting {
+        hung: Some(("live", hung)),
+        ..Counting::default()
+    });
+    let (upkeep, stop, task) = look_after(&backend, Keep::Forever);
+    tokio::time::sleep(Duration::from_secs(3_600)).await;
+    let trouble = upkeep.trouble().expect("told");
+    assert!(trouble.contains("store.url does not say"), "{trouble}");
+    assert_eq!(backend.take().0, 1, "asked once");
+    go_on.send_replace(true);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(upkeep.trouble(), None);
+    stop.send_replace(true);
+    task.await.expect("ended as it was told");
+}
