@@ -27,6 +27,12 @@ pub const LATE_US: i64 = 500_000;
 const IN_TIME_US: i64 = 250_000;
 /// How long they may be late without gaining before a rung rests, in microseconds.
 const JUDGE_US: i64 = 1_000_000;
+/// The same in the first [`YOUNG_US`], in microseconds, for what is late and stays as late: all encoders of a ladder
+/// fill their look-ahead at once, on caches that are cold.
+const YOUNG_JUDGE_US: i64 = 3_000_000;
+const YOUNG_US: i64 = 10_000_000;
+/// By how much lateness grows until the beginning is no excuse, in microseconds.
+const GROWN_US: i64 = 250_000;
 /// Which share of it they gain at least in that time if they are to be left alone: then they are in time
 /// within half a minute.
 const GAIN_SHARE: i64 = 16;
@@ -94,6 +100,8 @@ pub struct Overload {
     rungs: usize,
     /// How many rest, from the best on.
     resting: usize,
+    /// When it was first looked at.
+    begun_us: Option<i64>,
     /// Since when it is late, and by how much it was then.
     late: Option<(i64, i64)>,
     quiet_since_us: Option<i64>,
@@ -115,6 +123,7 @@ impl Overload {
         Self {
             rungs,
             resting: 0,
+            begun_us: None,
             late: None,
             quiet_since_us: None,
             quiet_us: QUIET_US,
@@ -136,6 +145,7 @@ impl Overload {
     /// about to rest or has just begun, and what that brings is yet to be seen. To be called several times a
     /// second.
     pub fn look(&mut self, now_us: i64, late_us: i64, is_changing: bool) -> Option<Decision> {
+        let begun_us = *self.begun_us.get_or_insert(now_us);
         if late_us < IN_TIME_US {
             self.late = None;
             self.stop_leaving();
@@ -150,7 +160,13 @@ impl Overload {
             self.late = None;
         }
         let (since_us, before_us) = *self.late.get_or_insert((now_us, late_us));
-        if now_us.saturating_sub(since_us) < JUDGE_US {
+        let is_young = now_us.saturating_sub(begun_us) < YOUNG_US;
+        let judge_us = if is_young && late_us.saturating_sub(before_us) < GROWN_US {
+            YOUNG_JUDGE_US
+        } else {
+            JUDGE_US
+        };
+        if now_us.saturating_sub(since_us) < judge_us {
             return None;
         }
         self.late = Some((now_us, late_us));
@@ -243,6 +259,14 @@ mod tests {
 
     const SECOND: i64 = 1_000_000;
 
+    /// Of a worker that did not begin just now.
+    fn seasoned(rungs: usize) -> Overload {
+        Overload {
+            begun_us: Some(-YOUNG_US),
+            ..Overload::new(rungs)
+        }
+    }
+
     /// Looks every 10 ms from `from` to `to` seconds; what was decided, and when, in milliseconds.
     fn watch(
         overload: &mut Overload,
@@ -256,7 +280,7 @@ mod tests {
 
     #[test]
     fn best_rung_rests_a_second_after_it_is_late_and_the_last_never() {
-        let mut overload = Overload::new(3);
+        let mut overload = seasoned(3);
         let decided = watch(&mut overload, (0, 60), |now| now / 2);
         let rests: Vec<_> = decided.iter().map(|(_, decision)| *decision).collect();
         assert_eq!(rests, [Decision::Rest(0), Decision::Rest(1)]);
@@ -268,8 +292,26 @@ mod tests {
     }
 
     #[test]
+    fn ladder_that_has_just_begun_is_given_longer_unless_it_falls_back() {
+        // As late for two seconds as encoders are that all begin at once, and in time after that.
+        let late_us = |now: i64| if now < 2_500_000 { 900_000 } else { 0 };
+        let mut young = Overload::new(3);
+        assert_eq!(watch(&mut young, (0, 20), late_us), []);
+        let mut old = Overload::new(3);
+        watch(&mut old, (0, 10), |_| 0);
+        let decided = watch(&mut old, (10, 20), |now| late_us(now - 10 * SECOND));
+        assert_eq!(
+            decided,
+            [(11_000, Decision::Rest(0)), (12_000, Decision::Rest(1))]
+        );
+        let mut slow = Overload::new(3);
+        let decided = watch(&mut slow, (0, 2), |now| 900_000 + now / 4);
+        assert_eq!(decided, [(1_000, Decision::Rest(0))]);
+    }
+
+    #[test]
     fn backlog_that_is_worked_off_is_left_alone() {
-        let mut overload = Overload::new(3);
+        let mut overload = seasoned(3);
         let decided = watch(&mut overload, (0, 20), |now| (5 * SECOND - now / 2).max(0));
         assert_eq!(decided, []);
         assert_eq!(overload.leaving(), Leaving::Nothing);
@@ -277,7 +319,7 @@ mod tests {
 
     #[test]
     fn frames_are_left_out_only_where_nothing_is_gained() {
-        let mut overload = Overload::new(1);
+        let mut overload = seasoned(1);
         watch(&mut overload, (0, 3), |now| 5 * SECOND - now);
         assert_eq!(overload.leaving(), Leaving::Nothing, "it gains");
         watch(&mut overload, (3, 6), |_| 2 * SECOND);
@@ -302,7 +344,7 @@ mod tests {
 
     #[test]
     fn no_part_needs_a_frame_of_what_falls_farther_behind_with_that() {
-        let mut overload = Overload::new(1);
+        let mut overload = seasoned(1);
         watch(&mut overload, (0, 2), |_| 2 * SECOND);
         assert_eq!(overload.leaving(), Leaving::Most);
         overload.look(2 * SECOND, 5 * SECOND / 2, false);
@@ -313,7 +355,7 @@ mod tests {
 
     #[test]
     fn lateness_that_is_seldom_looked_at_is_seen() {
-        let mut overload = Overload::new(2);
+        let mut overload = seasoned(2);
         let decided: Vec<_> = (0..10)
             .filter_map(|n| overload.look(n * 700_000, n * 300_000, false))
             .collect();
@@ -322,7 +364,7 @@ mod tests {
 
     #[test]
     fn encoder_that_starts_slowly_is_judged_by_what_it_does_then() {
-        let mut overload = Overload::new(2);
+        let mut overload = seasoned(2);
         // It takes five seconds to start, and catches up in another ten.
         let late_us = |now: i64| now.min((5 * SECOND - (now - 5 * SECOND) / 2).max(0));
         for now_us in (0..20 * SECOND).step_by(10_000) {
@@ -333,7 +375,7 @@ mod tests {
 
     #[test]
     fn rung_comes_back_after_a_quiet_while_which_doubles_when_it_was_too_short() {
-        let mut overload = Overload::new(2);
+        let mut overload = seasoned(2);
         let (mut waits, mut now) = (Vec::new(), 0);
         for _ in 0..8 {
             assert_eq!(watch(&mut overload, (now, now + 2), |_| SECOND).len(), 1);
@@ -350,7 +392,7 @@ mod tests {
 
     #[test]
     fn rung_that_stayed_is_not_waited_for_longer() {
-        let mut overload = Overload::new(2);
+        let mut overload = seasoned(2);
         for from in [0, 100, 200] {
             watch(&mut overload, (from, from + 3), |_| SECOND);
             let quiet = watch(&mut overload, (from + 3, from + 100), |_| 0);
