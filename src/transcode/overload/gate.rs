@@ -212,6 +212,12 @@ impl Gate {
         matches!(self.state, State::Shut)
     }
 
+    /// Whether nothing more comes to its encoder, which has not been put up anew.
+    #[must_use]
+    pub const fn is_finishing(&self) -> bool {
+        matches!(self.state, State::Draining | State::Shut)
+    }
+
     /// Whether it is about to shut, so that its encoder still takes some of the machine.
     #[must_use]
     pub const fn is_closing(&self) -> bool {

@@ -109,6 +109,8 @@ struct Rung {
     is_up: bool,
     /// Whether it is to be there again as soon as the old one has finished.
     returns: bool,
+    /// Whether a segment began while the old one was finishing: nothing of that one comes.
+    misses: bool,
     /// Of one that follows the source and goes on after an earlier worker: whether it was told where.
     has_begun: bool,
 }
@@ -245,6 +247,7 @@ impl Rungs {
             shared,
             is_up: false,
             returns: false,
+            misses: false,
             has_begun: false,
         };
         rung.link()?;
@@ -280,9 +283,14 @@ impl Rungs {
     /// Takes note that the next slot begins segment `number`.
     pub(super) fn begin_segment(&mut self, number: SegmentNumber) -> Result<(), Error> {
         self.segment = Some(number);
-        for (rendition, rung) in self.rungs.iter().enumerate() {
+        for rendition in 0..self.rungs.len() {
+            let Some(rung) = self.rungs.get_mut(rendition) else {
+                continue;
+            };
             if !rung.is_up {
                 self.tell_rest(rendition, false)?;
+            } else if rung.shared.door().gate.is_finishing() {
+                rung.misses = true;
             }
         }
         Ok(())
@@ -363,7 +371,11 @@ impl Rungs {
                 rung.take_down()?;
                 self.tell_rest(index, false)?;
             } else if rung.returns && is_shut {
+                let misses = rung.misses;
                 rung.put_up(next)?;
+                if misses {
+                    self.tell_rest(index, false)?;
+                }
             }
         }
         Ok(())
@@ -450,6 +462,7 @@ impl Rung {
             let _ = self.pad.unlink(&sink);
         }
         self.is_up = false;
+        self.misses = false;
         Ok(())
     }
 
