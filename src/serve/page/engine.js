@@ -79,6 +79,10 @@ const FOLLOW_MS = 250;
 const CATCH_UP_RATE = 1.05;
 // The share of the wanted latency that has to be buffered for that.
 const BUFFER_SHARE = 0.75;
+// How long it must have played without a stall before it comes closer again by what hls.js added for the stalls;
+// doubled each time that was too soon, up to the most.
+const FORGIVE_MS = 20_000;
+const MAX_FORGIVE_MS = 900_000;
 
 function hlsEngine(video, url, events) {
   const Hls = window.Hls;
@@ -151,9 +155,11 @@ function hlsEngine(video, url, events) {
  */
 function follow(hls, video) {
   const begun = performance.now();
+  const forgive = forgiveStalls(hls);
   const timer = setInterval(() => {
     const details = hls.latestLevelDetails;
     if (!details?.live || video.paused || video.readyState < 3) return;
+    forgive(details);
     const excess = hls.latency - hls.targetLatency;
     if (excess > details.targetduration) {
       const isSettling = performance.now() - begun < SETTLE_MS;
@@ -166,6 +172,31 @@ function follow(hls, video) {
     video.playbackRate = hasRoom && excess > 0.05 ? CATCH_UP_RATE : 1;
   }, FOLLOW_MS);
   return () => clearInterval(timer);
+}
+
+/**
+ * Takes back what hls.js adds to its distance from live for each stall, a second, once it has played well for a
+ * while: hls.js keeps that for as long as it plays, were it only for the moment at which the page was opened.
+ */
+function forgiveStalls(hls) {
+  let stalled = null;
+  let forgiven = null;
+  let patience = FORGIVE_MS;
+  hls.on(window.Hls.Events.ERROR, (_, data) => {
+    if (data.details !== window.Hls.ErrorDetails.BUFFER_STALLED_ERROR) return;
+    stalled = performance.now();
+    if (forgiven !== null && stalled - forgiven < patience) {
+      patience = Math.min(2 * patience, MAX_FORGIVE_MS);
+    }
+    forgiven = null;
+  });
+  return (details) => {
+    if (stalled === null || performance.now() - stalled < patience) return;
+    const wanted = details.partHoldBack || details.holdBack;
+    if (wanted && hls.targetLatency > wanted) hls.targetLatency = wanted;
+    stalled = null;
+    forgiven = performance.now();
+  };
 }
 
 // dash.js's numbers for what it does not get over by itself: a manifest that cannot be had or read,
