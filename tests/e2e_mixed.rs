@@ -69,13 +69,30 @@ impl Film<'_> {
     }
 }
 
-/// Test pictures of which no two segments in a row are equally long.
+/// Test pictures of which no two segments in a row are equally long, and some begin without a key frame.
 fn source(folder: &Path, seconds: u32) -> PathBuf {
+    source_with_keys(
+        folder,
+        "expr:gte(t,n_forced*1.7+0.4*mod(n_forced,3)+0.1*mod(n_forced,2))",
+        seconds,
+    )
+}
+
+/// The same with a key frame for each segment, without which a player can start or switch nowhere.
+fn source_for_players(folder: &Path, seconds: u32) -> PathBuf {
+    source_with_keys(
+        folder,
+        "expr:gte(t,n_forced*2+0.2*mod(n_forced,2))",
+        seconds,
+    )
+}
+
+fn source_with_keys(folder: &Path, keys: &str, seconds: u32) -> PathBuf {
     let film = Film {
         name: "source.flv",
         pictures: "testsrc2=size=640x360:rate=30",
         b_frames: "2",
-        keys: "expr:gte(t,n_forced*1.7+0.4*mod(n_forced,3)+0.1*mod(n_forced,2))",
+        keys,
         seconds,
         sound_rate: "48000",
     };
@@ -369,7 +386,10 @@ fn rung_of_half_the_rate_keeps_its_pictures_and_its_worker_while_the_camera_is_o
 #[test]
 fn players_switch_between_what_is_copied_and_what_is_encoded_and_play_across_a_period() {
     let folder = tempfile::tempdir().unwrap();
-    let (source, other) = (source(folder.path(), 100), other_source(folder.path(), 60));
+    let (source, other) = (
+        source_for_players(folder.path(), 100),
+        other_source(folder.path(), 60),
+    );
     let server = Server::start(&["--ladder", "copy-top"]);
     let url = server.publish_url("show");
     let mut publisher = Some(publish(&source, &url));
