@@ -53,7 +53,7 @@ async fn look(store: &Store, keep: Keep, live: bool) {
 async fn look_at(store: &Store, keep: Keep, busy: Busy) {
     let stream = "demo".parse().expect("a name");
     let mut due = Due::new();
-    look_after(store, keep, (&stream, busy), &mut due)
+    look_after(store, keep, (&stream, &|| busy), &mut due)
         .await
         .expect("the store works");
 }
@@ -231,9 +231,8 @@ async fn what_only_a_list_that_stays_keeps_is_not_looked_at_at_every_turn() {
     list(&store, first, first + 7..first + 10).await;
     let stream = "demo".parse().expect("a name");
     let mut due = Due::new();
-    let busy = Busy::default();
     let keep = Keep::For(SECOND * 60);
-    let looked = look_after(&store, keep, (&stream, busy), &mut due).await;
+    let looked = look_after(&store, keep, (&stream, &Busy::default), &mut due).await;
     looked.expect("the store works");
     let left = keys(&store).await;
     assert_eq!(left.len(), 3 + 3, "{left:?}");
