@@ -25,7 +25,7 @@ use crate::app::{banner, metrics, shutdown};
 use crate::config::Config;
 use crate::id::StreamName;
 use crate::media::{Item, ObjectKey};
-use crate::serve::document::has_ended;
+use crate::serve::document::{first_playlist, has_ended};
 use crate::serve::shelf::{Keep, Shelf};
 use crate::serve::shows::Page;
 use crate::serve::stretch::Asked;
@@ -174,19 +174,6 @@ fn target_duration(text: &[u8]) -> Duration {
     seconds.map_or(DEFAULT_TARGET, |seconds| {
         Duration::from_secs(seconds.into())
     })
-}
-
-/// The playlist of the first rendition that an MPD names.
-fn first_playlist(stream: &StreamName, mpd: &[u8]) -> Option<ObjectKey> {
-    let text = String::from_utf8_lossy(mpd);
-    let (_, rest) = text.split_once("<Representation ")?;
-    let (tag, _) = rest.split_once('>')?;
-    let (_, id) = tag.split_once("id=\"")?;
-    let (name, _) = id.split_once('"')?;
-    Some(ObjectKey::new(
-        stream.clone(),
-        Item::Media(name.parse().ok()?),
-    ))
 }
 
 /// What the store holds, read on demand.
@@ -384,16 +371,6 @@ mod tests {
         assert_eq!(same.changed, first.changed, "it has not changed");
         let other = playlist("#EXTM3U\n", Some(later(1)));
         assert!(other.changed > first.changed);
-    }
-
-    #[test]
-    fn an_mpd_leads_to_the_playlist_beside_it() {
-        let stream: StreamName = "demo".parse().expect("a name");
-        let mpd =
-            b"<AdaptationSet id=\"1\"><Representation codecs=\"x\" id=\"v720\" bandwidth=\"1\">";
-        let key = first_playlist(&stream, mpd).expect("named");
-        assert_eq!(key.to_string(), "live/demo/v720/index.m3u8");
-        assert_eq!(first_playlist(&stream, b"<MPD>"), None);
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub struct Segment {
     pub duration: Span,
     /// Whether decoding can begin with its first sample.
     pub independent: bool,
-    /// Its parts, in order; of a gap at the live edge, those that it would have.
+    /// Its parts, in order; of a gap at the live edge, those that it would have. What an earlier run published has none.
     pub parts: Vec<Part>,
     /// The parts end to end; of one in the making, what there is. Nothing for a gap, and for one that an
     /// earlier run published: that is in the store.

@@ -18,7 +18,8 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use super::cache::{ETag, Encoding};
-use crate::media::{Item, Payload};
+use crate::id::StreamName;
+use crate::media::{Item, ObjectKey, Payload};
 
 /// Below this a compressed body saves less than its headers cost.
 const MIN_COMPRESSED_BYTES: usize = 256;
@@ -223,6 +224,21 @@ pub fn has_ended(item: &Item, text: &[u8]) -> Option<bool> {
     }
 }
 
+/// The playlist of the first rendition that the MPD of `stream` names. Where both are live, it changes with every segment,
+/// and the MPD does not.
+#[must_use]
+pub fn first_playlist(stream: &StreamName, mpd: &[u8]) -> Option<ObjectKey> {
+    let text = String::from_utf8_lossy(mpd);
+    let (_, rest) = text.split_once("<Representation ")?;
+    let (tag, _) = rest.split_once('>')?;
+    let (_, id) = tag.split_once("id=\"")?;
+    let (name, _) = id.split_once('"')?;
+    Some(ObjectKey::new(
+        stream.clone(),
+        Item::Media(name.parse().ok()?),
+    ))
+}
+
 fn contains(text: &[u8], wanted: &[u8]) -> bool {
     text.windows(wanted.len()).any(|window| window == wanted)
 }
@@ -325,6 +341,16 @@ mod tests {
         ] {
             assert_eq!(has_ended(item, text.as_bytes()), ended, "{text}");
         }
+    }
+
+    #[test]
+    fn an_mpd_leads_to_the_playlist_beside_it() {
+        let stream: StreamName = "demo".parse().expect("a name");
+        let mpd =
+            b"<AdaptationSet id=\"1\"><Representation codecs=\"x\" id=\"v720\" bandwidth=\"1\">";
+        let key = first_playlist(&stream, mpd).expect("named");
+        assert_eq!(key.to_string(), "live/demo/v720/index.m3u8");
+        assert_eq!(first_playlist(&stream, b"<MPD>"), None);
     }
 
     proptest! {

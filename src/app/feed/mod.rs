@@ -8,6 +8,7 @@
 
 mod waiting;
 
+use futures_util::future::OptionFuture;
 use tokio::sync::mpsc;
 
 use self::waiting::Waiting;
@@ -38,7 +39,7 @@ pub(super) struct Feed {
     current: Fed,
     /// The one that is to take over.
     next: Option<Fed>,
-    /// The one that took over before that has proven itself: where that fails, this one goes on.
+    /// The one that was on air before the current one, until that has proven itself: where it fails, this one goes on.
     former: Option<Fed>,
     start: Start,
     offer: mpsc::Sender<Outputs>,
@@ -66,6 +67,12 @@ impl Fed {
             hand(&self.transcoder, piece).await?;
         }
         Ok(())
+    }
+
+    /// Gives it all that waits, and then its end.
+    async fn finish(mut self) {
+        // Whoever has ended says why.
+        let _ = self.drain().await;
     }
 
     /// Gives it `piece` after what waits, as far as it takes that at once.
@@ -110,15 +117,18 @@ impl Feed {
         (feed, Successors { come, told: tell })
     }
 
-    /// Tells the time.
-    pub(super) fn clock(&self, now: WallTime) {
+    /// Tells the time, after what waits.
+    pub(super) async fn clock(&mut self, now: WallTime) {
+        for fed in self.unawaited() {
+            fed.give_some().await;
+        }
         let beside = self.next.iter().chain(&self.former);
         for fed in beside.chain([&self.current]) {
             fed.transcoder.clock(now);
         }
     }
 
-    /// Gives `item`. Waits while the transcoder on air is behind.
+    /// Gives `item`. Waits while the transcoder on air is behind, but not for one that is yet to prove itself.
     ///
     /// # Errors
     /// [`transcode::Error::Stopped`] once that has ended.
@@ -134,14 +144,19 @@ impl Feed {
         self.pass(Piece::Detach).await
     }
 
-    /// Has what waits taken by the transcoder that goes on: the source has ended.
+    /// Has what waits taken by the transcoder that goes on, and by the one that may have to in its place: the source
+    /// has ended.
     pub(super) async fn finish(mut self) {
         self.listen();
-        let Self { current, next, .. } = self;
+        let Self {
+            current,
+            next,
+            former,
+            ..
+        } = self;
         // One that is yet to take over does so while the current one, which is given no more, comes to its end.
-        let mut last = next.unwrap_or(current);
-        // Whoever has ended says why.
-        let _ = last.drain().await;
+        let last = next.unwrap_or(current);
+        tokio::join!(last.finish(), OptionFuture::from(former.map(Fed::finish)));
     }
 
     /// Whether another transcoder may be tried.
@@ -166,24 +181,29 @@ impl Feed {
         }
     }
 
+    /// Those that nobody waits for: what is beside the one on air, and that one too while another may have to take its
+    /// place. Did all wait for one that hangs, there would be silence in what the other has made meanwhile.
+    fn unawaited(&mut self) -> impl Iterator<Item = &mut Fed> {
+        let current = self.former.is_some().then_some(&mut self.current);
+        self.next.iter_mut().chain(&mut self.former).chain(current)
+    }
+
     async fn pass(&mut self, piece: Piece) -> Result<(), transcode::Error> {
         self.listen();
-        for fed in self.next.iter_mut().chain(&mut self.former) {
+        for fed in self.unawaited() {
             fed.offer(piece.clone()).await;
+        }
+        if self.former.is_some() {
+            // Whether it has failed is told.
+            return Ok(());
         }
         let handed = match self.current.drain().await {
             Ok(()) => hand(&self.current.transcoder, piece).await,
             ended => ended,
         };
-        if handed.is_ok() {
-            return Ok(());
-        }
-        // It was taken off the air meanwhile, or has failed: the other one has been given this.
-        let has_taken_over = self.listen();
-        match self.former.take().filter(|_| !has_taken_over) {
-            Some(former) => self.current = former,
-            None if has_taken_over => {}
-            None => return handed,
+        // It may have been taken off the air meanwhile: then the one that is has been given this.
+        if handed.is_ok() || !self.listen() {
+            return handed;
         }
         self.current.drain().await
     }
@@ -226,6 +246,7 @@ async fn hand(transcoder: &Transcoder, piece: Piece) -> Result<(), transcode::Er
 mod tests {
     use std::num::NonZeroU32;
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use tokio::task::JoinHandle;
 
@@ -335,6 +356,65 @@ mod tests {
                 "{is_heard_first}"
             );
         }
+    }
+
+    /// What took over is [`Succeeding::next`], of which nobody asks anything: it hangs.
+    #[tokio::test(start_paused = true)]
+    async fn the_one_before_hears_all_that_goes_on_while_the_one_that_took_over_hangs() {
+        let all = 2 * MAX_SAMPLES;
+        for has_failed in [false, true] {
+            let mut made = succeeding(0).await;
+            made.successors.told.try_send(Told::TookOver).expect("room");
+            for n in 0..all {
+                let given = made.feed.give(heard(n));
+                let given = tokio::time::timeout(Duration::from_secs(1), given).await;
+                given.expect("nobody waits for it").expect("taken");
+                tokio::task::yield_now().await;
+            }
+            let next = if has_failed {
+                drop(made.next);
+                made.successors.told.try_send(Told::FellBack).expect("room");
+                tokio::spawn(std::future::ready(0))
+            } else {
+                made.successors.told.try_send(Told::Proven).expect("room");
+                count(made.next)
+            };
+            made.feed.give(heard(all)).await.expect("taken");
+            made.feed.finish().await;
+            let (next, former) = (next.await, made.current.await);
+            let (next, former) = (next.expect("counted"), former.expect("counted"));
+            if has_failed {
+                assert_eq!(former, all + 1);
+            } else {
+                assert_eq!(former, all);
+                // What waited for it, and some on its way.
+                assert!((MAX_SAMPLES..MAX_SAMPLES + 500).contains(&next), "{next}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_is_given_while_the_source_is_silent() {
+        let mut made = succeeding(0).await;
+        made.successors.told.try_send(Told::TookOver).expect("room");
+        for n in 0..1_000 {
+            made.feed.give(heard(n)).await.expect("taken");
+            tokio::task::yield_now().await;
+        }
+        let (made_of_it, taken) = mpsc::channel(2_000);
+        tokio::spawn(async move {
+            while let Some(output) = made.next.next().await {
+                if matches!(output, Output::Sample { .. }) {
+                    made_of_it.send(()).await.expect("room");
+                }
+            }
+        });
+        for _ in 0..1_000 {
+            made.feed.clock(WallTime::from_micros(0)).await;
+            tokio::task::yield_now().await;
+        }
+        // The last of it comes out when the source has ended.
+        assert!(taken.len() > 900, "{}", taken.len());
     }
 
     #[tokio::test]

@@ -127,7 +127,7 @@ impl Relay {
                 event = backup.next() => Some((Input::Backup, event)),
                 _ = looks.tick() => None,
                 _ = ticks.tick() => {
-                    way.feed.clock(clock.now());
+                    way.feed.clock(clock.now()).await;
                     None
                 }
             };

@@ -31,6 +31,8 @@ pub(super) struct Former {
     ends: Vec<Option<Ticks>>,
     /// When the worker that is on air began to deliver.
     since: Option<Instant>,
+    /// Whether its source has ended, and it has made all that it will.
+    has_finished: bool,
 }
 
 impl Former {
@@ -52,12 +54,27 @@ impl Former {
             ends: vec![None; renditions.len()],
             renditions,
             since: None,
+            has_finished: false,
         }
     }
 
-    /// What comes out of it next. Cancel safe.
+    /// What comes out of it next; nothing once it has finished. Cancel safe.
     pub(super) async fn next(&mut self) -> Option<Output> {
+        if self.has_finished {
+            std::future::pending().await
+        }
         self.outputs.next().await
+    }
+
+    /// Whether nothing more comes out of it.
+    pub(super) const fn has_finished(&self) -> bool {
+        self.has_finished
+    }
+
+    /// Whether the worker that is on air has not delivered anything yet. If it comes to its end so, it has failed: one
+    /// that was to begin with the next key frame ends in peace where there is none.
+    pub(super) const fn is_needed(&self) -> bool {
+        self.since.is_none()
     }
 
     /// A worker of the other one has died: it is to prove itself anew.
@@ -76,7 +93,12 @@ impl Former {
                 }
                 held.len() <= MAX_HELD
             }
-            Some(Output::Finished | Output::Failed(_)) | None => false,
+            // What it has made is of use until the other one has come to its end too.
+            Some(Output::Finished) => {
+                self.has_finished = true;
+                true
+            }
+            Some(Output::Failed(_)) | None => false,
             // What it says of itself counts for nothing.
             Some(_) => true,
         };

@@ -133,7 +133,10 @@ impl Publication {
             let taken = match self.next(&mut outputs).await {
                 Source::Current(output) => match self.take(output) {
                     Err(Error::Transcode(error)) if self.former.is_some() => {
-                        self.fall_back(&error, &mut outputs).map(|()| true)
+                        self.fall_back(&error, &mut outputs)
+                    }
+                    Ok(false) if self.former.as_ref().is_some_and(Former::is_needed) => {
+                        self.fall_back(&transcode::Error::Stopped, &mut outputs)
                     }
                     taken => taken,
                 },
@@ -315,16 +318,21 @@ impl Publication {
     }
 
     /// The transcoder that is on air has failed for good soon after it took over: the one before does so from it, and
-    /// there are no pictures any more.
-    fn fall_back(&mut self, error: &transcode::Error, outputs: &mut Outputs) -> Result<(), Error> {
+    /// there are no pictures any more. Whether there is more to come.
+    fn fall_back(
+        &mut self,
+        error: &transcode::Error,
+        outputs: &mut Outputs,
+    ) -> Result<bool, Error> {
         let Some(former) = self.former.take() else {
-            return Ok(());
+            return Ok(false);
         };
         tracing::error!(stream = %self.stream.name(), %error,
             "pictures that came are gone: the transcoder for them failed soon after it had taken over; the sound goes on");
         self.tell(Told::FellBack);
         let (cause, retries) = (error.to_string(), false);
         self.stream.give_up(Some(GivenUp { cause, retries }));
+        let goes_on = !former.has_finished();
         let (former, made, held) = former.into_parts();
         *outputs = former;
         self.in_open(|open| {
@@ -332,7 +340,7 @@ impl Publication {
             let mut held = held.into_iter();
             held.try_for_each(|(rendition, sample)| open.push(rendition, sample))
         })?;
-        Ok(())
+        Ok(goes_on)
     }
 
     /// The transcoder of before goes on, with what it has made meanwhile.

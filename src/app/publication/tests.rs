@@ -310,6 +310,49 @@ async fn sound_goes_on_where_the_transcoder_with_pictures_dies_soon_after_it_too
     }
 }
 
+/// How a transcoder that is on air comes to its end without having made anything.
+const ENDS: [fn() -> Output; 2] = [
+    || Output::Failed(transcode::Error::Stalled),
+    // The last worker was to begin with the next key frame, and there is none.
+    || Output::Finished,
+];
+
+#[tokio::test]
+async fn the_last_of_the_sound_is_there_though_the_source_ended_before_the_transcoder_failed() {
+    for end in ENDS {
+        for has_finished in [false, true] {
+            let mut show = beyond_takeover().await;
+            if has_finished {
+                say(&show.current, [Output::Finished]).await;
+            }
+            let (cause, skipped) = (transcode::Error::Stalled, true);
+            say(&show.next, [Output::Restarted { cause, skipped }, end()]).await;
+            assert_eq!(show.told.recv().await, Some(Told::FellBack));
+            if !has_finished {
+                show.hear(6_000..6_500).await;
+                say(&show.current, [Output::Finished]).await;
+            }
+            let whole = if has_finished { 6_000 } else { 6_500 };
+            show.assert_whole(whole).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_comes_to_its_end_together_does_so_with_its_pictures() {
+    let mut show = beyond_takeover().await;
+    say(&show.current, [Output::Finished]).await;
+    show.make_next(5_500..6_000).await;
+    say(&show.next, [Output::Finished]).await;
+    assert_eq!(show.told.recv().await, None, "nothing has failed");
+    assert!(show.stream.status().encoding.warning.is_none());
+    let folder = show.assert_whole(6_000).await;
+    let last = folder
+        .path()
+        .join(format!("live/film/v180/{}.m4s", FIRST + 2));
+    assert!(last.exists());
+}
+
 #[tokio::test]
 async fn a_transcoder_that_has_proven_itself_is_as_any_other() {
     let mut show = beyond_takeover().await;

@@ -143,7 +143,7 @@ async fn make(store: &Store, key: &ObjectKey, parts: &Parts, earlier: Option<Rea
             let live = String::from_utf8_lossy(&text);
             let (moving, made) = match item {
                 Item::DvrMpd => {
-                    let playlist = match playlist_of(store, stream, &parts.show).await {
+                    let playlist = match playlist_beside(store, stream, &text).await {
                         Ok(playlist) => playlist,
                         Err(StoreFailed) => return Found::Failed,
                     };
@@ -216,16 +216,16 @@ fn first_of(playlist: &str) -> Option<u64> {
     lines.find_map(|line| line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:")?.parse().ok())
 }
 
-/// The live playlist of the first rendition of `show`; empty where there is none.
-async fn playlist_of(
+/// The live playlist beside the live MPD `mpd`: of what it names first, which need not be what the broadcast began with.
+/// Empty where there is none.
+async fn playlist_beside(
     store: &Store,
     stream: &StreamName,
-    show: &Show,
+    mpd: &[u8],
 ) -> Result<Bytes, StoreFailed> {
-    let Some(name) = show.renditions().into_iter().next() else {
+    let Some(key) = document::first_playlist(stream, mpd) else {
         return Ok(Bytes::new());
     };
-    let key = ObjectKey::new(stream.clone(), Item::Media(name));
     match store.get(&key).await {
         Ok(text) => Ok(text.map_or_else(Bytes::new, |text| text.to_bytes())),
         Err(error) => {
@@ -268,15 +268,35 @@ mod tests {
         store.put(&put).await.expect("stored");
     }
 
-    fn parts() -> Parts {
-        let record = "{\"format\":\"headwater-show\",\"version\":1,\"first\":100,\"from\":100,\"end\":200,\
+    /// A show that goes on, whose periods begin with these segments and have one rendition each.
+    fn parts(periods: &[(u64, &str)]) -> Parts {
+        let periods = periods.iter().map(|(first, name)| {
+            format!(
+                "{{\"period\":{first},\"first\":{first},\"renditions\":[{{\"name\":\"{name}\",\"video\":true,\
+                 \"codecs\":\"avc1.64001F\",\"timescale\":90000,\"frame\":[1,30],\"peak_bps\":1,\
+                 \"average_bps\":1,\"stored\":[[{first},200]]}}]}}"
+            )
+        });
+        let record = format!(
+            "{{\"format\":\"headwater-show\",\"version\":1,\"first\":100,\"from\":100,\"end\":200,\
              \"swept\":100,\"begins\":\"\",\"ends\":\"\",\"ended\":false,\"dvr_ms\":60000,\"segment_ms\":2000,\
-             \"target_duration\":2,\"independent\":true,\"periods\":[{\"period\":100,\"first\":100,\
-             \"renditions\":[{\"name\":\"v720\",\"video\":true,\"codecs\":\"avc1.64001F\",\"timescale\":90000,\
-             \"frame\":[1,30],\"peak_bps\":1,\"average_bps\":1,\"stored\":[[100,200]]}]}]}";
+             \"target_duration\":2,\"independent\":true,\"periods\":[{}]}}",
+            periods.collect::<Vec<_>>().join(",")
+        );
         let show = Arc::new(Show::from_record(record.as_bytes()).expect("a record"));
         let reach = show.reach().expect("somebody can go back");
         Parts { show, reach }
+    }
+
+    const MPD: &str = "<MPD type=\"dynamic\" publishTime=\"2026-11-20T20:15:00.000Z\" \
+                       timeShiftBufferDepth=\"PT12S\"><Representation id=\"v720\"/></MPD>";
+
+    async fn memory() -> Store {
+        let config = store::Config {
+            url: "memory://".to_owned(),
+            ..store::Config::default()
+        };
+        Store::open(config).await.expect("opens")
     }
 
     fn playlist(last: u64) -> String {
@@ -305,30 +325,46 @@ mod tests {
         }
     }
 
+    fn unchanged_for(found: &Found) -> Duration {
+        match found {
+            Found::Reaching(reaching) => reaching.changed.elapsed(),
+            found => panic!("{found:?}"),
+        }
+    }
+
     #[tokio::test]
     async fn what_does_not_move_any_more_is_known_by_the_playlist_for_an_mpd_too() {
-        let config = store::Config {
-            url: "memory://".to_owned(),
-            ..store::Config::default()
-        };
-        let store = Store::open(config).await.expect("opens");
-        let mpd = "<MPD type=\"dynamic\" publishTime=\"2026-11-20T20:15:00.000Z\" timeShiftBufferDepth=\"PT12S\">";
-        put(&store, "manifest.mpd", mpd).await;
-        put(&store, "v720/index.m3u8", &playlist(200)).await;
-        let parts = parts();
+        let store = memory().await;
+        put(&store, "manifest.mpd", MPD).await;
+        let parts = parts(&[(100, "v720")]);
         for path in ["v720/dvr.m3u8", "dvr.mpd"] {
             let key: ObjectKey = format!("live/demo/{path}").parse().expect("a key");
             put(&store, "v720/index.m3u8", &playlist(200)).await;
             let first = aged(make(&store, &key, &parts, None).await);
-            let changed = |found: &Found| match found {
-                Found::Reaching(reaching) => reaching.changed.elapsed(),
-                found => panic!("{path}: {found:?}"),
-            };
             let same = make(&store, &key, &parts, Some(first.clone())).await;
-            assert!(changed(&same) >= Duration::from_secs(10), "{path}");
+            assert!(unchanged_for(&same) >= Duration::from_secs(10), "{path}");
             put(&store, "v720/index.m3u8", &playlist(201)).await;
             let moved = make(&store, &key, &parts, Some(first)).await;
-            assert!(changed(&moved) < Duration::from_secs(10), "{path}");
+            assert!(unchanged_for(&moved) < Duration::from_secs(10), "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_mpd_goes_on_though_what_the_broadcast_began_with_is_made_no_more() {
+        let store = memory().await;
+        put(&store, "manifest.mpd", MPD).await;
+        // A restart with another ladder; the list of what there was before is there for a while.
+        let parts = parts(&[(100, "v1080"), (150, "v720")]);
+        let key: ObjectKey = "live/demo/dvr.mpd".parse().expect("a key");
+        let before: ObjectKey = "live/demo/v1080/index.m3u8".parse().expect("a key");
+        put(&store, "v1080/index.m3u8", &playlist(149)).await;
+        put(&store, "v720/index.m3u8", &playlist(200)).await;
+        let first = aged(make(&store, &key, &parts, None).await);
+        put(&store, "v720/index.m3u8", &playlist(201)).await;
+        let moved = make(&store, &key, &parts, Some(first)).await;
+        assert!(unchanged_for(&moved) < Duration::from_secs(10));
+        store.delete(vec![before]).await.expect("deleted");
+        let without = make(&store, &key, &parts, None).await;
+        assert!(matches!(without, Found::Reaching(_)), "{without:?}");
     }
 }

@@ -35,8 +35,8 @@ struct Counting {
     requests: AtomicU64,
     listed: Arc<AtomicU64>,
     is_trap: AtomicBool,
-    /// The folder whose listing hangs, and whether that is over.
-    hung: Option<(&'static str, watch::Receiver<bool>)>,
+    /// What hangs, as "list" of a folder, "put" or "get" of an object, and whether that is over.
+    hung: Option<(String, watch::Receiver<bool>)>,
 }
 
 impl fmt::Display for Counting {
@@ -53,9 +53,9 @@ impl Counting {
     }
 
     /// Waits, of what hangs, until that is over.
-    async fn hang(&self, at: &str) {
-        if let Some((folder, mut hung)) = self.hung.clone()
-            && at == folder
+    async fn hang(&self, verb: &str, at: &str) {
+        if let Some((what, mut hung)) = self.hung.clone()
+            && what.strip_prefix(verb).map(str::trim_start) == Some(at)
         {
             let _ = hung.wait_for(|is_over| *is_over).await;
         }
@@ -77,6 +77,7 @@ impl ObjectStore for Counting {
         options: PutOptions,
     ) -> Result<PutResult> {
         self.count(at);
+        self.hang("put", at.as_ref()).await;
         self.inner.put_opts(at, body, options).await
     }
 
@@ -90,6 +91,7 @@ impl ObjectStore for Counting {
 
     async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
         self.count(at);
+        self.hang("get", at.as_ref()).await;
         self.inner.get_opts(at, options).await
     }
 
@@ -126,7 +128,7 @@ impl ObjectStore for Counting {
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.hang(prefix.map_or("", AsRef::as_ref)).await;
+        self.hang("list", prefix.map_or("", AsRef::as_ref)).await;
         let found = self.inner.list_with_delimiter(prefix).await?;
         let count = found.objects.len() + found.common_prefixes.len();
         self.listed.fetch_add(count as u64, Ordering::Relaxed);
@@ -214,7 +216,8 @@ async fn asked(length: u64) -> Vec<(&'static str, (u64, u64))> {
         let stream = demo();
         let draining = false;
         let busy = Busy { live, draining };
-        let looked = sweep::look_after(&store, keep, (&stream, busy), &mut due);
+        let is_busy = || busy;
+        let looked = sweep::look_after(&store, keep, (&stream, &is_busy), &mut due);
         looked.await.expect("the store works");
     };
     look(Keep::Forever, true).await;
@@ -336,9 +339,18 @@ fn look_after(
     backend: &Arc<Counting>,
     keep: Keep,
 ) -> (Arc<Upkeep>, watch::Sender<bool>, JoinHandle<()>) {
+    look_after_while(backend, keep, |_| false)
+}
+
+/// The same while `is_live` says of which streams broadcasts go on.
+fn look_after_while(
+    backend: &Arc<Counting>,
+    keep: Keep,
+    is_live: impl Fn(&StreamName) -> bool + Send + Sync + 'static,
+) -> (Arc<Upkeep>, watch::Sender<bool>, JoinHandle<()>) {
     let upkeep = Arc::new(Upkeep::default());
     let (stop, stopped) = watch::channel(false);
-    let task = Arc::clone(&upkeep).run((open(backend), keep), |_| false, stopped);
+    let task = Arc::clone(&upkeep).run((open(backend), keep), is_live, stopped);
     (upkeep, stop, tokio::spawn(task))
 }
 
@@ -374,7 +386,7 @@ async fn what_breaks_one_streams_turn_is_reported_and_does_not_reach_the_others(
 async fn a_folder_that_hangs_is_reported_and_the_other_streams_are_looked_after() {
     let (go_on, hung) = watch::channel(false);
     let backend = Arc::new(Counting {
-        hung: Some(("live/bad", hung)),
+        hung: Some(("list live/bad".to_owned(), hung)),
         ..Counting::default()
     });
     let first = now_number() - 5_000;
@@ -413,7 +425,7 @@ async fn a_folder_that_hangs_is_reported_and_the_other_streams_are_looked_after(
 async fn a_store_that_does_not_say_what_streams_there_are_is_reported_until_it_does() {
     let (go_on, hung) = watch::channel(false);
     let backend = Arc::new(Counting {
-        hung: Some(("live", hung)),
+        hung: Some(("list live".to_owned(), hung)),
         ..Counting::default()
     });
     let (upkeep, stop, task) = look_after(&backend, Keep::Forever);
@@ -424,6 +436,97 @@ async fn a_store_that_does_not_say_what_streams_there_are_is_reported_until_it_d
     go_on.send_replace(true);
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(upkeep.trouble(), None);
+    stop.send_replace(true);
+    task.await.expect("ended as it was told");
+}
+
+/// A store that hangs over `what`, and has a show of fifty segments of the stream `demo`.
+async fn hanging(what: String, behind: u64, ended: bool) -> (Arc<Counting>, watch::Sender<bool>) {
+    let (go_on, hung) = watch::channel(false);
+    let backend = Arc::new(Counting {
+        hung: Some((what, hung)),
+        ..Counting::default()
+    });
+    fill(&backend, "demo", OLD..OLD + 50, behind, ended).await;
+    (backend, go_on)
+}
+
+/// The first segment of a show of long ago.
+const OLD: u64 = 800_000_000;
+const A_WHILE: Duration = Duration::from_secs(1_800);
+
+/// Which segments of the best pictures are there of `numbers`.
+async fn there(backend: &Counting, numbers: Range<u64>) -> Vec<u64> {
+    let mut found = Vec::new();
+    for number in numbers {
+        let segment = Path::from(format!("live/demo/v1080/{number}.m4s"));
+        if backend.inner.head(&segment).await.is_ok() {
+            found.push(number);
+        }
+    }
+    found
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_live_playlist_has_come_to_name_while_a_turn_hung_is_not_removed() {
+    let what = format!("put live/demo/show-{OLD}.json");
+    let (backend, go_on) = hanging(what, 0, true).await;
+    let (upkeep, stop, task) = look_after(&backend, Keep::For(Duration::from_secs(10)));
+    tokio::time::sleep(A_WHILE).await;
+    assert!(upkeep.trouble().is_some(), "it hangs");
+    // On another node a broadcast has gone on with what was there.
+    let listed: String = (OLD + 20..OLD + 26)
+        .map(|number| format!("#EXTINF:2,\n{number}.m4s\n"))
+        .collect();
+    let text = format!("#EXTM3U\n#EXT-X-MAP:URI=\"init-{OLD}.mp4\"\n{listed}");
+    put(&backend, "live/demo/v1080/index.m3u8".to_owned(), text).await;
+    go_on.send_replace(true);
+    tokio::time::sleep(A_WHILE).await;
+    let left = there(&backend, OLD..OLD + 50).await;
+    assert_eq!(left, (OLD + 20..OLD + 50).collect::<Vec<_>>());
+    stop.send_replace(true);
+    task.await.expect("ended as it was told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broadcast_that_has_begun_while_a_turn_hung_is_not_touched() {
+    let what = format!("put live/demo/show-{OLD}.json");
+    let (backend, go_on) = hanging(what, 0, true).await;
+    let live = Arc::new(AtomicBool::default());
+    let is_live = Arc::clone(&live);
+    let (_, stop, task) = look_after_while(&backend, Keep::For(Duration::from_secs(10)), {
+        move |_| is_live.load(Ordering::Relaxed)
+    });
+    tokio::time::sleep(A_WHILE).await;
+    live.store(true, Ordering::Relaxed);
+    go_on.send_replace(true);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(there(&backend, OLD..OLD + 50).await.len(), 50);
+    live.store(false, Ordering::Relaxed);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(there(&backend, OLD..OLD + 50).await.len(), 0);
+    stop.send_replace(true);
+    task.await.expect("ended as it was told");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_show_that_was_gone_on_with_while_a_turn_hung_is_not_closed_as_it_was() {
+    let what = format!("get live/demo/v720/{}.m4s", OLD + 48);
+    let (backend, go_on) = hanging(what, 2, false).await;
+    let (_, stop, task) = look_after(&backend, Keep::Forever);
+    tokio::time::sleep(A_WHILE).await;
+    let record = Path::from(format!("live/demo/show-{OLD}.json"));
+    let read = async || {
+        let found = backend.inner.get(&record).await.expect("there");
+        String::from_utf8(found.bytes().await.expect("read").to_vec()).expect("text")
+    };
+    assert!(read().await.contains("\"ended\":false"));
+    // A broadcast has resumed it and come to its end.
+    fill(&backend, "demo", OLD..OLD + 90, 0, true).await;
+    let whole = read().await;
+    go_on.send_replace(true);
+    tokio::time::sleep(A_WHILE).await;
+    assert_eq!(read().await, whole);
     stop.send_replace(true);
     task.await.expect("ended as it was told");
 }

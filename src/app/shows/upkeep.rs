@@ -32,6 +32,9 @@ const LATE: Duration = Duration::from_secs(120);
 /// Since when, by the table of the store's settings and the stream.
 type Broken = BTreeMap<(&'static str, StreamName), Instant>;
 
+/// Of which streams broadcasts go on here.
+type IsLive = Arc<dyn Fn(&StreamName) -> bool + Send + Sync>;
+
 /// By the table of the store's settings; the stream, or none for the list of them.
 type Late = BTreeSet<(&'static str, Option<StreamName>)>;
 
@@ -87,7 +90,7 @@ impl Upkeep {
     pub(in crate::app) async fn run(
         self: Arc<Self>,
         (store, keep): (Store, Keep),
-        is_live: impl Fn(&StreamName) -> bool + Send,
+        is_live: impl Fn(&StreamName) -> bool + Send + Sync + 'static,
         mut stopped: watch::Receiver<bool>,
     ) {
         let pause = match keep {
@@ -95,6 +98,7 @@ impl Upkeep {
             Keep::For(keep) => (keep / 8).clamp(MIN_PAUSE, MAX_PAUSE),
             Keep::Forever => MAX_PAUSE,
         };
+        let is_live: IsLive = Arc::new(is_live);
         let mut turns = Turns::default();
         loop {
             let pass = self.pass((&store, keep), &is_live, &mut turns);
@@ -109,14 +113,9 @@ impl Upkeep {
         }
     }
 
-    /// Looks after every stream once, one after another. Who takes too long goes on beside the others, and has its next
-    /// turn when it is through.
-    async fn pass(
-        &self,
-        (store, keep): (&Store, Keep),
-        is_live: &impl Fn(&StreamName) -> bool,
-        turns: &mut Turns,
-    ) {
+    /// Looks after every stream once, one after another. Who takes too long goes on beside the others, by what it sees
+    /// then, and has its next turn when it is through.
+    async fn pass(&self, (store, keep): (&Store, Keep), is_live: &IsLive, turns: &mut Turns) {
         let Some(streams) = self.streams(store).await else {
             return;
         };
@@ -132,12 +131,9 @@ impl Upkeep {
             let (mut task, limit) = match turns.late.remove(&stream) {
                 Some(task) => (task, Duration::ZERO),
                 None => {
-                    let busy = Busy {
-                        live: is_live(&stream),
-                        draining: store.is_draining(&stream),
-                    };
                     let due = turns.dues.remove(&stream).unwrap_or_default();
-                    let turn = turn((store.clone(), keep), (stream.clone(), busy), due);
+                    let live = Arc::clone(is_live);
+                    let turn = turn((store.clone(), keep), (stream.clone(), live), due);
                     // A task of its own: what it meets in the store may be anything.
                     (tokio::spawn(turn), LATE)
                 }
@@ -205,10 +201,14 @@ impl Upkeep {
 
 async fn turn(
     (store, keep): (Store, Keep),
-    (stream, busy): (StreamName, Busy),
+    (stream, is_live): (StreamName, IsLive),
     mut due: Due,
 ) -> Due {
-    let looked = sweep::look_after(&store, keep, (&stream, busy), &mut due).await;
+    let is_busy = || Busy {
+        live: is_live(&stream),
+        draining: store.is_draining(&stream),
+    };
+    let looked = sweep::look_after(&store, keep, (&stream, &is_busy), &mut due).await;
     if let Err(error) = looked {
         tracing::warn!(%stream, %error, "recordings are looked after later");
     }

@@ -7,4 +7,5 @@
 //! Spec:   [DASH] §5
 
 pub mod mpd;
+mod text;
 mod timeline;

@@ -23,7 +23,7 @@ const PART_HOLD_BACK_TARGETS: u64 = 3;
 /// CAN-SKIP-UNTIL in target durations.
 const SKIP_TARGETS: u32 = 6;
 /// How far from the end parts are listed, in target durations ([HLS] §6.2.2).
-const PARTS_TARGETS: u32 = 3;
+pub(in crate::package) const PARTS_TARGETS: u32 = 3;
 
 /// More than what is lost when the lengths of a playlist's segments are rounded to nanoseconds and added.
 const ROUNDING: Duration = Duration::from_micros(20);

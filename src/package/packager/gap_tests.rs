@@ -354,10 +354,14 @@ fn past(renditions: &[Rendition], stored: &[u64], listed: Range<u64>) -> Past {
 }
 
 fn after(past: &Past, first: u64, renditions: &[Rendition]) -> Run {
+    after_with(past, first, renditions, false)
+}
+
+fn after_with(past: &Past, first: u64, renditions: &[Rendition], low_latency: bool) -> Run {
     let config = Config {
         window_segments: 6,
         kept_segments: 7,
-        ..config(2_000, false)
+        ..config(2_000, low_latency)
     };
     let renditions = renditions.to_vec();
     let packager = Packager::after(&config, SegmentNumber::new(first), renditions, Some(past));
@@ -409,6 +413,52 @@ fn what_an_earlier_run_listed_is_listed_first() {
     });
     let evicted: Vec<_> = evicted.collect();
     assert_eq!(evicted[..5], [4, 5, 6, 7, 10]);
+}
+
+/// hls.js goes from part to part, and saw no gap after a restart for as long as parts of what followed were listed.
+#[test]
+fn what_is_missing_after_a_restart_lists_its_parts_as_far_back_as_parts_are_listed() {
+    let renditions = [
+        video("v720", (30, 1)),
+        video("v360", (30, 1)),
+        aac("a128", 128_000),
+    ];
+    let stored: Vec<_> = (FIRST..FIRST + 8).collect();
+    let past = past(&renditions, &stored, FIRST..FIRST + 8);
+    let run = after_with(&past, FIRST + 12, &renditions, true);
+    playlists_keep_their_word(&run).expect("kept");
+    let parts_of = |text: &str, number: u64| {
+        let name = format!("URI=\"{}.", FIRST + number);
+        let parts = text.lines().filter(|line| line.contains(&name));
+        let parts: Vec<_> = parts.map(ToOwned::to_owned).collect();
+        let missing = parts.iter().all(|part| part.ends_with(",GAP=YES"));
+        assert!(missing, "{parts:?}");
+        parts.len()
+    };
+    for rendition in 0..3 {
+        let first = run.snapshots().next().expect("some");
+        let text = hls::media::render(first, rendition).expect("listed");
+        let counts: Vec<_> = (6..12).map(|number| parts_of(&text, number)).collect();
+        // Three segments of sound are not always six seconds.
+        let from = if rendition == 2 { 2 } else { 3 };
+        assert!(counts[..from].iter().all(|count| *count == 0), "{text}");
+        assert!(
+            counts[3..].iter().all(|count| [6, 7].contains(count)),
+            "{text}"
+        );
+        let last = first.last_part(rendition).expect("a part");
+        assert_eq!(last.0.get(), FIRST + 11);
+        assert!(first.part(rendition, last.0, last.1).is_none());
+        assert!(first.hint(rendition).is_none(), "it may take a while");
+        // With parts of what follows in the list, they are there still.
+        let open = run
+            .snapshots()
+            .find(|s| s.open_segment(rendition).is_some());
+        let text = hls::media::render(open.expect("some"), rendition).expect("listed");
+        assert!(parts_of(&text, 11) >= 6, "{text}");
+        let plain = hls::media::render_plain(first, rendition).expect("listed");
+        assert!(!plain.contains("#EXT-X-PART"), "{plain}");
+    }
 }
 
 #[test]

@@ -7,12 +7,14 @@
 //! Time:   `Ticks` in the rendition's timescale
 //! Spec:   [HLS] §4.4.4.7, §6.2.1
 
+use std::time::Duration;
+
 use super::{Packager, absent};
 use crate::id::SegmentNumber;
-use crate::media::{MediaKind, Payload, Sample};
-use crate::package::cut::Cutter;
+use crate::media::{MediaKind, PartTarget, Payload, Sample};
 use crate::package::error::Error;
-use crate::package::snapshot::{Part, Segment};
+use crate::package::hls::media::PARTS_TARGETS;
+use crate::package::snapshot::{Part, Presentation, Segment};
 use crate::time::{Span, Ticks};
 
 impl Packager {
@@ -92,7 +94,7 @@ impl Packager {
                 discontinuity: period.breaks_at(missing),
                 ..absent(&cutter, missing, period.id, true)
             };
-            let parts = missing_parts(&cutter, &gap);
+            let parts = missing_parts(self.window.presentation().part_target, &gap);
             let gap = Segment { parts, ..gap };
             is_news |= self.window.add(rendition, gap);
         }
@@ -102,10 +104,29 @@ impl Packager {
     }
 }
 
+/// Gives those of `segments` that are gaps their parts, as far from the end as parts are listed.
+pub(super) fn add_missing_parts(presentation: &Presentation, segments: &mut [Segment]) {
+    if !presentation.config.low_latency.is_on() {
+        return;
+    }
+    let reach_s = presentation.target_duration_s.saturating_mul(PARTS_TARGETS);
+    let reach = Duration::from_secs(reach_s.into());
+    let mut from_end = Duration::ZERO;
+    for segment in segments.iter_mut().rev() {
+        if from_end >= reach {
+            break;
+        }
+        from_end += segment.duration.to_duration(segment.scale);
+        if segment.gap {
+            segment.parts = missing_parts(presentation.part_target, segment);
+        }
+    }
+}
+
 /// The parts of `gap`, none of which is there: players that go from part to part (hls.js) see no segment that
 /// has none while parts of earlier ones are listed.
-pub(super) fn missing_parts(cutter: &Cutter, gap: &Segment) -> Vec<Part> {
-    let whole = cutter.room(Span::ZERO).get();
+pub(super) fn missing_parts(target: PartTarget, gap: &Segment) -> Vec<Part> {
+    let whole = target.in_ticks(gap.scale).get();
     let Some(step) = usize::try_from(whole).ok().filter(|step| *step > 0) else {
         return Vec::new();
     };

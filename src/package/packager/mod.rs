@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use self::hole::add_missing_parts;
 pub use self::output::Output;
 pub use self::source::MAX_GAPS;
 use self::track::Track;
@@ -191,16 +192,18 @@ impl Packager {
     /// Lists the segments `numbers` of `past` and publishes that at once: who waits for this broadcast to come
     /// back learns that it has.
     fn list_past(&mut self, past: &Past, numbers: Range<u64>) {
-        let cuts = self.window.presentation().cuts;
+        let presentation = self.window.presentation();
         let period = self.window.period();
         let both = period.renditions.iter().zip(&self.tracks);
         let segments = both.map(|(rendition, track)| {
             let of = (rendition, period.id);
-            if cuts.are_on_grid() {
+            let mut segments = if presentation.cuts.are_on_grid() {
                 past.segments(of, &track.cutter, numbers.clone())
             } else {
                 past.segments_as_listed(of, &track.cutter, numbers.clone())
-            }
+            };
+            add_missing_parts(presentation, &mut segments);
+            segments
         });
         let segments = segments.collect();
         let sequence = past.discontinuity_sequence(numbers.start);

@@ -275,7 +275,7 @@ impl Packager {
             discontinuity: period.breaks_at(number),
             gap: true,
         };
-        let parts = missing_parts(&self.tracks.get(rendition)?.cutter, &gap);
+        let parts = missing_parts(self.window.presentation().part_target, &gap);
         Some(Segment { parts, ..gap })
     }
 

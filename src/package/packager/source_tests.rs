@@ -657,10 +657,10 @@ fn cuts_and_changes_that_make_no_sense_are_refused() {
     ));
 }
 
-#[test]
-fn after_a_crash_what_was_listed_keeps_its_lengths_and_dates() {
+/// What a run listed that broke off, of which three segments are stored, and the run after it.
+fn resumed(low_latency: bool) -> (Vec<String>, Run) {
     let before = [Take::new(30, 48_000, &[60, 90, 75, 60])];
-    let config = config(2_000, false);
+    let config = config(2_000, low_latency);
     let old = run(&config, &before);
     let live = old.snapshots().filter(|s| !s.is_ended());
     let broken_off = live.last().expect("some");
@@ -679,13 +679,50 @@ fn after_a_crash_what_was_listed_keeps_its_lengths_and_dates() {
         let stored = (FIRST..FIRST + 3).map(SegmentNumber::new);
         past.add(name.clone(), bytes::Bytes::new(), stored);
     }
-    let first = SegmentNumber::new(FIRST + 5);
+    let first = SegmentNumber::new(RESUMED);
     let cuts = Cuts::Source { longest_ms: 2_000 };
     let packager = Packager::cut_by(cuts, &config, first, before[0].renditions(), Some(&past));
     let after = play(
         packager.expect("valid"),
         &[Take::new(30, 48_000, &[60, 60])],
     );
+    (texts, after)
+}
+
+/// The first segment of the run after.
+const RESUMED: u64 = FIRST + 5;
+
+#[test]
+fn after_a_crash_what_is_missing_lists_its_parts_with_the_lengths_of_before() {
+    let (_, after) = resumed(true);
+    for rendition in 0..3 {
+        let first = after.snapshots().next().expect("some");
+        let text = hls::media::render(first, rendition).expect("listed");
+        assert_eq!(text.matches("#EXT-X-GAP").count(), 2, "{text}");
+        let seconds = |text: &str| text.parse::<f64>().expect("a number");
+        let target = seconds(value(&text, "#EXT-X-PART-INF:PART-TARGET="));
+        let mut length = 0.0;
+        let mut count = 0;
+        for line in text.lines() {
+            if let Some(part) = line.strip_prefix("#EXT-X-PART:DURATION=") {
+                let (said, rest) = part.split_once(',').expect("more");
+                assert!(rest.ends_with(",GAP=YES"), "{line}");
+                assert!(seconds(said) <= target, "{line}");
+                (length, count) = (length + seconds(said), count + 1);
+            } else if let Some(said) = line.strip_prefix("#EXTINF:") {
+                let said = seconds(said.trim_end_matches(','));
+                assert!(count == 0 || (length - said).abs() < 0.000_1, "{text}");
+                (length, count) = (0.0, 0);
+            }
+        }
+        let listed = |number: u64| text.contains(&format!("URI=\"{number}.0.m4s\""));
+        assert_eq!([2, 3, 4].map(|n| listed(FIRST + n)), [false, true, true]);
+    }
+}
+
+#[test]
+fn after_a_crash_what_was_listed_keeps_its_lengths_and_dates() {
+    let (texts, after) = resumed(false);
     for (rendition, listed) in texts.iter().enumerate() {
         let text = hls::media::render(after.snapshots().last().expect("some"), rendition);
         let text = text.expect("listed");
@@ -699,7 +736,7 @@ fn after_a_crash_what_was_listed_keeps_its_lengths_and_dates() {
         assert_eq!(then[..6], now[..6], "{text}");
         assert_eq!(value(&text, "#EXT-X-TARGETDURATION:"), "4", "as it was");
         assert_eq!(text.matches("#EXT-X-GAP").count(), 2, "{text}");
-        let mark = format!("#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"init-{first}.mp4\"\n");
+        let mark = format!("#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"init-{RESUMED}.mp4\"\n");
         assert!(text.contains(&mark), "always another period: {text}");
     }
     let mpd = after

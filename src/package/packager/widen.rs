@@ -6,6 +6,7 @@
 //! Time:   `Ticks` in each rendition's timescale
 //! Spec:   [HLS] §4.4.4.3, §4.4.4.7; [DASH] §5.3.2
 
+use super::hole::add_missing_parts;
 use super::{Packager, Track, absent, check_names, parts_per_segment, present};
 use crate::id::{PeriodId, SegmentNumber};
 use crate::media::{Payload, Rendition};
@@ -53,7 +54,11 @@ impl Packager {
         };
         self.tracks = period.renditions.iter().map(new).collect();
         let added = self.tracks.iter().skip(kept);
-        let added = added.map(|track| self.gaps_like_others(&track.cutter, period.id));
+        let added = added.map(|track| {
+            let mut gaps = self.gaps_like_others(&track.cutter, period.id);
+            add_missing_parts(&presentation, &mut gaps);
+            gaps
+        });
         let added = added.collect();
         self.parts_per_segment = self.parts_per_segment.max(parts_per_segment(&presentation));
         self.window.widen(presentation, period, added);

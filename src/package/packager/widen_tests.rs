@@ -75,6 +75,27 @@ fn pictures_that_come_begin_a_period_on_every_rendition() {
 }
 
 #[test]
+fn what_pictures_lack_before_they_came_has_its_parts_as_far_back_as_parts_are_listed() {
+    for after in [0, 1] {
+        let run = widened(true, after);
+        for rendition in [1, 2] {
+            let text = run.playlist(rendition);
+            let counts = (FIRST..WIDE).map(|number| {
+                let part = |index| format!("URI=\"{number}.{index}.m4s\",GAP=YES");
+                let parts = (0..10).filter(|index| text.contains(&part(*index)));
+                parts.count()
+            });
+            let counts: Vec<_> = counts.collect();
+            let expected = match after {
+                0 => [0, 0, 6, 6, 6],
+                _ => [0, 0, 0, 6, 6],
+            };
+            assert_eq!(counts, expected, "{text}");
+        }
+    }
+}
+
+#[test]
 fn multivariant_playlist_has_pictures_with_their_sound() {
     let run = widened(true, 1);
     let text = hls::multivariant::render(run.last()).expect("listed");

@@ -350,7 +350,10 @@ impl Shift<'_> {
             }
             // These ask for nothing to be made.
             Input::Clock(_) if self.is_catching_up() => return,
-            Input::Clock(now) => return give(&Message::Clock(now), &mut self.outgoing),
+            Input::Clock(clock) => {
+                let now = clock.fresh().map(Message::Clock);
+                return now.map_or((), |now| give(&now, &mut self.outgoing));
+            }
             Input::Detach => return give(&Message::Detach, &mut self.outgoing),
         };
         give(&message, &mut self.outgoing);

@@ -26,10 +26,12 @@ mod process;
 mod progress;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::id::{SegmentNumber, StreamName, TrackId};
 use crate::media::{Rendition, Sample, TrackInfo};
@@ -51,6 +53,8 @@ use self::gather::Gather;
 const MAX_INPUTS: usize = 128;
 /// Rendition samples that wait for the caller: about a second of a large ladder.
 const MAX_OUTPUTS: usize = 256;
+/// How long ago the time may have been told that a worker is told: twice as long as it takes until it is told again.
+const MAX_CLOCK_AGE: Duration = Duration::from_millis(500);
 /// The last lines of a worker's stderr that a failure carries.
 pub const MAX_LAST_LINES: usize = 16;
 
@@ -243,8 +247,28 @@ enum Made {
 enum Input {
     Track(TrackInfo),
     Sample(TrackId, Sample),
-    Clock(WallTime),
+    Clock(Clock),
     Detach,
+}
+
+/// The time as it was told.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    now: WallTime,
+    told: Instant,
+}
+
+impl Clock {
+    fn new(now: WallTime) -> Self {
+        let told = Instant::now();
+        Self { now, told }
+    }
+
+    /// The time, unless it waited for a worker: by that of then what comes next would be early, and what comes later
+    /// would be taken to be late for not being as early. It is told again soon.
+    fn fresh(self) -> Option<WallTime> {
+        (self.told.elapsed() <= MAX_CLOCK_AGE).then_some(self.now)
+    }
 }
 
 impl Transcoder {
@@ -327,7 +351,7 @@ impl Transcoder {
     /// Where the worker is behind, this one is left out: another comes.
     pub fn clock(&self, now: WallTime) {
         if self.needs_time {
-            let _ = self.inputs.try_send(Input::Clock(now));
+            let _ = self.inputs.try_send(Input::Clock(Clock::new(now)));
         }
     }
 
@@ -526,6 +550,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn time_that_waited_for_a_worker_is_not_told() {
+        let now = WallTime::from_micros(7);
+        let clock = Clock::new(now);
+        tokio::time::advance(MAX_CLOCK_AGE).await;
+        assert_eq!(clock.fresh(), Some(now));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(clock.fresh(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn worker_that_takes_nothing_is_given_up_while_its_source_goes_on() {
         let (_open, mut outputs) = with_deaf_worker("deaf", 200).await;
         let end = after_restarts(&mut outputs).await;
@@ -555,10 +589,10 @@ mod tests {
                 if let Some(stat) = stat_of_worker(&stream) {
                     return stat;
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        let limit = std::time::Duration::from_secs(10);
+        let limit = Duration::from_secs(10);
         let stat = tokio::time::timeout(limit, found).await.expect("a worker");
         // "PID (yes) STATE PARENT GROUP"
         let fields: Vec<&str> = stat.split(' ').collect();
