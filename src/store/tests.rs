@@ -36,6 +36,8 @@ struct Flaky {
     failing: AtomicU64,
     /// Whether nothing is ever answered.
     hangs: AtomicBool,
+    /// Whether there is no room for anything new; what is there can be removed.
+    is_full: AtomicBool,
     /// Whether a write brings down who asks for it.
     breaks: AtomicBool,
 }
@@ -47,6 +49,7 @@ impl Flaky {
             seed: AtomicU64::new(seed),
             failing: AtomicU64::new(failing),
             hangs: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
             breaks: AtomicBool::new(false),
         }
     }
@@ -116,6 +119,9 @@ impl ObjectStore for Flaky {
     ) -> Result<PutResult> {
         self.hang().await;
         assert!(!self.breaks.load(Ordering::Relaxed), "of the store");
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(full());
+        }
         tokio::time::sleep(Duration::from_millis(self.roll() % 300)).await;
         if self.fails() {
             return Err(full());
@@ -259,6 +265,28 @@ async fn a_store_that_is_full_says_so_and_loses_only_what_has_no_room_to_wait() 
     let left = writer.finish(Duration::from_secs(1)).await;
     assert!(left.objects > 0);
     assert_eq!(flaky.inner.list(None).count().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_store_fails_though_something_can_be_removed_from_it() {
+    let flaky = Arc::new(Flaky::new(1, 0));
+    let store = store(&flaky, 1_000_000);
+    let writer = broadcast(&store, 1, 12).await;
+    assert!(writer.flush(Duration::from_secs(9)).await);
+    let before = store.health().borrow().deleted;
+    flaky.is_full.store(true, Ordering::Relaxed);
+    writer.put(put("v720/13.m4s", "x"));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for _ in 0..100 {
+        let health = store.health().borrow().clone();
+        assert!(!health.is_well(), "{health:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let health = store.health().borrow().clone();
+    assert!(health.deleted > before + 2, "{health:?}");
+    flaky.is_full.store(false, Ordering::Relaxed);
+    assert!(writer.flush(Duration::from_secs(9)).await);
+    assert!(store.health().borrow().is_well());
 }
 
 #[tokio::test(start_paused = true)]
