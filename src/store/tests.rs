@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use object_store::{
 
 use tempfile::TempDir;
 
-use super::bucket::Bucket;
+use super::bucket::{Bucket, MAX_UPLOADS};
 use super::names::named_by;
 use super::probe::Conditional;
 use super::{Config, Left, Put, Store};
@@ -40,6 +40,9 @@ struct Flaky {
     is_full: AtomicBool,
     /// Whether a write brings down who asks for it.
     breaks: AtomicBool,
+    /// How many writes are under way, and how many were at most.
+    writes: AtomicUsize,
+    most_writes: AtomicUsize,
 }
 
 impl Flaky {
@@ -51,6 +54,8 @@ impl Flaky {
             hangs: AtomicBool::new(false),
             is_full: AtomicBool::new(false),
             breaks: AtomicBool::new(false),
+            writes: AtomicUsize::new(0),
+            most_writes: AtomicUsize::new(0),
         }
     }
 
@@ -122,7 +127,10 @@ impl ObjectStore for Flaky {
         if self.is_full.load(Ordering::Relaxed) {
             return Err(full());
         }
+        let writes = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_writes.fetch_max(writes, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(self.roll() % 300)).await;
+        self.writes.fetch_sub(1, Ordering::Relaxed);
         if self.fails() {
             return Err(full());
         }
@@ -287,6 +295,32 @@ async fn a_full_store_fails_though_something_can_be_removed_from_it() {
     flaky.is_full.store(false, Ordering::Relaxed);
     assert!(writer.flush(Duration::from_secs(9)).await);
     assert!(store.health().borrow().is_well());
+}
+
+#[tokio::test(start_paused = true)]
+async fn segments_of_many_streams_at_once_are_so_many_uploads_and_no_more() {
+    let flaky = Arc::new(Flaky::new(1, 0));
+    let store = store(&flaky, 1_000_000);
+    let mut writers = Vec::new();
+    for stream in 0..30 {
+        let name: StreamName = format!("s{stream}").parse().expect("a name");
+        let mut writer = store.broadcast(name);
+        writer.begin();
+        for rendition in 0..6 {
+            let key = format!("live/s{stream}/v{rendition}/7.m4s");
+            writer.put(Put {
+                key: key.parse().expect("a key"),
+                ..put("v720/7.m4s", vec![0; 1_000])
+            });
+        }
+        writers.push(writer);
+    }
+    for writer in writers {
+        assert!(writer.flush(Duration::from_secs(60)).await);
+    }
+    let most = flaky.most_writes.load(Ordering::Relaxed);
+    assert_eq!(most, MAX_UPLOADS);
+    assert_eq!(flaky.inner.list(None).count().await, 30 * 6);
 }
 
 #[tokio::test(start_paused = true)]
