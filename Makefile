@@ -42,7 +42,7 @@ check: ## format, lints, documentation, licences
 	$(CARGO) deny --locked check --hide-inclusion-graph licenses bans sources
 
 bench: ## the figures, as ratios within one run
-	@scripts/setup.sh test
+	@scripts/setup.sh bench
 	@scripts/npm_tools.sh
 	@$(CARGO) bench --locked $(ARGS)
 

@@ -83,12 +83,17 @@ fn measure(pid: u32, address: &str, script: &Path) -> Found {
     }
 }
 
-fn reads(address: &str) -> u64 {
+/// How often the store was read, and how many objects were asked for.
+fn reads(address: &str) -> (u64, u64) {
     let text = String::from_utf8(get(address, "/metrics")).expect("text");
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("headwater_origin_reads_total "));
-    line.expect("counted").parse().expect("a number")
+    let counter = |name: &str| -> u64 {
+        let name = format!("headwater_origin_{name}_total ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        value.expect("counted").parse().expect("a number")
+    };
+    let (reads, hits) = (counter("reads"), counter("hits"));
+    let objects = (reads + hits).div_ceil(CLIENTS as u64);
+    (reads, objects.min(SEGMENTS as u64))
 }
 
 /// The files, and the order in which wrk asks for them.
@@ -125,7 +130,8 @@ fn main() {
     for run in 0..RUNS {
         let (server, address) = start_ours(folder.path());
         ours.push(measure(server.0.id(), &address, &script));
-        println!("  run {run}: {} reads from the store", reads(&address));
+        let (reads, objects) = reads(&address);
+        println!("  run {run}: {reads} reads of {objects} objects from the store");
         drop(server);
         let (server, address) = start_nginx(folder.path());
         theirs.push(measure(server.0.id(), &address, &script));

@@ -2,8 +2,9 @@
 //!
 //! Printed are the time from a segment that is whole on all renditions to the playlists in the bucket that list
 //! it, the CPU of the storing process for each gigabit, and its memory, once with a store that works and once
-//! with one that is dead and a spool that is full. The gateway needs most of the machine: what is measured is
-//! an upper bound for a service on machines of its own.
+//! with one that is dead and a spool that is full. Before it the same of a client that only writes the same objects,
+//! media first: what the gateway and the library take by themselves. The gateway needs most of the machine: what is
+//! measured is an upper bound for a service on machines of its own. `benches/origin.rs` has the reading side.
 
 #![expect(
     clippy::expect_used,
@@ -23,8 +24,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use headwater::media::{ObjectKey, Payload};
 use headwater::store::{BroadcastWriter, Config, Keep, Put, SpoolPlace, Store};
+use object_store::ObjectStoreExt as _;
+use object_store::aws::AmazonS3Builder;
 
 use self::broadcast::{FIRST, cpu_ns};
 
@@ -63,7 +67,7 @@ fn measure() {
     make_bucket(port);
     let bits: usize = RUNGS.iter().map(|(_, kbps)| kbps).sum();
     println!("a ladder of {bits} kbit/s in segments of 2 s, {SEGMENTS} of them, to a Ceph gateway");
-    for role in ["speed", "live", "dead"] {
+    for role in ["floor", "speed", "live", "dead"] {
         let program = std::env::current_exe().expect("this program");
         let mut command = Command::new(program);
         command
@@ -121,6 +125,9 @@ fn play(role: &str) {
     let spool = tempfile::tempdir().expect("a folder");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
+        if role == "floor" {
+            return floor(port).await;
+        }
         if role == "speed" {
             let store = open(port, spool.path(), role).await;
             return speed(&store).await;
@@ -146,6 +153,47 @@ async fn open(port: u16, spool: &Path, role: &str) -> Store {
     Store::open(config).await.expect("opens")
 }
 
+/// The least that it takes: the objects of a segment, then the playlists.
+async fn floor(port: u16) {
+    let builder = AmazonS3Builder::from_env()
+        .with_endpoint(format!("http://127.0.0.1:{port}"))
+        .with_allow_http(true)
+        .with_bucket_name("bench");
+    let client = builder.with_region("us-east-1").build().expect("built");
+    let put = async |path: String, body: Vec<u8>| {
+        let path = format!("floor/{path}");
+        let put = client.put(&path.into(), body.into()).await;
+        put.expect("stored");
+    };
+    let mut took = Vec::new();
+    let (mut bytes, spent) = (0, cpu_ns(std::process::id()));
+    for number in FIRST..FIRST + SEGMENTS {
+        let begun = Instant::now();
+        let media = RUNGS.map(|(rung, kbps)| {
+            let body = vec![u8::try_from(number % 251).expect("small"); kbps * 1_000 / 8 * 2];
+            bytes += body.len() as u64;
+            put(format!("{rung}/{number}.m4s"), body)
+        });
+        join_all(media).await;
+        let playlists = RUNGS.map(|(rung, _)| put(format!("{rung}/index.m3u8"), vec![b'#'; 300]));
+        join_all(playlists).await;
+        took.push(begun.elapsed());
+        tokio::time::sleep(PAUSE).await;
+    }
+    tell("floor", took, cpu_ns(std::process::id()) - spent, bytes);
+}
+
+fn tell(what: &str, mut took: Vec<Duration>, spent_ns: u64, bytes: u64) {
+    took.sort_unstable();
+    let share = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)];
+    let ms = spent_ns / 1_000_000 * 1_000_000_000 / (bytes * 8);
+    println!(
+        "  {what}: from whole to stored and listed   p50 {:>6.1?}   p99 {:>6.1?}; CPU for each gigabit {ms} ms",
+        share(50),
+        share(99)
+    );
+}
+
 async fn speed(store: &Store) {
     let writer = begin(store);
     until_stored(store).await;
@@ -158,16 +206,7 @@ async fn speed(store: &Store) {
         took.push(begun.elapsed());
         tokio::time::sleep(PAUSE).await;
     }
-    let spent = cpu_ns(std::process::id()) - spent;
-    took.sort_unstable();
-    let share = |percent: usize| took[(took.len() * percent / 100).min(took.len() - 1)];
-    let ms = spent / 1_000_000 * 1_000_000_000 / (bytes * 8);
-    println!(
-        "  from whole to stored and listed   p50 {:>6.1?}   p99 {:>6.1?}",
-        share(50),
-        share(99)
-    );
-    println!("  CPU for each gigabit stored       {ms} ms");
+    tell("store", took, cpu_ns(std::process::id()) - spent, bytes);
 }
 
 async fn memory(store: &Store, line: &Line, role: &str) {

@@ -5,6 +5,7 @@
 #   scripts/setup.sh pure     a Rust toolchain, no GStreamer
 #   scripts/setup.sh run      and GStreamer: what `make run` needs
 #   scripts/setup.sh test     and the players and readers that the tests use
+#   scripts/setup.sh bench    and what the benches ask with
 #   scripts/setup.sh check    what `run` needs, and clippy, rustfmt and cargo-deny
 #
 # Debian 12 is what this is tried on. On another system it changes nothing: it names what is
@@ -169,11 +170,16 @@ main() {
         need_gstreamer
         need_test_tools
         ;;
+    bench)
+        need_gstreamer
+        need_test_tools
+        need_command wrk wrk
+        ;;
     check)
         need_gstreamer
         need_rust_lints
         ;;
-    *) die "usage: scripts/setup.sh pure|run|test|check" ;;
+    *) die "usage: scripts/setup.sh pure|run|test|bench|check" ;;
     esac
     install_missing_packages
     install_pinned_toolchain

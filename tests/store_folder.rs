@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use headwater::id::{SegmentNumber, StreamName};
 use headwater::media::{ObjectKey, Payload};
-use headwater::store::{BroadcastWriter, Config, Left, Put, Store};
+use headwater::store::{BroadcastWriter, Config, Left, Put, SpoolPlace, Store};
 use tempfile::TempDir;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -353,4 +353,74 @@ async fn on_a_full_disk_what_has_left_the_window_goes_first() {
         let len = std::fs::metadata(folder.join(format!("{number}.m4s"))).expect("there");
         assert_eq!(len.len(), SEGMENT as u64);
     }
+}
+
+#[tokio::test]
+async fn a_spool_whose_disk_is_full_is_said_and_what_it_has_is_stored_in_the_end() {
+    const SEGMENT: usize = 100_000;
+    let (disk, folder) = (
+        SmallDisk::mount(8 * SEGMENT),
+        TempDir::new().expect("a folder"),
+    );
+    let config = Config {
+        url: folder.path().display().to_string(),
+        spool: SpoolPlace::Folder(disk.0.path().to_owned()),
+        max_waiting_bytes: 6 * SEGMENT as u64,
+        ..Config::default()
+    };
+    let store = Store::open(config).await.expect("opens");
+    // A file where the folder should be: the store takes nothing, whoever runs the test.
+    let obstacle = folder.path().join("live/demo/v720");
+    std::fs::create_dir_all(folder.path().join("live/demo")).expect("made");
+    std::fs::write(&obstacle, "").expect("written");
+    let mut writer = store.broadcast(stream());
+    writer.begin();
+    writer.put(put("v720/init-1.mp4", "init"));
+    let body = "x".repeat(SEGMENT);
+    let mut text = "#EXT-X-MAP:URI=\"init-1.mp4\"\n".to_owned();
+    let health = store.health();
+    until("it fails", || !health.borrow().is_well()).await;
+    for number in 1_u64..=30 {
+        writer.put(put(&format!("v720/{number}.m4s"), &body));
+        text.push_str(&format!("#EXTINF:2,\n{number}.m4s\n"));
+        writer.put(put("v720/index.m3u8", &text));
+        // As long as it takes what comes, it has it before the next.
+        let has_it = || {
+            let health = health.borrow();
+            let all = (number - health.lost) * SEGMENT as u64;
+            health.spool_failure.is_some() || health.spooled_bytes >= all
+        };
+        until("spooled", has_it).await;
+    }
+    let said = health.borrow().to_string();
+    assert!(
+        said.contains("the spool fails too: No space left"),
+        "{said}"
+    );
+    until("told", || health.borrow().lost > 10).await;
+    let (kept, lost) = {
+        let health = health.borrow();
+        assert!(health.waiting_bytes <= 6 * SEGMENT as u64, "{health:?}");
+        (health.spooled_bytes, health.lost)
+    };
+    assert!(kept > 4 * SEGMENT as u64, "{kept} bytes");
+    std::fs::remove_file(&obstacle).expect("removed");
+    finish(writer).await;
+    let text = std::fs::read_to_string(obstacle.join("index.m3u8")).expect("there");
+    assert_eq!(text.matches("#EXT-X-GAP").count() as u64, lost, "{text}");
+    // Nothing that was there is lost for the disk having been full.
+    assert_eq!(store.health().borrow().lost, lost);
+    let mut gap = false;
+    for line in text.lines() {
+        if line.ends_with(".m4s") && !std::mem::take(&mut gap) {
+            let len = std::fs::metadata(obstacle.join(line)).expect("there").len();
+            assert_eq!(len, SEGMENT as u64, "{line}");
+        }
+        gap |= line == "#EXT-X-GAP";
+    }
+    until("the spool is empty", || {
+        let left = files(disk.0.path());
+        left.iter().all(|file| file.components().count() < 3)
+    })
+    .await;
 }

@@ -131,6 +131,10 @@ impl Dvr {
     }
 
     fn mpd(&self, snapshot: &Snapshot, live: &str) -> Option<String> {
+        if !snapshot.presentation().cuts.are_on_grid() {
+            let behind = |name: &str| self.behind.get(snapshot.rendition(name)?);
+            return dvr::mpd_of_cuts(live, behind, edge(snapshot, 0)?);
+        }
         let period = snapshot.period().id;
         let counts = self.behind.iter().map(|behind| behind.count_of(period));
         let config = &snapshot.presentation().config;

@@ -7,7 +7,9 @@
 //! Spec:   none
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::future::Future;
+use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +24,18 @@ use crate::media::ObjectKey;
 /// entries bounded that have no bytes, such as "there is nothing".
 const ENTRY_BYTES: u64 = 512;
 
+/// How long a value stays that found no room; where even that takes more than there is, how long it is before it is
+/// read again. Whoever asks in between gets the same, or waits for the next.
+const PASSING: Duration = Duration::from_secs(1);
+
+/// Which part of the room is for those that pass.
+const PASSING_SHARE: u64 = 8;
+
+/// What a value is kept under.
+pub trait Name: Clone + Eq + Hash + fmt::Debug + fmt::Display + Send + Sync + 'static {}
+
+impl<K: Clone + Eq + Hash + fmt::Debug + fmt::Display + Send + Sync + 'static> Name for K {}
+
 /// What can be kept.
 pub trait Keep: Clone + Send + Sync + 'static {
     /// Bytes of memory that it holds.
@@ -31,28 +45,40 @@ pub trait Keep: Clone + Send + Sync + 'static {
     fn is_fresh(&self, now: Instant) -> bool;
 }
 
-/// Values by key, those used least lately removed first.
+/// Values by key, those used least lately removed first. What finds no room stays for a moment, so that not everyone
+/// who asks for it costs a reading.
 #[derive(Debug)]
-pub struct Shelf<V: Keep> {
-    max_bytes: u64,
-    hold: Duration,
-    inner: Mutex<Inner<V>>,
+pub struct Shelf<V: Keep, K: Name = ObjectKey> {
+    limits: Limits,
+    inner: Mutex<Inner<V, K>>,
     hits: AtomicU64,
     reads: AtomicU64,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    max_bytes: u64,
+    /// Of those that pass. The newest of them stays, whatever it has.
+    max_passing_bytes: u64,
+    hold: Duration,
+}
+
 #[derive(Debug)]
-struct Inner<V: Keep> {
-    entries: HashMap<ObjectKey, Entry<V>>,
-    /// Keys by when they were used last, oldest first.
-    by_use: BTreeMap<u64, ObjectKey>,
+struct Inner<V: Keep, K: Name> {
+    entries: HashMap<K, Entry<V>>,
+    /// Those that may have to make room, by when they were used last, oldest first.
+    by_use: BTreeMap<u64, K>,
+    /// Those that found no room and stay for a moment, by their reading, oldest first.
+    passing: BTreeMap<u64, K>,
     uses: u64,
+    /// What all take but those that pass.
     bytes: u64,
+    passing_bytes: u64,
 }
 
 #[derive(Debug)]
 struct Entry<V: Keep> {
-    value: Shared<BoxFuture<'static, V>>,
+    place: Place<V>,
     /// Which reading of the key it is, so that a late one does not settle a newer one's account.
     reading: u64,
     used: u64,
@@ -61,7 +87,31 @@ struct Entry<V: Keep> {
     bytes: u64,
 }
 
-impl<V: Keep> Shelf<V> {
+#[derive(Debug)]
+enum Place<V: Keep> {
+    /// It is being read. Nothing takes its room: what is there to be freed is with those who wait for it.
+    Reading(Reading<V>),
+    Shelved(Reading<V>),
+    /// It found no room, and stays for a moment; until when.
+    Passing(Reading<V>, Instant),
+    /// Others that passed took the room of it before that. It is not read again until then.
+    Gone(Instant),
+}
+
+type Reading<V> = Shared<BoxFuture<'static, V>>;
+
+impl<V: Keep> Entry<V> {
+    const fn reading(&self) -> Option<&Reading<V>> {
+        match &self.place {
+            Place::Reading(reading) | Place::Shelved(reading) | Place::Passing(reading, _) => {
+                Some(reading)
+            }
+            Place::Gone(_) => None,
+        }
+    }
+}
+
+impl<V: Keep, K: Name> Shelf<V, K> {
     /// An empty shelf for about `max_bytes`.
     #[must_use]
     pub fn new(max_bytes: u64) -> Self {
@@ -72,14 +122,20 @@ impl<V: Keep> Shelf<V> {
     /// again and again than there is room for, some of it stays, instead of each pushing out the next.
     #[must_use]
     pub fn holding(max_bytes: u64, hold: Duration) -> Self {
+        let max_passing_bytes = max_bytes / PASSING_SHARE;
         Self {
-            max_bytes,
-            hold,
+            limits: Limits {
+                max_bytes: max_bytes - max_passing_bytes,
+                max_passing_bytes,
+                hold,
+            },
             inner: Mutex::new(Inner {
                 entries: HashMap::new(),
                 by_use: BTreeMap::new(),
+                passing: BTreeMap::new(),
                 uses: 0,
                 bytes: 0,
+                passing_bytes: 0,
             }),
             hits: AtomicU64::new(0),
             reads: AtomicU64::new(0),
@@ -88,10 +144,10 @@ impl<V: Keep> Shelf<V> {
 
     /// The value of `key` if it is there and fresh.
     #[must_use]
-    pub fn peek(&self, key: &ObjectKey) -> Option<V> {
-        let now = Instant::now();
+    pub fn peek(&self, key: &K) -> Option<V> {
+        let now = now();
         let mut inner = self.lock();
-        let value = inner.entries.get(key)?.value.peek()?.clone();
+        let value = inner.entries.get(key)?.reading()?.peek()?.clone();
         if !value.is_fresh(now) {
             return None;
         }
@@ -104,7 +160,7 @@ impl<V: Keep> Shelf<V> {
     /// given the stale one. It goes on as a task of its own, also if everyone who waits for it goes away.
     ///
     /// Must be called within a tokio runtime.
-    pub async fn get<F>(self: &Arc<Self>, key: &ObjectKey, read: impl FnOnce(Option<V>) -> F) -> V
+    pub async fn get<F>(self: &Arc<Self>, key: &K, read: impl FnOnce(Option<V>) -> F) -> V
     where
         F: Future<Output = V> + Send + 'static,
     {
@@ -123,82 +179,90 @@ impl<V: Keep> Shelf<V> {
     /// Bytes that it holds, as it counts them.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.lock().bytes
+        let inner = self.lock();
+        inner.bytes + inner.passing_bytes
     }
 
     /// The keys and values that have been read, in no order.
     #[must_use]
-    pub fn snapshot(&self) -> Vec<(ObjectKey, V)> {
+    pub fn snapshot(&self) -> Vec<(K, V)> {
         let inner = self.lock();
-        let read = |(key, entry): (&ObjectKey, &Entry<V>)| {
-            Some((key.clone(), entry.value.peek()?.clone()))
-        };
+        let read =
+            |(key, entry): (&K, &Entry<V>)| Some((key.clone(), entry.reading()?.peek()?.clone()));
         inner.entries.iter().filter_map(read).collect()
     }
 
-    fn begin<F>(
-        self: &Arc<Self>,
-        key: &ObjectKey,
-        read: impl FnOnce(Option<V>) -> F,
-    ) -> Shared<BoxFuture<'static, V>>
+    fn begin<F>(self: &Arc<Self>, key: &K, read: impl FnOnce(Option<V>) -> F) -> Reading<V>
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let now = Instant::now();
+        let now = now();
         let mut inner = self.lock();
-        let mut stale = None;
+        let (mut stale, mut not_before) = (None, None);
         if let Some(entry) = inner.entries.get(key) {
-            let value = entry.value.clone();
-            match value.peek() {
-                Some(read) if !read.is_fresh(now) => stale = Some(read.clone()),
-                _ => {
-                    inner.touch(key, now);
-                    self.hits.fetch_add(1, Ordering::Relaxed);
-                    return value;
+            if let Place::Gone(until) = entry.place {
+                not_before = Some(until);
+            }
+            if let Some(value) = entry.reading().cloned() {
+                match value.peek() {
+                    Some(read) if !read.is_fresh(now) => stale = Some(read.clone()),
+                    _ => {
+                        inner.touch(key, now);
+                        self.hits.fetch_add(1, Ordering::Relaxed);
+                        return value;
+                    }
                 }
             }
         }
         self.reads.fetch_add(1, Ordering::Relaxed);
-        let value = read(stale).boxed().shared();
+        let value = later(not_before, read(stale)).boxed().shared();
         let reading = inner.insert(key, value.clone(), now);
         drop(inner);
-        let (shelf, key, task) = (Arc::clone(self), key.clone(), value.clone());
-        tokio::spawn(async move {
-            // What is read may be anybody's. Who waits for it breaks down as well; whoever asks next reads anew.
-            match AssertUnwindSafe(task).catch_unwind().await {
-                Ok(value) => {
-                    let bytes = value.bytes();
-                    let limits = (shelf.max_bytes, shelf.hold);
-                    shelf.lock().settle((&key, reading), bytes, limits);
-                }
-                Err(_) => {
-                    tracing::error!(%key, "reading this broke down; this is a bug");
-                    shelf.lock().give_up(&key, reading);
-                }
-            }
-        });
+        tokio::spawn(Arc::clone(self).attend(key.clone(), reading, value.clone()));
         value
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner<V>> {
+    /// Sees to it that `reading` of `key`, which gives `value`, comes to an end, and what becomes of that.
+    async fn attend(self: Arc<Self>, key: K, reading: u64, value: Reading<V>) {
+        // What is read may be anybody's. Who waits for it breaks down as well; whoever asks next reads anew.
+        let Ok(value) = AssertUnwindSafe(value).catch_unwind().await else {
+            tracing::error!(%key, "reading this broke down; this is a bug");
+            return self.lock().give_up(&key, reading);
+        };
+        let bytes = value.bytes();
+        drop(value);
+        let has_room = self.lock().settle((&key, reading), bytes, self.limits);
+        if !has_room {
+            tokio::time::sleep(PASSING).await;
+            self.lock().give_up(&key, reading);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<V, K>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<V: Keep> Inner<V> {
-    fn insert(
-        &mut self,
-        key: &ObjectKey,
-        value: Shared<BoxFuture<'static, V>>,
-        now: Instant,
-    ) -> u64 {
-        // Nothing else takes the room of what is read anew.
-        let bytes = self.remove(key).unwrap_or(ENTRY_BYTES);
+async fn later<F: Future>(not_before: Option<Instant>, read: F) -> F::Output {
+    if let Some(at) = not_before {
+        tokio::time::sleep_until(at.into()).await;
+    }
+    read.await
+}
+
+impl<V: Keep, K: Name> Inner<V, K> {
+    fn insert(&mut self, key: &K, value: Reading<V>, now: Instant) -> u64 {
+        // Nothing else takes the room of what is read anew. What only passed has none.
+        let was_shelved = self
+            .entries
+            .get(key)
+            .is_some_and(|entry| matches!(entry.place, Place::Shelved(_)));
+        let bytes = self.remove(key).filter(|_| was_shelved);
+        let bytes = bytes.unwrap_or(ENTRY_BYTES);
         self.uses += 1;
-        self.by_use.insert(self.uses, key.clone());
         self.bytes += bytes;
         let entry = Entry {
-            value,
+            place: Place::Reading(value),
             reading: self.uses,
             used: self.uses,
             used_at: now,
@@ -208,53 +272,93 @@ impl<V: Keep> Inner<V> {
         self.uses
     }
 
-    fn touch(&mut self, key: &ObjectKey, now: Instant) {
-        self.uses += 1;
-        if let Some(entry) = self.entries.get_mut(key)
-            && let Some(key) = self.by_use.remove(&entry.used)
-        {
-            entry.used = self.uses;
-            entry.used_at = now;
-            self.by_use.insert(self.uses, key);
-        }
-    }
-
-    /// Takes into account how large `reading` of `key` became, and makes room: nothing else goes for what has none
-    /// anyway.
-    fn settle(
-        &mut self,
-        (key, reading): (&ObjectKey, u64),
-        bytes: u64,
-        (max_bytes, hold): (u64, Duration),
-    ) {
+    fn touch(&mut self, key: &K, now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else {
             return;
         };
+        self.uses += 1;
+        if let Some(key) = self.by_use.remove(&entry.used) {
+            self.by_use.insert(self.uses, key);
+        }
+        entry.used = self.uses;
+        entry.used_at = now;
+    }
+
+    /// Takes into account how large `reading` of `key` became, and makes room: nothing else goes for what has none
+    /// anyway. Whether it has: otherwise it passes.
+    fn settle(&mut self, (key, reading): (&K, u64), bytes: u64, limits: Limits) -> bool {
+        let Some(entry) = self.entries.get_mut(key) else {
+            return true;
+        };
         if entry.reading != reading {
-            return;
+            return true;
         }
-        let taken = ENTRY_BYTES + bytes;
-        self.bytes = self.bytes - entry.bytes + taken;
+        let Place::Reading(value) = &entry.place else {
+            return true;
+        };
+        let value = value.clone();
+        let others = self.bytes - entry.bytes;
+        let (used, taken) = (entry.used, ENTRY_BYTES + bytes);
+        let excess = (others + taken).saturating_sub(limits.max_bytes);
+        self.bytes = others;
         entry.bytes = taken;
-        if taken > max_bytes {
-            self.remove(key);
+        let Some(going) = self.that_free(excess, limits.hold) else {
+            self.pass(key, value, limits.max_passing_bytes);
+            return false;
+        };
+        for key in going {
+            self.remove(&key);
         }
-        let now = Instant::now();
-        while self.bytes > max_bytes {
-            let Some((_, oldest)) = self.by_use.first_key_value() else {
+        self.bytes += taken;
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.place = Place::Shelved(value);
+        }
+        self.by_use.insert(used, key.clone());
+        true
+    }
+
+    /// Those used least lately that have `excess` bytes together; `None` where what is not held has less.
+    fn that_free(&self, excess: u64, hold: Duration) -> Option<Vec<K>> {
+        let now = now();
+        let (mut freed, mut going) = (0, Vec::new());
+        let mut oldest = self.by_use.values();
+        while freed < excess {
+            let key = oldest.next()?;
+            let entry = self.entries.get(key)?;
+            if now.duration_since(entry.used_at) < hold {
+                return None;
+            }
+            freed += entry.bytes;
+            going.push(key.clone());
+        }
+        Some(going)
+    }
+
+    /// Keeps `value` of `key`, which found no room, for a moment, if need be in the place of those that did so before.
+    fn pass(&mut self, key: &K, value: Reading<V>, max_bytes: u64) {
+        let until = now() + PASSING;
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.place = Place::Passing(value, until);
+            self.passing_bytes += entry.bytes;
+            self.passing.insert(entry.reading, key.clone());
+        }
+        while self.passing_bytes > max_bytes && self.passing.len() > 1 {
+            let Some((_, key)) = self.passing.pop_first() else {
                 return;
             };
-            let oldest = oldest.clone();
-            let used = self.entries.get(&oldest).map(|entry| entry.used_at);
-            let is_held = used.is_some_and(|at| now.duration_since(at) < hold);
-            if !is_held || self.remove(key).is_none() {
-                self.remove(&oldest);
+            if let Some(entry) = self.entries.get_mut(&key)
+                && let Place::Passing(_, until) = entry.place
+            {
+                self.passing_bytes -= entry.bytes;
+                self.bytes += ENTRY_BYTES;
+                entry.bytes = ENTRY_BYTES;
+                entry.place = Place::Gone(until);
             }
         }
     }
 
-    /// Forgets `reading` of `key`, which never came to an end.
-    fn give_up(&mut self, key: &ObjectKey, reading: u64) {
+    /// Forgets `reading` of `key`: it never came to an end, or has passed.
+    fn give_up(&mut self, key: &K, reading: u64) {
         if self
             .entries
             .get(key)
@@ -265,12 +369,21 @@ impl<V: Keep> Inner<V> {
     }
 
     /// Takes it out; how many bytes it took.
-    fn remove(&mut self, key: &ObjectKey) -> Option<u64> {
+    fn remove(&mut self, key: &K) -> Option<u64> {
         let entry = self.entries.remove(key)?;
         self.by_use.remove(&entry.used);
-        self.bytes -= entry.bytes;
+        if self.passing.remove(&entry.reading).is_some() {
+            self.passing_bytes -= entry.bytes;
+        } else {
+            self.bytes -= entry.bytes;
+        }
         Some(entry.bytes)
     }
+}
+
+/// By the runtime's clock, which is the machine's.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]
@@ -392,26 +505,84 @@ mod tests {
         assert_eq!(large.number, 2);
         tokio::task::yield_now().await;
         assert_eq!(shelf.peek(&key(1)), Some(value(1, 1_000)));
-        assert_eq!(shelf.bytes(), 1_000 + ENTRY_BYTES);
+        assert_eq!(shelf.lock().bytes, 1_000 + ENTRY_BYTES);
+    }
+
+    /// What asks for `number`, of which each reading has so many bytes.
+    async fn ask(shelf: &Arc<Shelf<Value>>, number: u64, bytes: u64) {
+        let read = |_| async move { value(number, bytes) };
+        assert_eq!(shelf.get(&key(number), read).await.number, number);
+        tokio::task::yield_now().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_finds_no_room_stays_for_a_moment() {
+        let shelf = Arc::new(Shelf::holding(20_000, Duration::from_secs(3_600)));
+        ask(&shelf, 1, 16_000).await;
+        for _ in 0..100 {
+            ask(&shelf, 2, 1_500).await;
+            ask(&shelf, 3, 50_000).await;
+            ask(&shelf, 3, 50_000).await;
+        }
+        // Of those that pass the newest always has its place, and what was pushed out of it waits for its turn.
+        let (_, reads) = shelf.counts();
+        assert_eq!(reads, 1 + 2 * 100);
+        tokio::time::sleep(2 * PASSING).await;
+        assert_eq!(shelf.bytes(), 16_000 + ENTRY_BYTES);
+        assert_eq!(shelf.snapshot().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asks_for_what_has_no_room_at_all_waits_with_the_others() {
+        let shelf = Arc::new(Shelf::new(10_000));
+        ask(&shelf, 1, 20_000).await;
+        ask(&shelf, 2, 20_000).await;
+        let begun = tokio::time::Instant::now();
+        let asked = (0..100).map(|_| {
+            let shelf = Arc::clone(&shelf);
+            tokio::spawn(async move { ask(&shelf, 1, 20_000).await })
+        });
+        let asked: Vec<_> = asked.collect();
+        for asked in asked {
+            asked.await.expect("answered");
+        }
+        assert_eq!(shelf.counts().1, 3);
+        assert_eq!(begun.elapsed().as_secs(), PASSING.as_secs());
+    }
+
+    #[tokio::test]
+    async fn what_is_being_read_is_not_pushed_out() {
+        let shelf = Arc::new(Shelf::new(10_000));
+        let gate = Arc::new(Notify::new());
+        let first = ask_behind(&gate, &shelf, value(1, 1_000));
+        tokio::task::yield_now().await;
+        for number in 2..20 {
+            ask(&shelf, number, 4_000).await;
+        }
+        let second = ask_behind(&gate, &shelf, value(1, 1_000));
+        tokio::task::yield_now().await;
+        gate.notify_waiters();
+        for asked in [first, second] {
+            assert_eq!(asked.await.expect("read"), value(1, 1_000));
+        }
+        assert_eq!(shelf.counts(), (1, 19));
     }
 
     #[tokio::test]
     async fn of_more_than_there_is_room_for_that_is_asked_for_in_turn_some_stays() {
         let shelf = Arc::new(Shelf::holding(10_000, Duration::from_secs(3_600)));
         for _ in 0..10 {
-            for number in 0..5 {
-                let read = |_| async move { value(number, 2_000) };
-                assert_eq!(shelf.get(&key(number), read).await.number, number);
-                tokio::task::yield_now().await;
+            for number in 0..4 {
+                ask(&shelf, number, 2_000).await;
             }
         }
-        // Three have room. Without the hold each would be gone before it is asked for again.
-        assert_eq!(shelf.counts(), (27, 3 + 20));
+        // Three have room, and the fourth passes. Without the hold each would be gone before it is asked for again.
+        assert_eq!(shelf.counts(), (36, 4));
     }
 
     #[tokio::test]
     async fn what_is_read_anew_keeps_its_place() {
-        let shelf = Arc::new(Shelf::holding(5_000, Duration::from_secs(3_600)));
+        let shelf = Arc::new(Shelf::holding(6_000, Duration::from_secs(3_600)));
         let now = Instant::now();
         let stale = Value {
             until: Some(now),
@@ -428,7 +599,10 @@ mod tests {
         again.await.expect("read");
         tokio::task::yield_now().await;
         assert_eq!(shelf.peek(&key(1)), Some(value(1, 4_000)));
-        assert_eq!(shelf.peek(&key(2)), None);
+        assert!(matches!(
+            shelf.lock().entries[&key(2)].place,
+            Place::Passing(..)
+        ));
     }
 
     proptest! {

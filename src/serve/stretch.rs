@@ -23,7 +23,7 @@ const MAX_VALUE_BYTES: usize = 128;
 const MAX_UNIX_S: i64 = 253_402_300_799;
 
 /// A stretch of a stream that somebody wants to see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Asked {
     /// Where it begins.
     pub start: WallTime,

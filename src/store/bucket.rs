@@ -19,7 +19,7 @@ use object_store::{
     Attribute, Attributes, Error, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
     PutMode, PutOptions, PutPayload,
 };
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::config::Config;
 use super::open;
@@ -36,6 +36,10 @@ const MAX_OBJECT_BYTES: u64 = 64 * 1024 * 1024;
 /// folder is an archive that is not ours to tidy.
 pub(crate) const MAX_LISTED: usize = 250_000;
 
+/// The most objects that are written to a store at once, of all streams together. Segments lie on one grid, so that
+/// those of every stream are complete at the same moment.
+pub(crate) const MAX_UPLOADS: usize = 64;
+
 /// How long a write may go on in a service after its client has gone: they end their own work within a minute.
 const MAX_LATENESS: Duration = Duration::from_secs(120);
 
@@ -49,6 +53,7 @@ pub(crate) struct Bucket {
     conditional: Arc<OnceCell<Conditional>>,
     /// Where it is, for one that was away when it was opened and is tried when it is back.
     config: Option<Arc<Config>>,
+    uploads: Arc<Semaphore>,
     /// Whether a network lies between.
     is_remote: bool,
 }
@@ -61,6 +66,7 @@ impl Bucket {
             keeps_attributes,
             conditional: Arc::new(OnceCell::new_with(Some(Conditional::Ignored))),
             config: None,
+            uploads: Arc::new(Semaphore::new(MAX_UPLOADS)),
             is_remote: false,
         }
     }
@@ -132,6 +138,7 @@ impl Bucket {
         };
         let payload: PutPayload = put.body.pieces().iter().cloned().collect();
         let path = path_of(&put.key);
+        let _place = self.uploads.acquire().await;
         let result = self.store.put_opts(&path, payload, options).await?;
         Ok(result.e_tag)
     }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::{BackoffConfig, ClientOptions, Error, ObjectStore, Result, RetryConfig};
@@ -36,14 +36,14 @@ pub(crate) fn build(
             GoogleCloudStorageBuilder::from_env()
                 .with_bucket_name(bucket)
                 .with_retry(retry(config))
-                .with_client_options(client(config))
+                .with_client_options(client(config, &config.endpoint))
                 .build()?,
         ),
         Service::Azure => Arc::new(
             MicrosoftAzureBuilder::from_env()
                 .with_container_name(bucket)
                 .with_retry(retry(config))
-                .with_client_options(client(config))
+                .with_client_options(client(config, &config.endpoint))
                 .build()?,
         ),
     })
@@ -59,7 +59,6 @@ fn s3(config: &Config, bucket: &str) -> Result<AmazonS3Builder> {
     let mut builder = builder
         .with_bucket_name(bucket)
         .with_retry(retry(config))
-        .with_client_options(client(config))
         // Not every compatible service knows how to delete several at once.
         .with_disable_bulk_delete(true);
     let named = Some(config.profile.clone()).filter(|_| is_named);
@@ -84,16 +83,34 @@ fn s3(config: &Config, bucket: &str) -> Result<AmazonS3Builder> {
     if let Some(region) = configured.or(from_env).or(profile.region) {
         builder = builder.with_region(region);
     }
-    if !config.endpoint.is_empty() {
-        builder = builder.with_endpoint(&config.endpoint);
-    }
+    Ok(addressed(builder, config, bucket))
+}
+
+/// Has `builder` ask the service that the configuration names, or else the environment, or else Amazon's own.
+fn addressed(builder: AmazonS3Builder, config: &Config, bucket: &str) -> AmazonS3Builder {
+    let keys = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint];
+    let from_env = keys.iter().find_map(|key| builder.get_config_value(key));
+    let configured = Some(config.endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
+    let endpoint = configured.or(from_env);
     let is_in_host = match config.addressing {
         // Services of one's own rarely have a host name for each bucket.
-        Addressing::Auto => config.endpoint.is_empty(),
+        Addressing::Auto => endpoint.is_none(),
         Addressing::Path => false,
         Addressing::Host => true,
     };
-    Ok(builder.with_virtual_hosted_style_request(is_in_host))
+    let builder = builder.with_virtual_hosted_style_request(is_in_host);
+    let Some(endpoint) = endpoint else {
+        return builder.with_client_options(client(config, ""));
+    };
+    // The library takes the address of a service for that of the bucket then.
+    let address = match endpoint.split_once("://").filter(|_| is_in_host) {
+        Some((scheme, host)) => format!("{scheme}://{bucket}.{host}"),
+        None => endpoint,
+    };
+    // Of the two this is the one that is heard.
+    builder
+        .with_client_options(client(config, &address))
+        .with_config(AmazonS3ConfigKey::S3Endpoint, address)
 }
 
 fn no_credentials(config: &Config) -> Error {
@@ -140,10 +157,73 @@ fn retry(config: &Config) -> RetryConfig {
     }
 }
 
-fn client(config: &Config) -> ClientOptions {
+fn client(config: &Config, endpoint: &str) -> ClientOptions {
     ClientOptions::new()
         .with_timeout(config.timeout)
         .with_connect_timeout(CONNECT_LIMIT.min(config.timeout))
         .with_pool_idle_timeout(IDLE_LIMIT)
-        .with_allow_http(config.endpoint.starts_with("http://"))
+        .with_allow_http(endpoint.starts_with("http://"))
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::path::Path;
+    use object_store::signer::Signer as _;
+
+    use super::*;
+
+    /// Where an object of the bucket "shows" is asked for.
+    async fn asked(config: &Config, from_env: Option<(AmazonS3ConfigKey, &str)>) -> String {
+        let mut builder = AmazonS3Builder::new().with_bucket_name("shows");
+        if let Some((key, endpoint)) = from_env {
+            builder = builder.with_config(key, endpoint);
+        }
+        let builder = addressed(builder, config, "shows").with_region("eu-west-1");
+        let builder = builder
+            .with_access_key_id("AK")
+            .with_secret_access_key("SK");
+        let store = builder.build().expect("built");
+        let (method, path) = ("GET".parse().expect("a method"), Path::from("x.m4s"));
+        let limit = Duration::from_secs(60);
+        let signed = store.signed_url(method, &path, limit).await;
+        signed.expect("signed").to_string()
+    }
+
+    #[tokio::test]
+    async fn a_bucket_is_addressed_by_path_or_by_host_as_it_is_said() {
+        use Addressing::{Auto, Host, Path};
+        let env = Some("https://env.example");
+        let amazon = "s3.eu-west-1.amazonaws.com";
+        for (addressing, endpoint, from_env, expected) in [
+            (Auto, "http://own:80", None, "http://own:80/shows/".into()),
+            (Path, "http://own:80", None, "http://own:80/shows/".into()),
+            (
+                Host,
+                "http://own:7480",
+                None,
+                "http://shows.own:7480/".into(),
+            ),
+            (Auto, "http://own:80", env, "http://own:80/shows/".into()),
+            (Auto, "", None, format!("https://shows.{amazon}/")),
+            (Host, "", None, format!("https://shows.{amazon}/")),
+            (Path, "", None, format!("https://{amazon}/shows/")),
+            (Auto, "", env, "https://env.example/shows/".into()),
+            (Host, "", env, "https://shows.env.example/".into()),
+        ] {
+            let config = Config {
+                addressing,
+                endpoint: endpoint.to_owned(),
+                ..Config::default()
+            };
+            for key in [AmazonS3ConfigKey::Endpoint, AmazonS3ConfigKey::S3Endpoint] {
+                let url = asked(&config, from_env.map(|endpoint| (key, endpoint))).await;
+                let expected = expected.replace(":80/", "/") + "x.m4s?";
+                let url = url.replace(":80/", "/");
+                assert!(
+                    url.starts_with(&expected),
+                    "{addressing:?} {endpoint} {from_env:?}: {url}"
+                );
+            }
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use object_store::{
 
 use tempfile::TempDir;
 
-use super::bucket::Bucket;
+use super::bucket::{Bucket, MAX_UPLOADS};
 use super::names::named_by;
 use super::probe::Conditional;
 use super::{Config, Left, Put, Store};
@@ -36,8 +36,13 @@ struct Flaky {
     failing: AtomicU64,
     /// Whether nothing is ever answered.
     hangs: AtomicBool,
+    /// Whether there is no room for anything new; what is there can be removed.
+    is_full: AtomicBool,
     /// Whether a write brings down who asks for it.
     breaks: AtomicBool,
+    /// How many writes are under way, and how many were at most.
+    writes: AtomicUsize,
+    most_writes: AtomicUsize,
 }
 
 impl Flaky {
@@ -47,7 +52,10 @@ impl Flaky {
             seed: AtomicU64::new(seed),
             failing: AtomicU64::new(failing),
             hangs: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
             breaks: AtomicBool::new(false),
+            writes: AtomicUsize::new(0),
+            most_writes: AtomicUsize::new(0),
         }
     }
 
@@ -116,7 +124,13 @@ impl ObjectStore for Flaky {
     ) -> Result<PutResult> {
         self.hang().await;
         assert!(!self.breaks.load(Ordering::Relaxed), "of the store");
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(full());
+        }
+        let writes = self.writes.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_writes.fetch_max(writes, Ordering::Relaxed);
         tokio::time::sleep(Duration::from_millis(self.roll() % 300)).await;
+        self.writes.fetch_sub(1, Ordering::Relaxed);
         if self.fails() {
             return Err(full());
         }
@@ -259,6 +273,54 @@ async fn a_store_that_is_full_says_so_and_loses_only_what_has_no_room_to_wait() 
     let left = writer.finish(Duration::from_secs(1)).await;
     assert!(left.objects > 0);
     assert_eq!(flaky.inner.list(None).count().await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_store_fails_though_something_can_be_removed_from_it() {
+    let flaky = Arc::new(Flaky::new(1, 0));
+    let store = store(&flaky, 1_000_000);
+    let writer = broadcast(&store, 1, 12).await;
+    assert!(writer.flush(Duration::from_secs(9)).await);
+    let before = store.health().borrow().deleted;
+    flaky.is_full.store(true, Ordering::Relaxed);
+    writer.put(put("v720/13.m4s", "x"));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    for _ in 0..100 {
+        let health = store.health().borrow().clone();
+        assert!(!health.is_well(), "{health:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let health = store.health().borrow().clone();
+    assert!(health.deleted > before + 2, "{health:?}");
+    flaky.is_full.store(false, Ordering::Relaxed);
+    assert!(writer.flush(Duration::from_secs(9)).await);
+    assert!(store.health().borrow().is_well());
+}
+
+#[tokio::test(start_paused = true)]
+async fn segments_of_many_streams_at_once_are_so_many_uploads_and_no_more() {
+    let flaky = Arc::new(Flaky::new(1, 0));
+    let store = store(&flaky, 1_000_000);
+    let mut writers = Vec::new();
+    for stream in 0..30 {
+        let name: StreamName = format!("s{stream}").parse().expect("a name");
+        let mut writer = store.broadcast(name);
+        writer.begin();
+        for rendition in 0..6 {
+            let key = format!("live/s{stream}/v{rendition}/7.m4s");
+            writer.put(Put {
+                key: key.parse().expect("a key"),
+                ..put("v720/7.m4s", vec![0; 1_000])
+            });
+        }
+        writers.push(writer);
+    }
+    for writer in writers {
+        assert!(writer.flush(Duration::from_secs(60)).await);
+    }
+    let most = flaky.most_writes.load(Ordering::Relaxed);
+    assert_eq!(most, MAX_UPLOADS);
+    assert_eq!(flaky.inner.list(None).count().await, 30 * 6);
 }
 
 #[tokio::test(start_paused = true)]

@@ -381,9 +381,17 @@ impl Worker {
     async fn delete(&mut self, key: &ObjectKey) {
         match self.bucket.delete(key).await {
             Ok(()) => {
-                self.shared.lock().queue.deleted(key);
+                let attempts = {
+                    let mut state = self.shared.lock();
+                    state.queue.deleted(key);
+                    state.queue.attempts()
+                };
                 self.cannot_delete = false;
-                self.succeeded();
+                // A disk that is full gives room and takes nothing yet.
+                match attempts {
+                    0 => self.succeeded(),
+                    _ => self.shared.report(),
+                }
             }
             Err(error) => {
                 self.shared.lock().queue.delete_failed(key, now());

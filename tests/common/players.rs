@@ -158,12 +158,17 @@ pub(crate) async fn play_on(
     run_for(&args, LIFE_LIMIT_S, befall).await
 }
 
-/// Goes back in `stream` and to live again, plays the stretch between two Unix times and starts over at the first.
+/// Goes back in `stream` and to live again with `engines`, plays the stretch between two Unix times and starts over
+/// at the first.
 ///
 /// # Panics
 ///
 /// When the script cannot be run, or says nothing in time.
-pub(crate) async fn rewind(base_url: &str, stream: &str, stretch: (u64, u64)) -> Verdict {
+pub(crate) async fn rewind(
+    base_url: &str,
+    (stream, engines): (&str, &str),
+    stretch: (u64, u64),
+) -> Verdict {
     let limit = LIFE_LIMIT_S.to_string();
     let (start, end) = (stretch.0.to_string(), stretch.1.to_string());
     let mut args = vec![
@@ -174,7 +179,7 @@ pub(crate) async fn rewind(base_url: &str, stream: &str, stretch: (u64, u64)) ->
         "--limit",
         &limit,
     ];
-    args.extend(["--start", &start, "--end", &end]);
+    args.extend(["--engines", engines, "--start", &start, "--end", &end]);
     run_for(&args, LIFE_LIMIT_S, |_| ()).await
 }
 

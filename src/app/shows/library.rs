@@ -6,6 +6,7 @@
 //! Time:   the records': where shows lie follows from their numbers
 //! Spec:   docs/recordings.md
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,8 +35,8 @@ const ENDED_FRESH: Duration = Duration::from_secs(10);
 /// How old what a list says of a show may be that has ended: where it begins, once its oldest segments go.
 const LISTED_FRESH: Duration = Duration::from_secs(60);
 
-/// Memory for what is read, in bytes, where nothing else is said: a quarter of it for records, some thousand, and the
-/// rest for playlists that reach further back, of a day some 6 MB for each rendition.
+/// Memory for what is read, in bytes, where nothing else is said: a quarter of it for records, some thousand, another
+/// for manifests of stretches, and the rest for playlists that reach further back, of a day some 6 MB for each rendition.
 pub(in crate::app) const MAX_BYTES: u64 = 128 * 1024 * 1024;
 
 /// Memory for what lists of shows say of each, in bytes: some thousand.
@@ -116,31 +117,72 @@ impl Keep for Listed {
     }
 }
 
-/// What is kept, read on demand.
-#[derive(Debug)]
+/// What somebody asks for: a manifest, and of which stretch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Asking {
+    key: ObjectKey,
+    asked: Option<Asked>,
+}
+
+impl fmt::Display for Asking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.asked {
+            Some(asked) => write!(f, "{}?{asked}", self.key),
+            None => self.key.fmt(f),
+        }
+    }
+}
+
+/// A manifest of a stretch, or why there is none.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    clip: Result<Clip, NoClip>,
+    at: Instant,
+}
+
+impl Keep for Made {
+    fn bytes(&self) -> u64 {
+        let text = self.clip.as_ref().map(|clip| clip.document.text().len());
+        text.map_or(0, |len| len as u64)
+    }
+
+    fn is_fresh(&self, now: Instant) -> bool {
+        let limit = match &self.clip {
+            Ok(clip) if clip.is_closed => ENDED_FRESH,
+            _ => FRESH,
+        };
+        now.duration_since(self.at) < limit
+    }
+}
+
+/// What is kept, read on demand. Clones share it.
+#[derive(Clone, Debug)]
 pub(in crate::app) struct Library {
     pub(super) store: Store,
     /// Records and lists.
     pub(super) shelf: Arc<Shelf<Reading>>,
     /// Playlists that reach further back: they are large, and made anew at some cost.
     pub(super) reaching: Arc<Shelf<Reading>>,
+    /// Manifests of stretches: rendered, and compressed, once for all who ask for the same.
+    pub(super) clips: Arc<Shelf<Made, Asking>>,
     listed: Arc<Shelf<Listed>>,
     pub(super) reads: Arc<Semaphore>,
-    stretches: Semaphore,
-    renderings: Arc<Semaphore>,
+    stretches: Arc<Semaphore>,
+    pub(super) renderings: Arc<Semaphore>,
 }
 
 impl Library {
     /// What is kept in `store`, of which about `max_bytes` stay in memory.
     pub(in crate::app) fn new(store: Store, max_bytes: u64) -> Self {
-        let of_records = max_bytes / 4;
+        let quarter = max_bytes / 4;
         Self {
             store,
-            shelf: Arc::new(Shelf::new(of_records)),
-            reaching: Arc::new(Shelf::holding(max_bytes - of_records, HELD)),
+            shelf: Arc::new(Shelf::new(quarter)),
+            reaching: Arc::new(Shelf::holding(max_bytes - 2 * quarter, HELD)),
+            clips: Arc::new(Shelf::new(quarter)),
             listed: Arc::new(Shelf::new(MAX_LISTED_BYTES)),
             reads: Arc::new(Semaphore::new(MAX_READS)),
-            stretches: Semaphore::new(MAX_STRETCHES),
+            stretches: Arc::new(Semaphore::new(MAX_STRETCHES)),
             renderings: Arc::new(Semaphore::new(MAX_RENDERINGS)),
         }
     }
@@ -152,48 +194,72 @@ impl Library {
         asked: Option<Asked>,
     ) -> Result<Clip, NoClip> {
         let missing = |text: &str| NoClip::Missing(text.to_owned());
-        // Before anything is read: what waits holds nothing.
-        let _permit = self.stretches.acquire().await;
-        match (&key.item, asked) {
-            (Item::Dvr | Item::DvrMpd | Item::DvrMedia(_), _) => self.reaching(key).await,
+        if let Item::Dvr | Item::DvrMpd | Item::DvrMedia(_) = &key.item {
+            // Those who ask for it share it, and hold nothing else.
+            return self.reaching(key).await;
+        }
+        let (asked, first) = match (&key.item, asked) {
             (
                 Item::ShowMultivariant(first) | Item::ShowMpd(first) | Item::ShowMedia(_, first),
                 _,
-            ) => {
-                let show = self.show(&key.stream, *first).await?;
-                let show = show.ok_or_else(|| missing("there is no such show"))?;
-                let shows = [Arc::clone(&show)];
-                self.render(key, &shows, None, manifests::file(&show)).await
-            }
-            (_, Some(asked)) => {
-                let shows = self.between(&key.stream, asked).await?;
+            ) => (None, *first),
+            (_, Some(asked)) => (Some(asked), SegmentNumber::new(0)),
+            (_, None) => return Err(missing("nothing here, or not any more")),
+        };
+        let make = async move |library: Self, key: ObjectKey| match asked {
+            Some(asked) => {
+                let shows = library.between(&key.stream, asked).await?;
                 let file = format!("index.m3u8?{asked}");
-                self.render(key, &shows, Some(asked), file).await
+                library.render(&key, shows, Some(asked), file).await
             }
-            (_, None) => Err(missing("nothing here, or not any more")),
-        }
+            None => {
+                let show = library.show(&key.stream, first).await?;
+                let show = show.ok_or_else(|| missing("there is no such show"))?;
+                let file = manifests::file(&show);
+                library.render(&key, vec![show], None, file).await
+            }
+        };
+        self.shared(key, asked, make).await
+    }
+
+    /// What `make` makes of a stretch, for all who ask for it.
+    pub(super) async fn shared<F>(
+        &self,
+        key: &ObjectKey,
+        asked: Option<Asked>,
+        make: impl FnOnce(Self, ObjectKey) -> F,
+    ) -> Result<Clip, NoClip>
+    where
+        F: Future<Output = Result<Clip, NoClip>> + Send + 'static,
+    {
+        let read = |_| {
+            let stretches = Arc::clone(&self.stretches);
+            let made = make(self.clone(), key.clone());
+            async move {
+                // Before anything is read: what waits holds nothing.
+                let _permit = stretches.acquire().await;
+                let clip = made.await;
+                let at = Instant::now();
+                Made { clip, at }
+            }
+        };
+        let key = key.clone();
+        self.clips.get(&Asking { key, asked }, read).await.clip
     }
 
     pub(super) async fn render(
         &self,
         key: &ObjectKey,
-        shows: &[Arc<Show>],
+        shows: Vec<Arc<Show>>,
         asked: Option<Asked>,
         file: String,
     ) -> Result<Clip, NoClip> {
-        let permit = Arc::clone(&self.renderings).acquire_owned().await;
-        let (key, shows) = (key.clone(), shows.to_vec());
-        let rendering = tokio::task::spawn_blocking(move || {
-            let clip = rendered(&key, &shows, asked, &file);
-            drop(permit);
-            clip
-        });
-        match rendering.await {
-            Ok(clip) => clip,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // The runtime ends.
-            Err(_) => Err(StoreFailed.into()),
-        }
+        let key = key.clone();
+        aside(&self.renderings, move || {
+            rendered(&key, &shows, asked, &file)
+        })
+        .await
+        .unwrap_or(Err(NoClip::Store(StoreFailed)))
     }
 
     /// The shows that lie between the instants of `asked`, ascending.
@@ -367,6 +433,25 @@ impl Library {
             Found::Nothing => Ok(None),
             Found::Shows(_) | Found::Reaching(_) | Found::Failed => Err(StoreFailed),
         }
+    }
+}
+
+/// What `render` makes, in one of the `places` there are, on a thread on which nobody waits; `None` once the runtime
+/// ends.
+pub(super) async fn aside<T: Send + 'static>(
+    places: &Arc<Semaphore>,
+    render: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let place = Arc::clone(places).acquire_owned().await;
+    let rendering = tokio::task::spawn_blocking(move || {
+        let made = render();
+        drop(place);
+        made
+    });
+    match rendering.await {
+        Ok(made) => Some(made),
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => None,
     }
 }
 

@@ -6,16 +6,18 @@
 //! Time:   how long ago a playlist changed tells whether its broadcast goes on
 //! Spec:   docs/recordings.md
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
-use super::library::{Found, Library, Reading};
+use super::library::{Found, Library, Reading, aside};
 use crate::app::dvr;
 use crate::id::StreamName;
 use crate::media::{Item, ObjectKey};
-use crate::package::dvr::{Behind, mpd, multivariant};
+use crate::package::dvr::{Behind, mpd, mpd_of_cuts as dvr_of_cuts, multivariant};
 use crate::package::show::Show;
 use crate::serve::stretch::Asked;
 use crate::serve::{Clip, Document, NoClip, StoreFailed, Version, document};
@@ -46,9 +48,12 @@ impl Reaching {
 }
 
 /// What is needed to make one.
+#[derive(Clone)]
 struct Parts {
     show: Arc<Show>,
     reach: Duration,
+    /// Where the lines of hours are written.
+    places: Arc<Semaphore>,
 }
 
 impl Library {
@@ -65,16 +70,24 @@ impl Library {
             let start = show.ends().as_micros().saturating_sub(reach);
             let start = show.begins().max(WallTime::from_micros(start));
             let asked = Asked { start, end: None };
-            return self
-                .render(key, &[show], Some(asked), "dvr.m3u8".to_owned())
-                .await;
+            let make = async move |library: Self, key: ObjectKey| {
+                let file = "dvr.m3u8".to_owned();
+                library.render(&key, vec![show], Some(asked), file).await
+            };
+            return self.shared(key, Some(asked), make).await;
         }
         let target = show.target_duration();
         let read = |earlier: Option<Reading>| {
             let (store, reads, key) = (self.store.clone(), Arc::clone(&self.reads), key.clone());
+            let places = Arc::clone(&self.renderings);
             async move {
                 let _permit = reads.acquire().await;
-                let found = make(&store, &key, &Parts { show, reach }, earlier).await;
+                let parts = Parts {
+                    show,
+                    reach,
+                    places,
+                };
+                let found = make(&store, &key, &parts, earlier).await;
                 let bytes = match &found {
                     Found::Reaching(reaching) => reaching.bytes(),
                     _ => 0,
@@ -134,21 +147,21 @@ async fn make(store: &Store, key: &ObjectKey, parts: &Parts, earlier: Option<Rea
             {
                 return Found::Reaching(Arc::clone(same));
             }
-            (
-                text.clone(),
-                Some(media(key, parts, &text, earlier.as_deref())),
-            )
+            let work = (key.clone(), parts.clone(), text.clone(), earlier.clone());
+            let made = aside(&parts.places, move || {
+                let (key, parts, text, earlier) = work;
+                media(&key, &parts, &text, earlier.as_deref())
+            });
+            (text.clone(), made.await)
         }
         item => {
             let live = String::from_utf8_lossy(&text);
             let (moving, made) = match item {
                 Item::DvrMpd => {
-                    let playlist = match playlist_beside(store, stream, &text).await {
-                        Ok(playlist) => playlist,
+                    match mpd_beside_playlist(store, stream, parts, live.into_owned()).await {
+                        Ok(made) => made,
                         Err(StoreFailed) => return Found::Failed,
-                    };
-                    let made = mpd_of(parts, &playlist, &live);
-                    (playlist, made)
+                    }
                 }
                 // It names playlists, which say themselves whether they go on.
                 _ => (Bytes::new(), Some(multivariant(&live))),
@@ -235,10 +248,26 @@ async fn playlist_beside(
     }
 }
 
+/// The MPD that reaches further back than `live`, and the live playlist of which it was made.
+async fn mpd_beside_playlist(
+    store: &Store,
+    stream: &StreamName,
+    parts: &Parts,
+    live: String,
+) -> Result<(Bytes, Option<String>), StoreFailed> {
+    let playlist = playlist_beside(store, stream, live.as_bytes()).await?;
+    let work = (parts.clone(), playlist.clone());
+    let made = aside(&parts.places, move || mpd_of(&work.0, &work.1, &live));
+    Ok((playlist, made.await.flatten()))
+}
+
 /// The MPD that reaches as far back as there is something of the period that it describes; `playlist` is one of the
 /// live ones beside it.
 fn mpd_of(parts: &Parts, playlist: &[u8], live: &str) -> Option<String> {
     let show = &parts.show;
+    if !show.is_on_grid() {
+        return mpd_of_cuts(parts, live);
+    }
     let playlist = String::from_utf8_lossy(playlist);
     let listed = playlist
         .lines()
@@ -253,8 +282,35 @@ fn mpd_of(parts: &Parts, playlist: &[u8], live: &str) -> Option<String> {
     mpd(live, depth, show.ends())
 }
 
+/// The same where the source cuts.
+fn mpd_of_cuts(parts: &Parts, live: &str) -> Option<String> {
+    let show = &parts.show;
+    let reach = i64::try_from(parts.reach.as_micros()).unwrap_or(i64::MAX);
+    let since = show.ends().as_micros().saturating_sub(reach);
+    let from = show.number_from(WallTime::from_micros(since));
+    let behind = show.last_renditions().filter_map(|name| {
+        let listed = first_number(live, name.as_str())?;
+        let from = from.max(listed.saturating_sub(MAX_BEHIND));
+        let mut behind = Behind::new(parts.reach);
+        let gone = show.gone(name, from..listed);
+        gone.into_iter().for_each(|gone| behind.push(gone));
+        Some((name.as_str(), behind))
+    });
+    let behind: BTreeMap<_, _> = behind.collect();
+    dvr_of_cuts(live, |name| behind.get(name), show.ends())
+}
+
+/// The number with which the timeline of `rendition` begins, that of its last period.
+fn first_number(mpd: &str, rendition: &str) -> Option<u64> {
+    let (_, rest) = mpd.rsplit_once(&format!("<Representation id=\"{rendition}\""))?;
+    let (_, rest) = rest.split_once(" startNumber=\"")?;
+    rest.split_once('"')?.0.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use super::*;
     use crate::store::{self, Put};
 
@@ -268,35 +324,31 @@ mod tests {
         store.put(&put).await.expect("stored");
     }
 
-    /// A show that goes on, whose periods begin with these segments and have one rendition each.
-    fn parts(periods: &[(u64, &str)]) -> Parts {
-        let periods = periods.iter().map(|(first, name)| {
-            format!(
-                "{{\"period\":{first},\"first\":{first},\"renditions\":[{{\"name\":\"{name}\",\"video\":true,\
-                 \"codecs\":\"avc1.64001F\",\"timescale\":90000,\"frame\":[1,30],\"peak_bps\":1,\
-                 \"average_bps\":1,\"stored\":[[{first},200]]}}]}}"
-            )
-        });
-        let record = format!(
-            "{{\"format\":\"headwater-show\",\"version\":1,\"first\":100,\"from\":100,\"end\":200,\
-             \"swept\":100,\"begins\":\"\",\"ends\":\"\",\"ended\":false,\"dvr_ms\":60000,\"segment_ms\":2000,\
-             \"target_duration\":2,\"independent\":true,\"periods\":[{}]}}",
-            periods.collect::<Vec<_>>().join(",")
-        );
-        let show = Arc::new(Show::from_record(record.as_bytes()).expect("a record"));
-        let reach = show.reach().expect("somebody can go back");
-        Parts { show, reach }
+    /// A period of one rendition of pictures that has `numbers`, and those in `odd` elsewhere than on the grid.
+    fn period(name: &str, numbers: Range<u64>, odd: &[(u64, u64, u64)]) -> serde_json::Value {
+        serde_json::json!({
+            "period": numbers.start, "first": numbers.start,
+            "renditions": [{
+                "name": name, "video": true, "codecs": "avc1.64001F", "timescale": 90_000, "frame": [1, 30],
+                "peak_bps": 1, "average_bps": 1, "stored": [[numbers.start, numbers.end]], "odd": odd,
+            }],
+        })
     }
 
-    const MPD: &str = "<MPD type=\"dynamic\" publishTime=\"2026-11-20T20:15:00.000Z\" \
-                       timeShiftBufferDepth=\"PT12S\"><Representation id=\"v720\"/></MPD>";
-
-    async fn memory() -> Store {
-        let config = store::Config {
-            url: "memory://".to_owned(),
-            ..store::Config::default()
-        };
-        Store::open(config).await.expect("opens")
+    fn parts(periods: &[serde_json::Value], is_on_grid: bool) -> Parts {
+        let record = serde_json::json!({
+            "format": "headwater-show", "version": 1, "first": 100, "from": 100, "end": 200, "swept": 100,
+            "begins": "", "ends": "", "ended": false, "dvr_ms": 60_000, "segment_ms": 2_000, "target_duration": 2,
+            "independent": is_on_grid, "periods": periods,
+        });
+        let record = record.to_string();
+        let show = Arc::new(Show::from_record(record.as_bytes()).expect("a record"));
+        let reach = show.reach().expect("somebody can go back");
+        Parts {
+            show,
+            reach,
+            places: Arc::new(Semaphore::new(1)),
+        }
     }
 
     fn playlist(last: u64) -> String {
@@ -325,36 +377,112 @@ mod tests {
         }
     }
 
-    fn unchanged_for(found: &Found) -> Duration {
-        match found {
-            Found::Reaching(reaching) => reaching.changed.elapsed(),
-            found => panic!("{found:?}"),
-        }
+    const MPD: &str = "<MPD type=\"dynamic\" publishTime=\"2026-11-20T20:15:00.000Z\" \
+                       timeShiftBufferDepth=\"PT12S\"><Representation id=\"v720\"/></MPD>";
+
+    async fn store() -> Store {
+        let config = store::Config {
+            url: "memory://".to_owned(),
+            ..store::Config::default()
+        };
+        Store::open(config).await.expect("opens")
+    }
+
+    /// The `dvr.mpd` that is made of what `store` has.
+    async fn dvr_mpd(store: &Store, parts: &Parts) -> String {
+        let key: ObjectKey = "live/demo/dvr.mpd".parse().expect("a key");
+        let Found::Reaching(made) = make(store, &key, parts, None).await else {
+            panic!("made");
+        };
+        let text = made.version.document().text().to_vec();
+        String::from_utf8(text).expect("text")
+    }
+
+    #[tokio::test]
+    async fn an_mpd_reaches_back_to_where_the_ladder_changed() {
+        let store = store().await;
+        put(&store, "manifest.mpd", MPD).await;
+        put(&store, "v720/index.m3u8", &playlist(200)).await;
+        let parts = parts(
+            &[
+                period("v1080", 100..180, &[]),
+                period("v720", 180..200, &[]),
+            ],
+            true,
+        );
+        let found = dvr_mpd(&store, &parts).await;
+        // The 19 segments of this ladder that are not listed, and the two that are.
+        assert!(
+            found.contains("timeShiftBufferDepth=\"PT42.000S\""),
+            "{found}"
+        );
+    }
+
+    #[tokio::test]
+    async fn of_what_its_source_cuts_the_record_says_what_is_before_the_timelines() {
+        let store = store().await;
+        let mpd = "<MPD type=\"dynamic\" publishTime=\"2026-11-20T20:15:00.000Z\" timeShiftBufferDepth=\"PT12S\">\n\
+             <Period id=\"100\" start=\"PT0S\">\n<Representation id=\"v720\" bandwidth=\"1\">\n\
+             <SegmentTemplate timescale=\"90000\" startNumber=\"199\" presentationTimeOffset=\"100\">\n\
+             <SegmentTimeline>\n<S t=\"39600000\" d=\"200000\"/>\n</SegmentTimeline>\n";
+        put(&store, "manifest.mpd", mpd).await;
+        put(&store, "v720/index.m3u8", &playlist(200)).await;
+        // Of 2.222 s each, of which 60 s begin with the 27th from the end.
+        let odd: Vec<_> = (100..200)
+            .map(|n| (n, n * 200_000 - 200_000, 200_000))
+            .collect();
+        let parts = parts(&[period("v720", 100..200, &odd)], false);
+        let found = dvr_mpd(&store, &parts).await;
+        let first = 200 - 27;
+        let expected = format!(
+            "<S t=\"{}\" d=\"200000\" r=\"25\"/>",
+            first * 200_000 - 200_000
+        );
+        assert!(found.contains(&expected), "{expected}: {found}");
+        assert!(
+            found.contains(&format!("startNumber=\"{first}\"")),
+            "{found}"
+        );
+        assert!(
+            found.contains("timeShiftBufferDepth=\"PT69.778S\""),
+            "{found}"
+        );
     }
 
     #[tokio::test]
     async fn what_does_not_move_any_more_is_known_by_the_playlist_for_an_mpd_too() {
-        let store = memory().await;
+        let store = store().await;
         put(&store, "manifest.mpd", MPD).await;
-        let parts = parts(&[(100, "v720")]);
+        put(&store, "v720/index.m3u8", &playlist(200)).await;
+        let parts = parts(&[period("v720", 100..200, &[])], true);
         for path in ["v720/dvr.m3u8", "dvr.mpd"] {
             let key: ObjectKey = format!("live/demo/{path}").parse().expect("a key");
             put(&store, "v720/index.m3u8", &playlist(200)).await;
             let first = aged(make(&store, &key, &parts, None).await);
+            let changed = |found: &Found| match found {
+                Found::Reaching(reaching) => reaching.changed.elapsed(),
+                found => panic!("{path}: {found:?}"),
+            };
             let same = make(&store, &key, &parts, Some(first.clone())).await;
-            assert!(unchanged_for(&same) >= Duration::from_secs(10), "{path}");
+            assert!(changed(&same) >= Duration::from_secs(10), "{path}");
             put(&store, "v720/index.m3u8", &playlist(201)).await;
             let moved = make(&store, &key, &parts, Some(first)).await;
-            assert!(unchanged_for(&moved) < Duration::from_secs(10), "{path}");
+            assert!(changed(&moved) < Duration::from_secs(10), "{path}");
         }
     }
 
     #[tokio::test]
     async fn an_mpd_goes_on_though_what_the_broadcast_began_with_is_made_no_more() {
-        let store = memory().await;
+        let store = store().await;
         put(&store, "manifest.mpd", MPD).await;
         // A restart with another ladder; the list of what there was before is there for a while.
-        let parts = parts(&[(100, "v1080"), (150, "v720")]);
+        let parts = parts(
+            &[
+                period("v1080", 100..150, &[]),
+                period("v720", 150..200, &[]),
+            ],
+            true,
+        );
         let key: ObjectKey = "live/demo/dvr.mpd".parse().expect("a key");
         let before: ObjectKey = "live/demo/v1080/index.m3u8".parse().expect("a key");
         put(&store, "v1080/index.m3u8", &playlist(149)).await;
@@ -362,7 +490,10 @@ mod tests {
         let first = aged(make(&store, &key, &parts, None).await);
         put(&store, "v720/index.m3u8", &playlist(201)).await;
         let moved = make(&store, &key, &parts, Some(first)).await;
-        assert!(unchanged_for(&moved) < Duration::from_secs(10));
+        let Found::Reaching(moved) = moved else {
+            panic!("{moved:?}");
+        };
+        assert!(moved.changed.elapsed() < Duration::from_secs(10));
         store.delete(vec![before]).await.expect("deleted");
         let without = make(&store, &key, &parts, None).await;
         assert!(matches!(without, Found::Reaching(_)), "{without:?}");

@@ -262,10 +262,12 @@ fn who_asks_for_a_stretch_holds_up_no_thread_that_answers() {
         let first = now_number() - 5_000;
         fill(&backend, "demo", first..first + 1_000, 0, true).await;
         let library = Library::new(open(&backend), MAX_BYTES);
-        let name = "v720".parse().expect("a name");
-        let item = Item::ShowMedia(name, SegmentNumber::new(first));
-        let key = ObjectKey::new(demo(), item);
-        library.clip(&key, None).await.expect("kept");
+        let playlist = |name: &str| {
+            let name = name.parse().expect("a name");
+            ObjectKey::new(demo(), Item::ShowMedia(name, SegmentNumber::new(first)))
+        };
+        let key = playlist("v720");
+        library.clip(&playlist("v360"), None).await.expect("kept");
         // All that it is made of is in memory: what is left is to write it, on a thread that somebody else has now.
         let (go_on, wait) = std::sync::mpsc::channel();
         let other = tokio::task::spawn_blocking(move || wait.recv());
@@ -329,9 +331,46 @@ async fn a_playlist_that_reaches_too_far_back_for_memory_pushes_no_record_out() 
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    settled(|| library.reaching.bytes() == 0).await;
     let kept = library.shelf.snapshot();
     assert!(kept.iter().any(|(key, _)| *key == record), "{kept:?}");
+    // It is not made anew for each who asks, nor kept for long.
+    for _ in 0..5 {
+        let again = library.clip(&key, None).await.expect("made");
+        assert!(Arc::ptr_eq(&again.document, &clip.document));
+    }
+    let made = library.reaching.counts().1;
+    assert_eq!(made, 1);
+    settled(|| library.reaching.bytes() == 0).await;
+}
+
+#[tokio::test]
+async fn a_stretch_is_rendered_once_for_all_who_ask_for_it() {
+    let backend = Arc::new(Counting::default());
+    let first = now_number() - 5_000;
+    fill(&backend, "demo", first..first + 1_000, 0, true).await;
+    let library = Library::new(open(&backend), MAX_BYTES);
+    let second = |number: u64| {
+        let micros = i64::try_from(number * 2_000_000).expect("fits");
+        WallTime::from_micros(micros)
+    };
+    let asked = |end: u64| Asked {
+        start: second(first + 10),
+        end: Some(second(first + end)),
+    };
+    let show = Item::ShowMpd(SegmentNumber::new(first));
+    for (item, asked) in [
+        (Item::Mpd, Some(asked(20))),
+        (Item::Mpd, Some(asked(30))),
+        (show, None),
+    ] {
+        let key = ObjectKey::new(demo(), item);
+        let all = (0..100).map(|_| library.clip(&key, asked));
+        let all = futures_util::future::join_all(all).await;
+        let all: Vec<_> = all.into_iter().map(|clip| clip.expect("kept")).collect();
+        let one = &all[0].document;
+        assert!(all.iter().all(|clip| Arc::ptr_eq(&clip.document, one)));
+    }
+    assert_eq!(library.clips.counts(), (3 * 99, 3));
 }
 
 /// Looks after what `backend` keeps for as long as `keep` says, until it is told to stop.

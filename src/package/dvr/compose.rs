@@ -110,7 +110,7 @@ fn lines(pieces: &mut Vec<Bytes>, behind: &Behind, skipped: u64) -> Option<Strin
             let text = map.iter().map(|map| format!("{map}\n"));
             pieces.push(text.collect::<String>().into());
         }
-        let at = block.segments.get(from).map_or(0, |(at, _)| *at);
+        let at = block.segments.get(from).map_or(0, |listed| listed.at);
         let text = match block.sealed.is_empty() {
             true => Bytes::copy_from_slice(block.text.as_bytes().get(at..).unwrap_or_default()),
             false => block.sealed.slice(at..),

@@ -8,6 +8,7 @@
 
 mod compose;
 mod mpd;
+mod timeline;
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 
 pub use compose::{delta, multivariant, playlist};
 pub use mpd::mpd;
+pub use timeline::mpd as mpd_of_cuts;
 
 use crate::id::PeriodId;
 use crate::time::{MediaTime, Span, WallTime};
@@ -77,8 +79,19 @@ struct Block {
     text: String,
     /// The text, once nothing is added to it.
     sealed: Bytes,
-    /// Where the lines of each segment begin, and when it ends, in microseconds.
-    segments: Vec<(usize, i64)>,
+    segments: Vec<Listed>,
+}
+
+/// What a piece says of a segment beside its lines.
+#[derive(Clone, Copy, Debug)]
+struct Listed {
+    /// Where its lines begin.
+    at: usize,
+    begins: MediaTime,
+    length: Span,
+    gap: bool,
+    /// When it ends, in microseconds.
+    ends: i64,
 }
 
 impl Block {
@@ -142,8 +155,13 @@ impl Behind {
             self.open.discontinuity = gone.discontinuity;
         }
         let at = self.open.text.len();
-        let ends = gone.ends().to_wall().as_micros();
-        self.open.segments.push((at, ends));
+        self.open.segments.push(Listed {
+            at,
+            begins: gone.begins,
+            length: gone.length,
+            gap: gone.gap,
+            ends: gone.ends().to_wall().as_micros(),
+        });
         // Writing to a string cannot fail.
         let _ = write_segment(&mut self.open.text, &gone, is_new || before);
     }
@@ -154,7 +172,7 @@ impl Behind {
         let limit = edge.as_micros().saturating_sub(reach);
         while let Some(block) = self.blocks.front() {
             let kept = block.segments.iter().skip(self.dropped);
-            let gone = kept.take_while(|(_, ends)| *ends <= limit).count();
+            let gone = kept.take_while(|listed| listed.ends <= limit).count();
             self.dropped += gone;
             if self.dropped < block.segments.len() {
                 return;
@@ -163,7 +181,7 @@ impl Behind {
             self.dropped = 0;
         }
         let kept = self.open.segments.iter().skip(self.dropped);
-        self.dropped += kept.take_while(|(_, ends)| *ends <= limit).count();
+        self.dropped += kept.take_while(|listed| listed.ends <= limit).count();
         if self.dropped >= self.open.segments.len() {
             *self = Self::new(self.reach);
         }
@@ -218,7 +236,8 @@ impl Behind {
             true => block.text.as_bytes(),
             false => &block.sealed[..],
         };
-        let last = block.segments.last().and_then(|(at, _)| text.get(*at..));
+        let last = block.segments.last();
+        let last = last.and_then(|listed| text.get(listed.at..));
         last.is_some_and(|lines| {
             let gap = b"#EXT-X-GAP\n";
             lines.windows(gap.len()).any(|window| window == gap)

@@ -1,4 +1,4 @@
-//! Has an MPD reach further back.
+//! Has the MPD of a broadcast on the grid reach further back.
 //!
 //! Enters: the live MPD as it is served or stored; how far back there is anything
 //! Leaves: the same with a longer `@timeShiftBufferDepth`
@@ -15,6 +15,11 @@ pub fn mpd(live: &str, depth_ms: u64, changed_at: WallTime) -> Option<String> {
     if live.contains("<SegmentTimeline>") {
         return None;
     }
+    with_depth(live, depth_ms, changed_at)
+}
+
+/// The MPD `live` that reaches `depth_ms` back since `changed_at`.
+pub(super) fn with_depth(live: &str, depth_ms: u64, changed_at: WallTime) -> Option<String> {
     let depth = format!("PT{}.{:03}S", depth_ms / 1_000, depth_ms % 1_000);
     let text = with_value(live, "timeShiftBufferDepth", |_| depth)?;
     with_value(&text, "publishTime", |before| {

@@ -239,6 +239,163 @@ fn an_mpd_says_how_far_back_it_reaches_and_when_that_changed() {
     assert_eq!(mpd("<MPD type=\"static\">", 1, later), None);
 }
 
+/// The times and lengths of the segments of `rendition` in an MPD, the number of the first, and how far back it
+/// reaches.
+fn timeline(mpd: &str, rendition: &str) -> (u64, Vec<(i64, i64)>, String) {
+    let document = roxmltree::Document::parse(mpd).expect("XML");
+    let root = document.root_element();
+    let depth = root.attribute("timeShiftBufferDepth").expect("a depth");
+    let mut all = document.descendants();
+    let found = all.find(|node| node.attribute("id") == Some(rendition));
+    let template = found.and_then(|found| found.first_element_child());
+    let template = template.expect("a template");
+    let number = |node: roxmltree::Node<'_, '_>, name: &str| {
+        node.attribute(name)
+            .map(|text| text.parse::<i64>().expect("a number"))
+    };
+    let (mut times, mut at) = (Vec::new(), 0);
+    for run in template
+        .descendants()
+        .filter(|node| node.has_tag_name((run_space(), "S")))
+    {
+        at = number(run, "t").unwrap_or(at);
+        let length = number(run, "d").expect("a length");
+        for _ in 0..=number(run, "r").unwrap_or(0) {
+            times.push((at, length));
+            at += length;
+        }
+    }
+    let first = number(template, "startNumber").expect("a number");
+    (
+        u64::try_from(first).expect("positive"),
+        times,
+        depth.to_owned(),
+    )
+}
+
+fn run_space() -> &'static str {
+    "urn:mpeg:dash:schema:mpd:2011"
+}
+
+/// The live MPD of pictures and sound that the source cuts, as the packager writes it: `first` is what it lists
+/// first, of a period that begins with `begins`.
+fn live_of_cuts(begins: u64, first: u64) -> String {
+    let set = |rendition: &str| {
+        format!(
+            "    <AdaptationSet id=\"1\">\n      <Representation id=\"{rendition}\" bandwidth=\"5\">\n        \
+             <SegmentTemplate timescale=\"90000\" startNumber=\"{first}\" presentationTimeOffset=\"{}\" \
+             media=\"$RepresentationID$/$Number$.m4s\">\n          <SegmentTimeline>\n            \
+             <S t=\"{}\" d=\"180000\" r=\"5\"/>\n          </SegmentTimeline>\n        </SegmentTemplate>\n      \
+             </Representation>\n    </AdaptationSet>\n",
+            begins * 180_000,
+            first * 180_000
+        )
+    };
+    format!(
+        "<MPD xmlns=\"{}\" type=\"dynamic\" publishTime=\"2026-11-20T13:17:02.000Z\" timeShiftBufferDepth=\"PT12.5S\">\n  \
+         <Period id=\"{begins}\" start=\"PT0S\">\n{}{}  </Period>\n</MPD>\n",
+        run_space(),
+        set("vcopy"),
+        set("acopy")
+    )
+}
+
+#[test]
+fn an_mpd_of_what_the_source_cuts_has_what_left_its_timelines_before_them() {
+    let (begins, first) = (FIRST + 10, FIRST + 100);
+    let mut all = [
+        Behind::new(Duration::from_secs(600)),
+        Behind::new(Duration::from_secs(600)),
+    ];
+    for number in FIRST..first {
+        let gone = gone(number, &[begins], &[begins, begins + 1, FIRST + 50]);
+        all.iter_mut().for_each(|behind| behind.push(gone));
+    }
+    // Sound that was cut elsewhere, but for where nothing is.
+    all[1]
+        .open
+        .segments
+        .iter_mut()
+        .rev()
+        .step_by(2)
+        .for_each(|listed| {
+            listed.length = Span::new(179_000);
+        });
+    let [pictures, sound] = &all;
+    let behind = |name: &str| {
+        if name == "vcopy" {
+            Some(pictures)
+        } else {
+            Some(sound)
+        }
+    };
+    let live = live_of_cuts(begins, first);
+    let found = mpd_of_cuts(&live, behind, WallTime::from_micros(0)).expect("an MPD");
+    // No further than the period, and nothing begins with a gap.
+    let oldest = begins + 2;
+    let expected = |number: u64| (i64::try_from(number * 180_000).expect("fits"), 180_000);
+    let expected: Vec<_> = (oldest..first + 6).map(expected).collect();
+    let (number, times, depth) = timeline(&found, "vcopy");
+    assert_eq!((number, &times), (oldest, &expected), "{found}");
+    assert_eq!(depth, format!("PT{}.500S", 12 + 2 * (first - oldest)));
+    // All in one, and the live one.
+    assert_eq!(
+        found
+            .split("acopy")
+            .next()
+            .expect("some")
+            .matches("<S ")
+            .count(),
+        2,
+        "{found}"
+    );
+    let (number, times, _) = timeline(&found, "acopy");
+    assert_eq!(number, oldest);
+    let begins = |times: &[(i64, i64)]| times.iter().map(|(at, _)| *at).collect::<Vec<_>>();
+    assert_eq!(begins(&times), begins(&expected), "{found}");
+}
+
+#[test]
+fn gaps_with_which_the_live_list_begins_keep_the_numbers_right() {
+    let first = FIRST + 50;
+    let mut behind = Behind::new(Duration::from_secs(600));
+    (FIRST..first - 3).for_each(|number| behind.push(gone(number, &[], &[])));
+    let live = live_of_cuts(FIRST, first);
+    let found = mpd_of_cuts(&live, |_| Some(&behind), WallTime::from_micros(0));
+    let (number, times, _) = timeline(&found.expect("an MPD"), "vcopy");
+    assert_eq!((number, times.len()), (FIRST, 56));
+    let begins = i64::try_from(first * 180_000).expect("fits");
+    assert_eq!(
+        times[47..51],
+        [-3, -2, -1, 0].map(|n| (begins + n * 180_000, 180_000))
+    );
+    // What does not lead up to the list is left out.
+    behind.push(gone(first + 1, &[], &[]));
+    let found = mpd_of_cuts(&live, |_| Some(&behind), WallTime::from_micros(0));
+    assert_eq!(timeline(&found.expect("an MPD"), "vcopy").0, first);
+    let ended = live.replace("timeShiftBufferDepth", "mediaPresentationDuration");
+    assert_eq!(
+        mpd_of_cuts(&ended, |_| None, WallTime::from_micros(0)),
+        None
+    );
+}
+
+#[test]
+fn a_day_of_what_the_source_cuts_is_bounded() {
+    let end = FIRST + 43_200;
+    let mut behind = Behind::new(Duration::from_secs(86_400));
+    for number in FIRST..end {
+        let mut gone = gone(number, &[], &[]);
+        gone.length = Span::new(180_000 - number % 2);
+        behind.push(gone);
+    }
+    let live = live_of_cuts(FIRST, end);
+    let found = mpd_of_cuts(&live, |_| Some(&behind), WallTime::from_micros(0)).expect("an MPD");
+    let (number, times, _) = timeline(&found, "acopy");
+    assert_eq!((number, times.len()), (end - 7_200, 7_206));
+    assert!(found.len() < 700_000, "{}", found.len());
+}
+
 #[test]
 fn hours_are_small() {
     let mut behind = Behind::new(Duration::from_secs(4 * 3_600));

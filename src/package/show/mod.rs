@@ -173,6 +173,12 @@ impl Show {
         names
     }
 
+    /// The renditions of the last period.
+    pub fn last_renditions(&self) -> impl Iterator<Item = &RenditionName> {
+        let last = self.chapters.last().into_iter();
+        last.flat_map(|chapter| chapter.tracks.iter().map(|track| &track.name))
+    }
+
     /// The init segments of all periods.
     pub fn init_segments(&self) -> impl Iterator<Item = (&RenditionName, PeriodId)> {
         self.chapters.iter().flat_map(|chapter| {
