@@ -7,5 +7,5 @@
 //! Spec:   [DASH] §5
 
 pub mod mpd;
-mod text;
+pub(super) mod text;
 mod timeline;

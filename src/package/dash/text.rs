@@ -11,7 +11,7 @@ use std::fmt::{self, Display, Write};
 use crate::time::{FrameRate, WallTime};
 
 /// Prints a rate as DASH wants it: `30` or `30000/1001`.
-pub(super) struct Rate(pub(super) FrameRate);
+pub(in crate::package) struct Rate(pub(in crate::package) FrameRate);
 
 impl Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -26,7 +26,7 @@ impl Display for Rate {
 
 /// Prints milliseconds as `xs:duration`: `PT2S`, `PT1.92S`.
 #[derive(Clone, Copy)]
-pub(super) struct Period(pub(super) u64);
+pub(in crate::package) struct Period(pub(in crate::package) u64);
 
 impl Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,7 +36,7 @@ impl Display for Period {
 
 /// Prints microseconds as `xs:duration`: `PT1795180620.0213S`.
 #[derive(Clone, Copy)]
-pub(super) struct Micros(pub(super) i64);
+pub(in crate::package) struct Micros(pub(in crate::package) i64);
 
 impl Display for Micros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,7 +52,7 @@ impl Display for Micros {
 
 /// Prints milliseconds as seconds: `2`, `1.92`.
 #[derive(Clone, Copy)]
-pub(super) struct Seconds(pub(super) u64);
+pub(in crate::package) struct Seconds(pub(in crate::package) u64);
 
 impl Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -66,7 +66,7 @@ impl Display for Seconds {
 }
 
 /// Prints an instant on a whole second as `xs:dateTime` without a fraction.
-pub(super) struct WholeSecond(pub(super) WallTime);
+pub(in crate::package) struct WholeSecond(pub(in crate::package) WallTime);
 
 impl Display for WholeSecond {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,7 +79,7 @@ impl Display for WholeSecond {
 }
 
 /// Prints text as the value of an attribute.
-pub(super) struct Escaped<'a>(pub(super) &'a str);
+pub(in crate::package) struct Escaped<'a>(pub(in crate::package) &'a str);
 
 impl Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -97,7 +97,7 @@ impl Display for Escaped<'_> {
 }
 
 /// The greatest common divisor.
-pub(super) const fn gcd(a: u64, b: u64) -> u64 {
+pub(in crate::package) const fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 

@@ -6,12 +6,13 @@
 //! Time:   milliseconds of presentation; `@presentationTimeOffset` puts media time onto it
 //! Spec:   [DASH] §5.3
 
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Write};
 
 use super::stretch::{Section, Stretch};
 use super::{Picture, Track};
 use crate::media::MediaKind;
-use crate::time::{FrameRate, Timescale, WallTime};
+use crate::package::dash::text::{Escaped, Period, Rate, WholeSecond, gcd};
+use crate::time::{Timescale, WallTime};
 
 /// The scheme by which players set their clock, and the address of the clock.
 const UTC_TIMING: &str =
@@ -47,21 +48,21 @@ impl Stretch<'_> {
         )?;
         let total = self.length_ms();
         if self.closed {
-            write!(out, " mediaPresentationDuration=\"{}\"", Millis(total))?;
+            write!(out, " mediaPresentationDuration=\"{}\"", Period(total))?;
         } else {
             let begins = first.begins_ms();
             let depth = last.ends_ms().saturating_sub(begins);
-            write!(out, " availabilityStartTime=\"{}\"", second(zero_ms))?;
+            write!(out, " availabilityStartTime=\"{}\"", instant(zero_ms))?;
             write!(out, " publishTime=\"{}\"", last.show.ends())?;
-            write!(out, " minimumUpdatePeriod=\"{}\"", Millis(step))?;
-            write!(out, " timeShiftBufferDepth=\"{}\"", Millis(depth))?;
+            write!(out, " minimumUpdatePeriod=\"{}\"", Period(step))?;
+            write!(out, " timeShiftBufferDepth=\"{}\"", Period(depth))?;
             // Who starts over wants to see the beginning: that far behind the present.
-            write!(out, " suggestedPresentationDelay=\"{}\"", Millis(depth))?;
+            write!(out, " suggestedPresentationDelay=\"{}\"", Period(depth))?;
         }
         writeln!(
             out,
             " minBufferTime=\"{}\" maxSegmentDuration=\"PT{target}S\">",
-            Millis(step)
+            Period(step)
         )?;
         let mut at = 0;
         let alone = self.sections.len() == 1 && first.is_on_grid();
@@ -84,10 +85,10 @@ impl Stretch<'_> {
                 out,
                 "  <Period id=\"{}\" start=\"{}\"",
                 section.numbers.start,
-                Millis(start)
+                Period(start)
             )?;
             if !growing {
-                write!(out, " duration=\"{}\"", Millis(length))?;
+                write!(out, " duration=\"{}\"", Period(length))?;
             }
             out.write_str(">\n")?;
             self.write_sets(out, section, from)?;
@@ -281,62 +282,8 @@ fn write_maxima(out: &mut String, tracks: &[&Track]) -> fmt::Result {
     Ok(())
 }
 
-const fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
-}
-
-/// An instant on a whole second as `xs:dateTime` without a fraction.
-fn second(ms: u64) -> String {
+/// The instant `ms` after the Unix epoch.
+fn instant(ms: u64) -> WholeSecond {
     let micros = i64::try_from(ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
-    let text = WallTime::from_micros(micros).to_string();
-    match text.strip_suffix(".000Z") {
-        Some(seconds) => format!("{seconds}Z"),
-        None => text,
-    }
-}
-
-/// Prints milliseconds as `xs:duration`: `PT2S`, `PT1.92S`.
-struct Millis(u64);
-
-impl Display for Millis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, millis) = (self.0 / 1_000, self.0 % 1_000);
-        if millis == 0 {
-            return write!(f, "PT{seconds}S");
-        }
-        let fraction = format!("{millis:03}");
-        write!(f, "PT{seconds}.{}S", fraction.trim_end_matches('0'))
-    }
-}
-
-/// Prints a rate as DASH wants it: `30` or `30000/1001`.
-struct Rate(FrameRate);
-
-impl Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (num, den) = (u64::from(self.0.num()), u64::from(self.0.den()));
-        let common = gcd(num, den).max(1);
-        match den / common {
-            1 => write!(f, "{}", num / common),
-            den => write!(f, "{}/{den}", num / common),
-        }
-    }
-}
-
-/// Prints text as the value of an attribute.
-struct Escaped<'a>(&'a str);
-
-impl Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                c => f.write_char(c)?,
-            }
-        }
-        Ok(())
-    }
+    WholeSecond(WallTime::from_micros(micros))
 }
