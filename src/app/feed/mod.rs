@@ -123,7 +123,9 @@ impl Feed {
             fed.give_some().await;
         }
         let beside = self.next.iter().chain(&self.former);
-        for fed in beside.chain([&self.current]) {
+        // By the time of now, what waits would be late.
+        let none_waits = |fed: &&Fed| fed.waiting.is_empty();
+        for fed in beside.chain([&self.current]).filter(none_waits) {
             fed.transcoder.clock(now);
         }
     }

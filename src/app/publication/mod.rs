@@ -141,7 +141,7 @@ impl Publication {
                     taken => taken,
                 },
                 Source::Former(output) => {
-                    self.former = self.former.take().and_then(|former| former.take(output));
+                    self.hear_former(output);
                     Ok(true)
                 }
                 Source::Successor(output) => self.hear_successor(output).map(|()| true),
@@ -341,6 +341,15 @@ impl Publication {
             held.try_for_each(|(rendition, sample)| open.push(rendition, sample))
         })?;
         Ok(goes_on)
+    }
+
+    /// Hears the transcoder of before. One that is of no use any more is nothing to fall back to: all depends on the
+    /// one on air, which is waited for again.
+    fn hear_former(&mut self, output: Option<transcode::Output>) {
+        self.former = self.former.take().and_then(|former| former.take(output));
+        if self.former.is_none() {
+            self.tell(Told::Proven);
+        }
     }
 
     /// The transcoder of before goes on, with what it has made meanwhile.

@@ -339,6 +339,18 @@ async fn the_last_of_the_sound_is_there_though_the_source_ended_before_the_trans
 }
 
 #[tokio::test]
+async fn a_transcoder_of_before_that_fails_leaves_the_one_on_air_to_be_waited_for() {
+    let mut show = beyond_takeover().await;
+    let failed = transcode::Error::Stalled;
+    say(&show.current, [Output::Failed(failed)]).await;
+    assert_eq!(show.told.recv().await, Some(Told::Proven));
+    show.make_next(5_500..6_000).await;
+    say(&show.next, [Output::Finished]).await;
+    assert_eq!(show.told.recv().await, None);
+    show.assert_whole(6_000).await;
+}
+
+#[tokio::test]
 async fn what_comes_to_its_end_together_does_so_with_its_pictures() {
     let mut show = beyond_takeover().await;
     say(&show.current, [Output::Finished]).await;
