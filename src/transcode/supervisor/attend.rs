@@ -157,6 +157,8 @@ struct Shift<'a> {
     joined: bool,
     /// Whether it has been given any sample.
     had_work: bool,
+    /// Whether it was told the time.
+    knows_time: bool,
     finished: bool,
     watch: Watch,
 }
@@ -203,6 +205,7 @@ impl<'a> Shift<'a> {
             incoming: BytesMut::with_capacity(READ_BYTES),
             pending: None,
             had_work: false,
+            knows_time: false,
             finished: false,
             watch: Watch::new(),
         };
@@ -351,8 +354,13 @@ impl Shift<'_> {
             // These ask for nothing to be made.
             Input::Clock(_) if self.is_catching_up() => return,
             Input::Clock(clock) => {
-                let now = clock.fresh().map(Message::Clock);
-                return now.map_or((), |now| give(&now, &mut self.outgoing));
+                // Without any time a worker does not see that it falls behind.
+                let is_lost = !self.knows_time && self.watch.begun.elapsed() >= MAX_CATCH_UP;
+                let Some(now) = clock.fresh().or_else(|| is_lost.then(|| clock.by_now())) else {
+                    return;
+                };
+                self.knows_time = true;
+                return give(&Message::Clock(now), &mut self.outgoing);
             }
             Input::Detach => return give(&Message::Detach, &mut self.outgoing),
         };

@@ -269,6 +269,12 @@ impl Clock {
     fn fresh(self) -> Option<WallTime> {
         (self.told.elapsed() <= MAX_CLOCK_AGE).then_some(self.now)
     }
+
+    /// The time that it is by now.
+    fn by_now(self) -> WallTime {
+        let waited = i64::try_from(self.told.elapsed().as_micros()).unwrap_or(i64::MAX);
+        WallTime::from_micros(self.now.as_micros().saturating_add(waited))
+    }
 }
 
 impl Transcoder {
@@ -557,6 +563,7 @@ mod tests {
         assert_eq!(clock.fresh(), Some(now));
         tokio::time::advance(Duration::from_millis(1)).await;
         assert_eq!(clock.fresh(), None);
+        assert_eq!(clock.by_now(), WallTime::from_micros(500_000 + 1_000 + 7));
     }
 
     #[tokio::test(start_paused = true)]
