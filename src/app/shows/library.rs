@@ -142,8 +142,9 @@ pub(super) struct Made {
 
 impl Keep for Made {
     fn bytes(&self) -> u64 {
+        // Its compressed forms are kept beside it.
         let text = self.clip.as_ref().map(|clip| clip.document.text().len());
-        text.map_or(0, |len| len as u64)
+        text.map_or(0, |len| len as u64 / 2 * 3)
     }
 
     fn is_fresh(&self, now: Instant) -> bool {
@@ -232,19 +233,24 @@ impl Library {
     where
         F: Future<Output = Result<Clip, NoClip>> + Send + 'static,
     {
-        let read = |_| {
-            let stretches = Arc::clone(&self.stretches);
-            let made = make(self.clone(), key.clone());
-            async move {
-                // Before anything is read: what waits holds nothing.
-                let _permit = stretches.acquire().await;
-                let clip = made.await;
-                let at = Instant::now();
-                Made { clip, at }
-            }
+        let asking = Asking {
+            key: key.clone(),
+            asked,
         };
-        let key = key.clone();
-        self.clips.get(&Asking { key, asked }, read).await.clip
+        if let Some(made) = self.clips.peek(&asking) {
+            return made.clip;
+        }
+        // Before anything is read: what waits holds nothing, and goes with whoever asks. Who joins a making under way
+        // gives its place back at once.
+        let made = make(self.clone(), key.clone());
+        let permit = Arc::clone(&self.stretches).acquire_owned().await;
+        let read = |_| async move {
+            let _permit = permit;
+            let clip = made.await;
+            let at = Instant::now();
+            Made { clip, at }
+        };
+        self.clips.get(&asking, read).await.clip
     }
 
     pub(super) async fn render(
