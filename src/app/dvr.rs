@@ -101,6 +101,7 @@ impl Dvr {
     ) -> Vec<(Item, Version)> {
         let mut found = Vec::new();
         let mut has_mpd = false;
+        let is_on_grid = snapshot.presentation().cuts.are_on_grid();
         for (item, version) in live {
             match item {
                 Item::Media(name) => {
@@ -109,8 +110,8 @@ impl Dvr {
                         let reaching = Item::DvrMedia(name.clone());
                         let version = media(&reaching, behind, version);
                         found.push((reaching, version));
-                        // Its depth grows with the list.
-                        has_mpd |= index == Some(0);
+                        // Its depth grows with the list; where the source cuts, it changes with the live one.
+                        has_mpd |= is_on_grid && index == Some(0);
                     }
                 }
                 Item::Multivariant => {
