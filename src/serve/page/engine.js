@@ -182,6 +182,11 @@ function forgiveStalls(hls) {
   let stalled = null;
   let forgiven = null;
   let patience = FORGIVE_MS;
+  let set = null;
+  const setTo = (latency) => {
+    hls.targetLatency = latency;
+    set = latency;
+  };
   hls.on(window.Hls.Events.ERROR, (_, data) => {
     if (data.details !== window.Hls.ErrorDetails.BUFFER_STALLED_ERROR) return;
     stalled = performance.now();
@@ -191,9 +196,11 @@ function forgiveStalls(hls) {
     forgiven = null;
   });
   return (details) => {
-    if (stalled === null || performance.now() - stalled < patience) return;
     const wanted = details.partHoldBack || details.holdBack;
-    if (wanted && hls.targetLatency > wanted) hls.targetLatency = wanted;
+    // Once it was set, hls.js goes by that alone, whatever a later playlist says.
+    if (set !== null && wanted && set !== wanted) setTo(wanted);
+    if (stalled === null || performance.now() - stalled < patience) return;
+    if (wanted && hls.targetLatency > wanted) setTo(wanted);
     stalled = null;
     forgiven = performance.now();
   };
