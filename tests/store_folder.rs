@@ -289,8 +289,17 @@ impl Drop for SmallDisk {
     }
 }
 
-/// What [`SmallDisk`] has room for eleven of.
 const SEGMENT: usize = 100_000;
+
+/// A broadcast on a disk with room for eleven segments.
+async fn begin_on_a_small_disk() -> (SmallDisk, Store, BroadcastWriter) {
+    let disk = SmallDisk::mount(12 * SEGMENT);
+    let store = open(disk.0.path()).await;
+    let mut writer = store.broadcast(stream());
+    writer.begin();
+    writer.put(put("v720/init-1.mp4", "init"));
+    (disk, store, writer)
+}
 
 /// The playlist of `v720` that lists segments `first` to `last`.
 fn listed(first: u64, last: u64) -> Put {
@@ -303,11 +312,7 @@ fn listed(first: u64, last: u64) -> Put {
 
 #[tokio::test]
 async fn a_full_disk_is_said() {
-    let disk = SmallDisk::mount(12 * SEGMENT);
-    let store = open(disk.0.path()).await;
-    let mut writer = store.broadcast(stream());
-    writer.begin();
-    writer.put(put("v720/init-1.mp4", "init"));
+    let (_disk, store, writer) = begin_on_a_small_disk().await;
     let body = "x".repeat(SEGMENT);
     // All are listed: nothing may go.
     for number in 1_u64..=12 {
@@ -328,11 +333,7 @@ async fn a_full_disk_is_said() {
 
 #[tokio::test]
 async fn on_a_full_disk_what_has_left_the_window_goes_first() {
-    let disk = SmallDisk::mount(12 * SEGMENT);
-    let store = open(disk.0.path()).await;
-    let mut writer = store.broadcast(stream());
-    writer.begin();
-    writer.put(put("v720/init-1.mp4", "init"));
+    let (disk, store, writer) = begin_on_a_small_disk().await;
     let body = "x".repeat(SEGMENT);
     // Four are listed; the others are kept for those who have an older list, for as long as there is room.
     for number in 1_u64..=20 {
@@ -357,7 +358,6 @@ async fn on_a_full_disk_what_has_left_the_window_goes_first() {
 
 #[tokio::test]
 async fn a_spool_whose_disk_is_full_is_said_and_what_it_has_is_stored_in_the_end() {
-    const SEGMENT: usize = 100_000;
     let (disk, folder) = (
         SmallDisk::mount(8 * SEGMENT),
         TempDir::new().expect("a folder"),
