@@ -496,7 +496,8 @@ mod tests {
 
     impl Record {
         fn step(&mut self, scene: &mut Scene, input: Input, doing: Doing) {
-            if doing.there != self.there {
+            let is_new = doing.there != self.there;
+            if is_new {
                 *self = Self {
                     there: doing.there,
                     ..Self::default()
@@ -526,7 +527,8 @@ mod tests {
                 self.silent = 0;
                 self.joinable = if doing.joinable { self.joinable + 1 } else { 0 };
             } else {
-                self.silent += 1;
+                // Coming counts as being heard.
+                self.silent += i64::from(!is_new);
             }
         }
     }
