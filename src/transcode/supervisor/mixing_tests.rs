@@ -3,31 +3,14 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::id::SegmentNumber;
 use crate::media::made_up;
-use crate::time::{Grid, Span};
-use crate::transcode::Absence;
-use crate::transcode::ladder::Machine;
+use crate::time::Span;
 use crate::transcode::supervisor::Transcoder;
-use crate::transcode::template::Template;
+use crate::transcode::supervisor::tests::deaf;
 
 const SOUND: TrackId = TrackId::new(NonZeroU32::new(2).expect("not zero"));
 const PICTURE: i64 = 3_000;
 const EPOCH: i64 = 1_795_000_000;
-
-/// A ladder whose worker is `yes`: it runs, and says nothing that is understood.
-fn options(stream: &str) -> Options {
-    Options {
-        stream: stream.parse().expect("legal"),
-        template: Template::named("copy-top").expect("shipped"),
-        machine: Machine { cores: 1 },
-        grid: Grid::new(NonZeroU32::new(2_000).expect("not zero")),
-        part_ms: 333,
-        first: SegmentNumber::new(0),
-        program: "yes".into(),
-        absence: Absence::default(),
-    }
-}
 
 fn pictures(width: u32, height: u32, declared_rate: Option<FrameRate>) -> TrackInfo {
     TrackInfo {
@@ -80,7 +63,7 @@ fn rendition(name: &str) -> Rendition {
 
 /// A broadcast of whose pictures the worker has made `v240` for some seconds.
 fn opened(stream: &str) -> Mixing {
-    let mut mixing = Mixing::new(options(stream));
+    let mut mixing = Mixing::new(deaf(stream, "copy-top"));
     for input in [
         Input::Track(pictures(640, 360, None)),
         Input::Track(sound()),
@@ -170,7 +153,7 @@ async fn what_is_copied_goes_on_when_no_worker_is_worth_a_try_and_one_is_tried_a
 
 #[tokio::test(start_paused = true)]
 async fn what_fails_before_anything_was_encoded_ends_the_broadcast() {
-    let mut mixing = Mixing::new(options("never-begun"));
+    let mut mixing = Mixing::new(deaf("never-begun", "copy-top"));
     mixing
         .take(Some(Input::Track(pictures(640, 360, None))))
         .expect("taken");
@@ -194,7 +177,7 @@ async fn end_of_the_source_is_passed_on_although_the_worker_fails_over_it() {
 
 #[tokio::test(start_paused = true)]
 async fn source_is_not_held_back_for_ever_by_encoders_that_make_nothing() {
-    let (transcoder, mut outputs) = Transcoder::mix(options("silent"));
+    let (transcoder, mut outputs) = Transcoder::mix(deaf("silent", "copy-top"));
     let feeding = tokio::spawn(async move {
         for info in [pictures(640, 360, None), sound()] {
             transcoder.track(info).await.expect("takes it");
@@ -249,7 +232,7 @@ async fn worker_is_told_once_that_the_pictures_have_stopped() {
 
 #[tokio::test(start_paused = true)]
 async fn ladder_of_which_nothing_is_encoded_hands_nothing_to_a_worker() {
-    let mut mixing = Mixing::new(options("small"));
+    let mut mixing = Mixing::new(deaf("small", "copy-top"));
     let mut from = 0;
     for n in 0..400 {
         // Nothing of the ladder is smaller.
