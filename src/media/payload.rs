@@ -85,7 +85,13 @@ impl Payload {
 
 impl From<Bytes> for Payload {
     fn from(bytes: Bytes) -> Self {
-        Self::new([bytes])
+        if bytes.is_empty() {
+            return Self::default();
+        }
+        Self {
+            len: bytes.len() as u64,
+            pieces: Arc::from([bytes]),
+        }
     }
 }
 

@@ -159,7 +159,7 @@ impl<O: Origin> Answerer<O> {
     }
 
     /// The answer to the request with the head `head`.
-    pub(crate) async fn answer(&self, head: &Parts) -> Response<PayloadBody> {
+    pub(crate) async fn answer(&self, head: Parts) -> Response<PayloadBody> {
         let request = self.metrics.begin_request();
         let route = Route::parse(head.uri.path());
         let kind = Kind::of(route.as_ref());
@@ -178,7 +178,7 @@ impl<O: Origin> Answerer<O> {
             }
         };
         self.metrics.count_request(kind, answer.status.as_u16());
-        self.complete(answer, verb, request)
+        self.complete(answer, verb, (head.headers, request))
     }
 
     async fn answer_route(
@@ -412,11 +412,13 @@ impl<O: Origin> Answerer<O> {
         }
     }
 
+    /// The whole answer. Its head lies where that of the request did: a connection has one table of headers for all
+    /// that it is asked, which the HTTP library hands back and forth.
     fn complete(
         &self,
         answer: Answer,
         verb: Option<Verb>,
-        request: Gauge,
+        (mut table, request): (HeaderMap, Gauge),
     ) -> Response<PayloadBody> {
         let len = answer.body.len();
         let body = match verb {
@@ -425,6 +427,8 @@ impl<O: Origin> Answerer<O> {
         };
         let mut response = Response::new(PayloadBody::new(body, request));
         *response.status_mut() = answer.status;
+        table.clear();
+        *response.headers_mut() = table;
         let headers = response.headers_mut();
         // Grown one by one they would be hashed again and again.
         headers.reserve(MAX_ANSWER_HEADERS);
@@ -497,30 +501,27 @@ fn document(
     headers: &HeaderMap,
 ) -> Answer {
     let coded = document.coded(coding);
-    let answer = Answer {
-        status: StatusCode::OK,
-        lifetime,
-        headers: vec![
-            (header::VARY, HeaderValue::from_static("Accept-Encoding")),
-            (header::ETAG, coded.etag().header().clone()),
-        ],
-        body: Payload::default().into(),
-    };
+    let mut fields = Vec::with_capacity(4);
+    fields.push((header::VARY, HeaderValue::from_static("Accept-Encoding")));
+    fields.push((header::ETAG, coded.etag().header().clone()));
     if is_unchanged(coded.etag(), headers) {
         return Answer {
             status: StatusCode::NOT_MODIFIED,
-            ..answer
+            lifetime,
+            headers: fields,
+            body: Payload::default().into(),
         };
     }
-    let mut answer = answer.with(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static(document.content_type()),
-    );
+    fields.push(typed(document.content_type()));
     if let Some(token) = coded.encoding.token() {
-        answer = answer.with(header::CONTENT_ENCODING, HeaderValue::from_static(token));
+        fields.push((header::CONTENT_ENCODING, HeaderValue::from_static(token)));
     }
-    answer.body = Payload::from(coded.body.clone()).into();
-    answer
+    Answer {
+        status: StatusCode::OK,
+        lifetime,
+        headers: fields,
+        body: coded.body().clone().into(),
+    }
 }
 
 /// Media, whole or a range of it, never compressed.

@@ -53,25 +53,31 @@ pub struct Document {
 pub struct Coded {
     /// Which coding.
     pub encoding: Encoding,
-    /// The bytes to send.
-    pub body: Bytes,
+    /// The bytes to send, in one piece: what is the same for all who ask is not made for each of them.
+    body: Payload,
     etag: OnceLock<ETag>,
 }
 
 impl Coded {
-    const fn new(encoding: Encoding, body: Bytes) -> Self {
+    fn new(encoding: Encoding, body: Bytes) -> Self {
         Self {
             encoding,
-            body,
+            body: body.into(),
             etag: OnceLock::new(),
         }
+    }
+
+    /// The bytes to send.
+    #[must_use]
+    pub const fn body(&self) -> &Payload {
+        &self.body
     }
 
     /// The tag of the bytes, of this coding alone; made by the first call.
     #[must_use]
     pub fn etag(&self) -> &ETag {
-        let body = || Payload::from(self.body.clone());
-        self.etag.get_or_init(|| ETag::of(&body(), self.encoding))
+        self.etag
+            .get_or_init(|| ETag::of(&self.body, self.encoding))
     }
 }
 
@@ -178,8 +184,9 @@ impl Document {
 
     /// The plain text.
     #[must_use]
-    pub fn text(&self) -> &Bytes {
-        &self.identity().body
+    pub fn text(&self) -> &[u8] {
+        let pieces = self.identity().body.pieces();
+        pieces.first().map_or(&[], |text| text)
     }
 }
 
@@ -265,15 +272,15 @@ mod tests {
     use super::*;
 
     fn decode(coded: &Coded) -> Vec<u8> {
-        let mut plain = Vec::new();
+        let (mut plain, body) = (Vec::new(), coded.body().to_bytes());
         match coded.encoding {
-            Encoding::Identity => plain.extend_from_slice(&coded.body),
+            Encoding::Identity => plain.extend_from_slice(&body),
             Encoding::Gzip => {
-                let mut reader = flate2::read::GzDecoder::new(&*coded.body);
+                let mut reader = flate2::read::GzDecoder::new(&*body);
                 reader.read_to_end(&mut plain).expect("gzip");
             }
             Encoding::Brotli => {
-                let mut reader = brotli::Decompressor::new(&*coded.body, 4_096);
+                let mut reader = brotli::Decompressor::new(&*body, 4_096);
                 reader.read_to_end(&mut plain).expect("brotli");
             }
         }

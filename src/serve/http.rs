@@ -172,7 +172,7 @@ impl Server {
             allow_origin,
             Arc::clone(&metrics),
         ));
-        let builder = Arc::new(builder(config.idle_timeout));
+        let builder = Arc::new(builder());
         let permits = Arc::new(Semaphore::new(
             config.max_connections.clamp(1, Semaphore::MAX_PERMITS),
         ));
@@ -225,7 +225,7 @@ impl<O: Origin> Connection<O> {
             let answerer = Arc::clone(&answerer);
             async move {
                 let (head, _unread) = request.into_parts();
-                Ok::<_, Infallible>(answerer.answer(&head).await)
+                Ok::<_, Infallible>(answerer.answer(head).await)
             }
         });
         let connection = self
@@ -254,13 +254,12 @@ fn bind(listen: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-fn builder(idle_timeout: Duration) -> Builder<TokioExecutor> {
+fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
-        // Without a timer the library's timeouts are silently off.
-        .timer(TokioTimer::new())
-        .header_read_timeout(idle_timeout)
+        // Timed below it ([`Idle`]), without a timer for each request.
+        .header_read_timeout(None)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES)
         .half_close(false);

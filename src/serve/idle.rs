@@ -1,13 +1,16 @@
 //! A connection that ends when nothing moves on it.
 //!
 //! Enters: a byte stream to and from anyone
-//! Leaves: the same stream, which fails when no byte was read or written for too long
+//! Leaves: the same stream, which fails when no byte was read or written for too long, or what is read is answered by
+//!         nothing for as long
 //! Never:  looks at the bytes
 //! Time:   tokio's clock
 //! Spec:   none
 //!
-//! The HTTP library times the reading of a request's head, but not the first bytes by which it tells
-//! HTTP/1 from HTTP/2, nor a client that stops taking an answer. Both are timed here.
+//! The HTTP library can time the reading of a request's head, with a timer that it makes and drops for each, but not the
+//! first bytes by which it tells HTTP/1 from HTTP/2, nor a client that stops taking an answer. All of it is timed here,
+//! with one timer for a connection's life. A head that trickles in is bytes that come for longer than the limit while
+//! nothing is written: whatever is asked is answered sooner.
 
 use std::io;
 use std::pin::Pin;
@@ -27,6 +30,8 @@ pub(crate) struct Idle<S> {
     inner: S,
     limit: Duration,
     last_moved: Instant,
+    /// When the first byte came since something was written last.
+    heard: Option<Instant>,
     opening: Option<Opening>,
     timer: Pin<Box<Sleep>>,
 }
@@ -39,13 +44,15 @@ struct Opening {
 }
 
 impl<S> Idle<S> {
-    /// Wraps `inner`: the first bytes within `opening`, never silent for longer than `limit`.
+    /// Wraps `inner`: the first bytes within `opening`, never silent for longer than `limit`, nor read from for
+    /// longer without an answer.
     pub(crate) fn new(inner: S, opening: Duration, limit: Duration) -> Self {
         let now = Instant::now();
         Self {
             inner,
             limit,
             last_moved: now,
+            heard: None,
             opening: Some(Opening {
                 deadline: now + opening,
                 bytes: 0,
@@ -56,6 +63,19 @@ impl<S> Idle<S> {
 
     fn moved(&mut self) {
         self.last_moved = Instant::now();
+    }
+
+    /// Counts `bytes` that were read just now.
+    fn hear(&mut self, bytes: usize) -> io::Result<()> {
+        self.count_opening(bytes);
+        if bytes == 0 {
+            return Ok(());
+        }
+        let since = *self.heard.get_or_insert(self.last_moved);
+        if self.last_moved.duration_since(since) > self.limit {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok(())
     }
 
     fn count_opening(&mut self, bytes: usize) {
@@ -97,6 +117,18 @@ impl<S> Idle<S> {
             }
         }
     }
+
+    /// The same of what was written.
+    fn or_unwritten(
+        &mut self,
+        progress: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if progress.is_ready() {
+            self.heard = None;
+        }
+        self.or_deadline(progress, cx)
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Idle<S> {
@@ -107,8 +139,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Idle<S> {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let progress = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        self.count_opening(buffer.filled().len() - before);
-        self.or_deadline(progress, cx)
+        ready!(self.or_deadline(progress, cx))?;
+        Poll::Ready(self.hear(buffer.filled().len() - before))
     }
 }
 
@@ -119,7 +151,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Idle<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.inner).poll_write(cx, bytes);
-        self.or_deadline(progress, cx)
+        self.or_unwritten(progress, cx)
     }
 
     fn poll_write_vectored(
@@ -128,7 +160,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Idle<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let progress = Pin::new(&mut self.inner).poll_write_vectored(cx, bytes);
-        self.or_deadline(progress, cx)
+        self.or_unwritten(progress, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -168,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn every_byte_read_gives_the_whole_limit_again() {
+    async fn every_byte_moved_gives_the_whole_limit_again() {
         let (mut peer, ours) = tokio::io::duplex(1_000);
         let mut idle = Idle::new(ours, OPENING, LIMIT);
         let mut buffer = [0; 100];
@@ -184,10 +216,38 @@ mod tests {
             );
             wrote.expect("written");
             assert_eq!(read.expect("read"), 1);
+            idle.write_all(b"y").await.expect("written");
         }
         let began = Instant::now();
         assert!(idle.read(&mut buffer).await.is_err());
         assert_eq!(began.elapsed().as_secs(), 65);
+    }
+
+    /// After how many seconds of a byte every ten it ended, of 200; every minute it is answered if `is_answered`.
+    async fn trickle(is_answered: bool) -> Option<u64> {
+        let (mut peer, ours) = tokio::io::duplex(1_000);
+        let mut idle = Idle::new(ours, OPENING, LIMIT);
+        let mut buffer = [0; 100];
+        peer.write_all(&[0; 24]).await.expect("written");
+        idle.read_exact(&mut buffer[..24]).await.expect("read");
+        for ten in 1..=20 {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            peer.write_all(b"x").await.expect("written");
+            if let Err(error) = idle.read(&mut buffer).await {
+                assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+                return Some(10 * ten);
+            }
+            if is_answered && ten % 6 == 0 {
+                idle.write_all(b"x").await.expect("written");
+            }
+        }
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_trickles_in_ends_it_unless_it_is_answered() {
+        assert_eq!(trickle(false).await, Some(70));
+        assert_eq!(trickle(true).await, None);
     }
 
     #[tokio::test(start_paused = true)]
