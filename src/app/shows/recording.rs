@@ -209,10 +209,13 @@ impl Recording {
         let segments = show.segments_in(offered.start..from).into_iter();
         let segments =
             segments.map(|(name, number)| Item::Segment(name, SegmentNumber::new(number)));
-        let inits = show.withdraw_below(from).into_iter();
+        let earlier = show.inits_below(offered.start);
+        let inits = show.inits_below(from).into_iter();
+        let inits = inits.filter(|init| !earlier.contains(init));
         let inits = inits.map(|(name, period)| Item::Init(name, period));
         self.leaving
             .push_back((from, segments.chain(inits).collect()));
+        show.withdraw_below(from);
     }
 
     /// Removes what the stored record does not offer any more.

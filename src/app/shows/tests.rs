@@ -12,8 +12,9 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -28,13 +29,15 @@ use crate::serve::stretch::Asked;
 use crate::store::{Keep, Store};
 use crate::time::WallTime;
 
-/// Counts what it is asked, and panics at what it is told to, or never answers.
+/// Counts what it is asked, and panics at what it is told to, fails, or never answers.
 #[derive(Debug, Default)]
-struct Counting {
-    inner: InMemory,
+pub(super) struct Counting {
+    pub(super) inner: InMemory,
     requests: AtomicU64,
     listed: Arc<AtomicU64>,
     is_trap: AtomicBool,
+    /// After how many requests one fails, if that is not none.
+    fails_after: AtomicU64,
     /// What hangs, as "list" of a folder, "put" or "get" of an object, and whether that is over.
     hung: Option<(String, watch::Receiver<bool>)>,
 }
@@ -46,6 +49,27 @@ impl fmt::Display for Counting {
 }
 
 impl Counting {
+    /// Has the request after so many more fail, and no other one.
+    pub(super) fn fail_after(&self, requests: u64) {
+        self.fails_after.store(requests + 1, Ordering::Relaxed);
+    }
+
+    /// Has none fail. Whether one was still to.
+    pub(super) fn fail_no_more(&self) -> bool {
+        self.fails_after.swap(0, Ordering::Relaxed) > 0
+    }
+
+    fn fail(&self) -> Result<()> {
+        let before = self.fails_after.load(Ordering::Relaxed);
+        self.fails_after
+            .store(before.saturating_sub(1), Ordering::Relaxed);
+        let failed = || Error::Generic {
+            store: "counting",
+            source: std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
+        };
+        if before == 1 { Err(failed()) } else { Ok(()) }
+    }
+
     fn count(&self, at: &Path) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let is_trap = self.is_trap.load(Ordering::Relaxed);
@@ -78,6 +102,7 @@ impl ObjectStore for Counting {
     ) -> Result<PutResult> {
         self.count(at);
         self.hang("put", at.as_ref()).await;
+        self.fail()?;
         self.inner.put_opts(at, body, options).await
     }
 
@@ -92,6 +117,7 @@ impl ObjectStore for Counting {
     async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
         self.count(at);
         self.hang("get", at.as_ref()).await;
+        self.fail()?;
         self.inner.get_opts(at, options).await
     }
 
@@ -100,7 +126,10 @@ impl ObjectStore for Counting {
         at: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.inner.delete_stream(at)
+        match self.fail() {
+            Ok(()) => self.inner.delete_stream(at),
+            Err(error) => futures_util::stream::iter([Err(error)]).boxed(),
+        }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -129,6 +158,7 @@ impl ObjectStore for Counting {
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.hang("list", prefix.map_or("", AsRef::as_ref)).await;
+        self.fail()?;
         let found = self.inner.list_with_delimiter(prefix).await?;
         let count = found.objects.len() + found.common_prefixes.len();
         self.listed.fetch_add(count as u64, Ordering::Relaxed);
@@ -140,12 +170,12 @@ impl ObjectStore for Counting {
     }
 }
 
-fn open(backend: &Arc<Counting>) -> Store {
+pub(super) fn open(backend: &Arc<Counting>) -> Store {
     let backend: Arc<dyn ObjectStore> = Arc::<Counting>::clone(backend);
     Store::on(backend)
 }
 
-async fn put(backend: &Counting, key: String, body: String) {
+pub(super) async fn put(backend: &Counting, key: String, body: String) {
     let at = Path::from(key);
     backend.inner.put(&at, body.into()).await.expect("stored");
 }

@@ -201,6 +201,17 @@ enum Removed {
     AllButListed,
 }
 
+/// What has become of init segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inits {
+    /// There are none any more, or they are another show's.
+    Gone,
+    /// A live playlist names one.
+    Listed,
+    /// There was no telling.
+    Unsure,
+}
+
 /// Up to which number a show may go, and when that was seen.
 struct Seen {
     end: u64,
@@ -274,58 +285,78 @@ impl Look<'_> {
         }
         let renditions = show.renditions();
         let mut seen = self.see(show, &renditions).await?;
-        // Where two overlap, what both may offer goes with the later one.
-        let own = next.map_or(u64::MAX, SegmentNumber::get);
         let mut steps = 0;
         while show.unswept().start < seen.end && steps < MAX_STEPS {
-            let step = step_of(show, seen.end);
-            let before = show.clone();
-            let inits = show.withdraw_below(step.end);
-            store.put(&manifests::record(stream, show)).await?;
-            if !self
-                .may_go((show, &renditions), step.end, &mut seen)
-                .await?
-            {
-                // Nothing of it is gone yet.
-                store.put(&manifests::record(stream, &before)).await?;
-                return Ok(Removed::Step);
+            let of = (&*renditions, next);
+            if let Some(removed) = self.remove_step(show, of, &mut seen).await? {
+                return Ok(removed);
             }
-            let numbers = step.start..step.end.min(own);
-            let segments = numbers.flat_map(|number| {
-                let number = SegmentNumber::new(number);
-                let renditions = renditions.iter();
-                renditions.map(move |name| Item::Segment(name.clone(), number))
-            });
-            let segments: Vec<_> = segments.map(|item| self.key(item)).collect();
-            for batch in segments.chunks(BATCH) {
-                if !self
-                    .may_go((show, &renditions), step.end, &mut seen)
-                    .await?
-                {
-                    return Ok(Removed::Step);
-                }
-                store.delete(batch.to_vec()).await?;
-            }
-            self.remove_inits(inits, next).await?;
-            show.sweep_below(step.end);
             steps += 1;
         }
+        let mut left = Inits::Gone;
         let is_gone = show.unswept().start >= show.offered().end;
-        let inits = show.init_segments();
-        let inits = inits.map(|(name, period)| (name.clone(), period)).collect();
-        if !is_gone || !self.remove_inits(inits, next).await? {
-            // The record stays, for the rest.
-            store.put(&manifests::record(stream, show)).await?;
-            let is_listed = is_gone || show.unswept().start >= seen.end;
-            return Ok(match is_listed {
-                true => Removed::AllButListed,
-                false => Removed::Step,
-            });
+        if is_gone {
+            let inits = show.init_segments();
+            let inits = inits.map(|(name, period)| (name.clone(), period)).collect();
+            left = self.remove_inits(inits, next).await?;
         }
-        store
-            .delete(vec![self.key(Item::Show(show.first()))])
-            .await?;
-        Ok(Removed::All)
+        if is_gone && left == Inits::Gone {
+            let record = self.key(Item::Show(show.first()));
+            store.delete(vec![record]).await?;
+            return Ok(Removed::All);
+        }
+        // The record stays, for the rest.
+        store.put(&manifests::record(stream, show)).await?;
+        let is_listed = left == Inits::Listed || (!is_gone && show.unswept().start >= seen.end);
+        Ok(match is_listed {
+            true => Removed::AllButListed,
+            false => Removed::Step,
+        })
+    }
+
+    /// Removes some of `show`, and takes note of it once all of that is gone: what it is broken off over is gone on
+    /// with. How much is gone if that is to be at another look.
+    async fn remove_step(
+        &self,
+        show: &mut Show,
+        (renditions, next): (&[RenditionName], Option<SegmentNumber>),
+        seen: &mut Seen,
+    ) -> Result<Option<Removed>, Failed> {
+        let (store, stream) = (self.store, self.stream);
+        let step = step_of(show, seen.end);
+        let before = show.clone();
+        show.withdraw_below(step.end);
+        show.skip_below(step.start);
+        store.put(&manifests::record(stream, show)).await?;
+        if !self.may_go((show, renditions), step.end, seen).await? {
+            // Nothing of it is gone yet.
+            store.put(&manifests::record(stream, &before)).await?;
+            return Ok(Some(Removed::Step));
+        }
+        // Where two overlap, what both may offer goes with the later one.
+        let own = next.map_or(u64::MAX, SegmentNumber::get);
+        let numbers = step.start..step.end.min(own);
+        let segments = numbers.flat_map(|number| {
+            let number = SegmentNumber::new(number);
+            let renditions = renditions.iter();
+            renditions.map(move |name| Item::Segment(name.clone(), number))
+        });
+        let segments: Vec<_> = segments.map(|item| self.key(item)).collect();
+        for batch in segments.chunks(BATCH) {
+            if !self.may_go((show, renditions), step.end, seen).await? {
+                return Ok(Some(Removed::Step));
+            }
+            store.delete(batch.to_vec()).await?;
+        }
+        let inits = show.inits_below(step.end);
+        Ok(match self.remove_inits(inits, next).await? {
+            Inits::Gone => {
+                show.sweep_below(step.end);
+                None
+            }
+            Inits::Listed => Some(Removed::AllButListed),
+            Inits::Unsure => Some(Removed::Step),
+        })
     }
 
     /// Whether what lies below `end` may go, as was `seen`, or is seen now if that was long ago.
@@ -361,21 +392,20 @@ impl Look<'_> {
     }
 
     /// Removes init segments of a show whose segments are gone, but those that the `next` show goes on with, and those
-    /// that a live playlist names: the record after a full one is there later than the list. Whether none is left for
-    /// such a list, or because there was no telling.
+    /// that a live playlist names: the record after a full one is there later than the list.
     async fn remove_inits(
         &self,
         inits: Vec<(RenditionName, PeriodId)>,
         next: Option<SegmentNumber>,
-    ) -> Result<bool, Failed> {
+    ) -> Result<Inits, Failed> {
         if inits.is_empty() {
-            return Ok(true);
+            return Ok(Inits::Gone);
         }
         let next = match next {
             // One that cannot be read may name any of them.
             Some(next) => match super::read(self.store, &self.key(Item::Show(next))).await? {
                 Some((next, _)) => Some(next),
-                None => return Ok(true),
+                None => return Ok(Inits::Gone),
             },
             None => None,
         };
@@ -385,17 +415,19 @@ impl Look<'_> {
         };
         let inits = inits.into_iter().filter(|(_, period)| !is_needed(*period));
         let inits = inits.map(|(name, period)| self.key(Item::Init(name, period)));
-        let mut all_go = true;
+        let mut left = Inits::Gone;
         for init in inits {
             let asked = Instant::now();
             let is_listed = self.store.is_listed(&init).await?;
-            if is_listed || asked.elapsed() > FRESH || self.is_outdated() {
-                all_go = false;
+            if asked.elapsed() > FRESH || self.is_outdated() {
+                return Ok(Inits::Unsure);
+            } else if is_listed {
+                left = Inits::Listed;
             } else {
                 self.store.delete(vec![init]).await?;
             }
         }
-        Ok(all_go)
+        Ok(left)
     }
 }
 
@@ -413,3 +445,6 @@ fn step_of(show: &Show, end: u64) -> Range<u64> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod broken_off_tests;
