@@ -33,13 +33,15 @@ use crate::time::WallTime;
 #[derive(Debug, Default)]
 pub(super) struct Counting {
     pub(super) inner: InMemory,
-    requests: AtomicU64,
-    listed: Arc<AtomicU64>,
-    is_trap: AtomicBool,
+    pub(super) requests: AtomicU64,
+    pub(super) listed: Arc<AtomicU64>,
+    pub(super) is_trap: AtomicBool,
     /// After how many requests one fails, if that is not none.
-    fails_after: AtomicU64,
+    pub(super) fails_after: AtomicU64,
+    /// What takes how long: "put" or "get" of objects whose names end so.
+    pub(super) slow: Option<(String, Duration)>,
     /// What hangs, as "list" of a folder, "put" or "get" of an object, and whether that is over.
-    hung: Option<(String, watch::Receiver<bool>)>,
+    pub(super) hung: Option<(String, watch::Receiver<bool>)>,
 }
 
 impl fmt::Display for Counting {
@@ -78,6 +80,13 @@ impl Counting {
 
     /// Waits, of what hangs, until that is over.
     async fn hang(&self, verb: &str, at: &str) {
+        if let Some((what, time)) = &self.slow
+            && what
+                .strip_prefix(verb)
+                .is_some_and(|end| at.ends_with(end.trim_start()))
+        {
+            tokio::time::sleep(*time).await;
+        }
         if let Some((what, mut hung)) = self.hung.clone()
             && what.strip_prefix(verb).map(str::trim_start) == Some(at)
         {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::TryStreamExt as _;
-use object_store::ObjectStore as _;
+use object_store::path::Path;
+use object_store::{ObjectStore as _, ObjectStoreExt as _};
+use tokio::sync::watch;
 
 use super::*;
 use crate::app::shows::tests::{Counting, open, put};
@@ -44,7 +46,11 @@ fn record(first: u64, end: u64, periods: &str) -> String {
 impl Kept {
     /// The last two segments are listed, if any are to be.
     async fn new(lengths: [u64; 2], is_listed: bool) -> Self {
-        let backend = Arc::new(Counting::default());
+        Self::on(Counting::default(), lengths, is_listed).await
+    }
+
+    async fn on(backend: Counting, lengths: [u64; 2], is_listed: bool) -> Self {
+        let backend = Arc::new(backend);
         let change = FIRST + lengths[0];
         let end = change + lengths[1];
         let periods = [
@@ -228,4 +234,68 @@ async fn a_removal_that_is_broken_off_at_a_long_hole_leaves_a_record_that_can_be
         }
     }
     panic!("{:?} is left", kept.keys().await);
+}
+
+/// A store of which playlists take so long to be read.
+fn slow(seconds: u64) -> Counting {
+    Counting {
+        slow: Some(("get index.m3u8".to_owned(), Duration::from_secs(seconds))),
+        ..Counting::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_kept_for_long_enough_goes_though_each_playlist_takes_seconds_to_read() {
+    // Three renditions, of which two or three are asked about again for the init segments.
+    let kept = Kept::on(slow(4), [3, 4], true).await;
+    kept.look(u64::MAX).await;
+    kept.check_gone("a slow store").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_stays_as_it_is_where_a_store_does_not_say_in_time_what_may_go() {
+    let kept = Kept::on(slow(11), [3, 4], true).await;
+    let record = Path::from(format!("live/demo/show-{FIRST}.json"));
+    let before = kept.backend.inner.head(&record).await.expect("there");
+    for _ in 0..3 {
+        kept.look(u64::MAX).await;
+    }
+    let after = kept.backend.inner.head(&record).await.expect("there");
+    assert_eq!((after.e_tag, after.size), (before.e_tag, before.size));
+    let segments = kept.keys().await;
+    let segments = segments.iter().filter(|key| key.ends_with(".m4s"));
+    assert_eq!(segments.count(), 2 * 3 + 2 * 4 + 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_node_has_made_of_a_record_meanwhile_is_not_taken_back() {
+    let (go_on, hung) = watch::channel(true);
+    let playlist = "live/demo/v720/index.m3u8";
+    let kept = Counting {
+        // So long that what was seen before the record was written says nothing any more.
+        slow: Some(("put .json".to_owned(), Duration::from_secs(30))),
+        hung: Some((format!("get {playlist}"), hung)),
+        ..Counting::default()
+    };
+    let kept = Kept::on(kept, [3, 4], false).await;
+    let other = record(
+        FIRST,
+        FIRST + 3,
+        &period(FIRST, FIRST + 3, &["v1080", "v720"]),
+    );
+    let meanwhile = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        go_on.send_replace(false);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let key = format!("live/demo/show-{FIRST}.json");
+        put(&kept.backend, key, other.clone()).await;
+        let listed = format!("#EXTM3U\n#EXTINF:2,\n{FIRST}.m4s\n");
+        put(&kept.backend, playlist.to_owned(), listed).await;
+        go_on.send_replace(true);
+    };
+    tokio::join!(kept.look(u64::MAX), meanwhile);
+    let at = Path::from(format!("live/demo/show-{FIRST}.json"));
+    let found = kept.backend.inner.get(&at).await.expect("there");
+    let found = found.bytes().await.expect("read");
+    assert_eq!(String::from_utf8_lossy(&found), other);
 }

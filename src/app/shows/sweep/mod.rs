@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
 
 use super::{manifests, tail};
@@ -39,7 +40,8 @@ const LISTED_PAUSE: Duration = Duration::from_secs(600);
 /// For how long it counts what was seen of a stream: a store that hangs may answer after hours, when it is all different.
 const FRESH: Duration = Duration::from_secs(10);
 
-/// How many segments are removed before it is seen to that the next still may be: as many as a store is asked for at once.
+/// What a store is asked for at once: how many segments are removed before it is seen to that the next still may be, and
+/// how many playlists are read.
 const BATCH: usize = 16;
 
 /// A hole that is longer than any of ours is not looked through for what the record does not know.
@@ -268,9 +270,14 @@ impl Look<'_> {
     /// asked since.
     async fn is_still(&self, show: &Show, next: Option<SegmentNumber>) -> Result<bool, ReadFailed> {
         let shows = self.store.shows(self.stream).await?;
-        let found = super::read(self.store, &self.key(Item::Show(show.first()))).await?;
-        let is_same = found.is_some_and(|(found, _)| found == *show);
+        let is_same = self.is_stored(show).await?;
         Ok(is_same && following(&shows, show.first()) == next && !self.is_outdated())
+    }
+
+    /// Whether the record that is stored is that of `show` as it is.
+    async fn is_stored(&self, show: &Show) -> Result<bool, ReadFailed> {
+        let found = super::read(self.store, &self.key(Item::Show(show.first()))).await?;
+        Ok(found.is_some_and(|(found, _)| found == *show))
     }
 
     /// Removes `show`, whatever a live playlist does not name.
@@ -324,13 +331,19 @@ impl Look<'_> {
     ) -> Result<Option<Removed>, Failed> {
         let (store, stream) = (self.store, self.stream);
         let step = step_of(show, seen.end);
+        // A store that is too slow to say in time what may go is not written to for nothing.
+        if !self.may_go((show, renditions), step.end, seen).await? {
+            return Ok(Some(Removed::Step));
+        }
         let before = show.clone();
         show.withdraw_below(step.end);
         show.skip_below(step.start);
         store.put(&manifests::record(stream, show)).await?;
         if !self.may_go((show, renditions), step.end, seen).await? {
-            // Nothing of it is gone yet.
-            store.put(&manifests::record(stream, &before)).await?;
+            // Nothing of it is gone yet. If another node has written since, what it says counts.
+            if self.is_stored(show).await? {
+                store.put(&manifests::record(stream, &before)).await?;
+            }
             return Ok(Some(Removed::Step));
         }
         // Where two overlap, what both may offer goes with the later one.
@@ -377,11 +390,13 @@ impl Look<'_> {
         let at = Instant::now();
         let numbers = show.unswept().start..show.offered().end;
         let mut end = numbers.end;
-        for rendition in renditions {
-            let listed = self.store.listed(self.stream, rendition).await?;
-            let (listed, last) = match listed {
-                Some((first, last)) => (first.get(), last.get()),
-                None => continue,
+        let (store, stream) = (self.store, self.stream);
+        let listed = renditions.iter().cloned();
+        let listed = listed.map(|name| async move { store.listed(stream, &name).await });
+        let mut listed = futures_util::stream::iter(listed).buffer_unordered(BATCH);
+        while let Some(listed) = listed.try_next().await? {
+            let Some((listed, last)) = listed.map(|(first, last)| (first.get(), last.get())) else {
+                continue;
             };
             // A record that was full may end in the middle of the list, and the next one begin there.
             if listed < numbers.end && last >= numbers.start {
