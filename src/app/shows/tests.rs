@@ -344,23 +344,29 @@ async fn a_page_of_shows_is_read_once_though_their_records_have_no_room() {
     assert!(requests <= 1, "{requests}");
 }
 
+/// Lets viewers go back four hours in the broadcast of `stream` whose show, of 2,000 segments, begins with `first`, and
+/// lists the last segment.
+async fn let_go_back(backend: &Counting, stream: &str, first: u64, names: &[&str]) {
+    let record = format!("live/{stream}/show-{first}.json");
+    let text = backend.inner.get(&Path::from(record.clone())).await;
+    let text = text.expect("there").bytes().await.expect("read");
+    let text = String::from_utf8(text.to_vec()).expect("text");
+    let text = text.replace("\"segment_ms\"", "\"dvr_ms\":7200000,\"segment_ms\"");
+    put(backend, record, text).await;
+    let last = first + 1_999;
+    for name in names {
+        let live = format!("#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:{last}\n#EXTINF:2,\n{last}.m4s\n");
+        put(backend, format!("live/{stream}/{name}/index.m3u8"), live).await;
+    }
+}
+
 #[tokio::test]
 async fn a_playlist_that_reaches_too_far_back_for_memory_pushes_no_record_out() {
     let backend = Arc::new(Counting::default());
     let now = now_number();
     fill(&backend, "demo", now - 2_000..now, 0, false).await;
     let record = ObjectKey::new(demo(), Item::Show(SegmentNumber::new(now - 2_000)));
-    let at = Path::from(record.to_string());
-    let text = backend.inner.get(&at).await.expect("there");
-    let text = text.bytes().await.expect("read");
-    let text = String::from_utf8(text.to_vec()).expect("text");
-    let text = text.replace("\"segment_ms\"", "\"dvr_ms\":7200000,\"segment_ms\"");
-    put(&backend, record.to_string(), text).await;
-    let live = format!(
-        "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:{0}\n#EXTINF:2,\n{0}.m4s\n",
-        now - 1
-    );
-    put(&backend, "live/demo/v720/index.m3u8".to_owned(), live).await;
+    let_go_back(&backend, "demo", now - 2_000, &["v720"]).await;
     let library = Library::new(open(&backend), 64 * 1024);
     let key: ObjectKey = "live/demo/v720/dvr.m3u8".parse().expect("a key");
     let begun = Instant::now();
@@ -381,6 +387,34 @@ async fn a_playlist_that_reaches_too_far_back_for_memory_pushes_no_record_out() 
     let half_seconds = begun.elapsed().as_millis() / 500;
     assert!(u128::from(made) <= 1 + half_seconds, "{made}");
     settled(|| library.reaching.bytes() == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_does_not_wait_for_playlists_that_reach_back_to_be_written() {
+    let backend = Arc::new(Counting::default());
+    let first = now_number() - 2_000;
+    let streams: Vec<_> = (0..20).map(|index| format!("s{index}")).collect();
+    for stream in &streams {
+        fill(&backend, stream, first..first + 2_000, 0, false).await;
+        let_go_back(&backend, stream, first, &["v720"]).await;
+    }
+    let library = Library::new(open(&backend), MAX_BYTES);
+    let all = u32::try_from(library.renderings.available_permits()).expect("few");
+    let places = library.renderings.acquire_many(all).await.expect("open");
+    let ask = async |stream: &String| {
+        let key = format!("live/{stream}/v720/dvr.m3u8");
+        let key = key.parse().expect("a key");
+        library.clip(&key, None).await.expect("made")
+    };
+    let mut playlists = std::pin::pin!(futures_util::future::join_all(streams.iter().map(ask)));
+    let patience = Duration::from_secs(30);
+    let waited = tokio::time::timeout(patience, &mut playlists).await;
+    assert!(waited.is_err(), "no place to write them");
+    fill(&backend, "demo", first..first + 2, 0, true).await;
+    let newest = tokio::time::timeout(patience, library.newest(&demo())).await;
+    assert!(newest.expect("in time").expect("read").is_some());
+    drop(places);
+    assert_eq!(playlists.await.len(), streams.len());
 }
 
 #[tokio::test]

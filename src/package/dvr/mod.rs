@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 pub use compose::{delta, multivariant, playlist};
 pub use mpd::mpd;
-pub use timeline::mpd as mpd_of_cuts;
+pub use timeline::{MAX_SEGMENTS as MAX_TIMELINE_SEGMENTS, mpd as mpd_of_cuts};
 
 use crate::id::PeriodId;
 use crate::time::{MediaTime, Span, WallTime};
