@@ -6,6 +6,7 @@
 //! Time:   UTC
 //! Spec:   docs/recordings.md
 
+use std::borrow::Borrow as _;
 use std::fs::File;
 use std::io::{BufWriter, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -60,12 +61,15 @@ pub(super) async fn run(config: store::Config, job: Job) -> anyhow::Result<Expor
     let library = Library::new(store.clone(), MAX_BYTES);
     let shows = match job.asked {
         Some(asked) => library.between(&job.stream, asked).await?,
-        None => library.newest(&job.stream).await?.into_iter().collect(),
+        None => {
+            let newest = library.newest(&job.stream).await?;
+            newest.map(Into::into).into_iter().collect()
+        }
     };
     let stretch = match (job.asked, shows.first()) {
         (_, None) => bail!("nothing of \"{}\" is kept of that time", job.stream),
         (Some(asked), _) => Stretch::between(&shows, asked.start, asked.end)?,
-        (None, Some(show)) => Stretch::whole(show)?,
+        (None, Some(show)) => Stretch::whole(show.borrow())?,
     };
     let renditions = chosen(&stretch, &job.renditions)?;
     let part = with_suffix(&job.file);

@@ -23,7 +23,7 @@ use crate::package::dvr::{
 };
 use crate::package::show::Show;
 use crate::serve::stretch::Asked;
-use crate::serve::{Clip, Document, NoClip, StoreFailed, Version, document};
+use crate::serve::{Clip, Document, Growth, NoClip, StoreFailed, Version, document};
 use crate::store::Store;
 use crate::time::WallTime;
 
@@ -88,7 +88,8 @@ impl Library {
             let asked = Asked { start, end: None };
             let make = async move |library: Self, key: ObjectKey| {
                 let file = "dvr.m3u8".to_owned();
-                library.render(&key, vec![show], Some(asked), file).await
+                let shows = vec![show.into()];
+                library.render(&key, shows, Some(asked), file).await
             };
             return self.shared(key, Some(asked), make).await;
         }
@@ -122,8 +123,11 @@ impl Library {
                 Ok(Clip {
                     document: Arc::clone(version.document()),
                     delta: version.delta().cloned(),
-                    is_closed: has_ended == Some(true),
-                    is_advancing: reaching.changed.elapsed() <= limit,
+                    growth: match reaching.changed.elapsed() <= limit {
+                        _ if has_ended == Some(true) => Growth::Over,
+                        true => Growth::Advancing,
+                        false => Growth::Stalled,
+                    },
                 })
             }
             Found::Failed => Err(StoreFailed.into()),

@@ -201,7 +201,13 @@ async fn settled(is_so: impl Fn() -> bool) {
 const RENDITIONS: [&str; 4] = ["a128", "v1080", "v360", "v720"];
 
 /// The record and the segments of a show; the record knows all but the last `behind` of them.
-async fn fill(backend: &Counting, stream: &str, numbers: Range<u64>, behind: u64, ended: bool) {
+pub(super) async fn fill(
+    backend: &Counting,
+    stream: &str,
+    numbers: Range<u64>,
+    behind: u64,
+    ended: bool,
+) {
     let Range { start: first, end } = numbers;
     let known = end - behind;
     let tracks = RENDITIONS.map(|name| {
@@ -229,7 +235,7 @@ async fn fill(backend: &Counting, stream: &str, numbers: Range<u64>, behind: u64
     }
 }
 
-fn now_number() -> u64 {
+pub(super) fn now_number() -> u64 {
     u64::try_from(wall_now().as_micros()).expect("after 1970") / 2_000_000
 }
 
