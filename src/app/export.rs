@@ -151,6 +151,7 @@ async fn write(
         .map(|run| run.numbers.end - run.numbers.start)
         .sum();
     let bar = progress_bar(count);
+    let mut before = 0;
     for run in &runs {
         movie.begin_section(run.begins);
         for (index, rendition) in renditions.iter().enumerate() {
@@ -173,9 +174,12 @@ async fn write(
             for piece in movie.segment(index, &segment?)? {
                 out.write_all(&piece).with_context(failed)?;
             }
-            bar.set_position(bar.position().max(number - run.numbers.start));
+            // Of this number something may be missing yet.
+            bar.set_position(before + (number - run.numbers.start));
         }
+        before += run.numbers.end - run.numbers.start;
     }
+    bar.finish();
     let (moov, length) = movie.finish()?;
     out.write_all(&moov).with_context(failed)?;
     out.seek(SeekFrom::Start(MDAT_LENGTH_AT))
