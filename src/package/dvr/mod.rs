@@ -215,6 +215,17 @@ impl Behind {
             .count() as u64
     }
 
+    /// How long each segment is, in microseconds, the last one first.
+    fn lengths(&self) -> impl Iterator<Item = u64> {
+        let segments = self.all().rev();
+        let segments =
+            segments.flat_map(|(block, dropped)| block.segments.iter().skip(dropped).rev());
+        segments.map(|listed| {
+            let length = listed.length.to_duration(listed.begins.scale());
+            u64::try_from(length.as_micros()).unwrap_or(u64::MAX)
+        })
+    }
+
     /// The pieces in order, each with how many of its segments are not listed any more.
     fn all(&self) -> impl DoubleEndedIterator<Item = (&Block, usize)> {
         let dropped = |index| if index == 0 { self.dropped } else { 0 };
