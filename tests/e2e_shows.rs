@@ -321,14 +321,8 @@ fn listed_from(server: &Server, playlist: &str, count: usize) -> u64 {
     })
 }
 
-/// Rules of how soon something is there, which a busy machine cannot keep; and of the rate of what is copied, whose
-/// clock is led to that of the wall.
-const LENIENT: [&str; 4] = [
-    "HLS-REFRESH",
-    "LL-BLOCKING-TIME",
-    "DASH-EDGE",
-    "HLS-FRAME-RATE",
-];
+/// Rules of how soon something is there, which a busy machine cannot keep.
+const LENIENT: [&str; 3] = ["HLS-REFRESH", "LL-BLOCKING-TIME", "DASH-EDGE"];
 
 /// Whoever serves says the same of what is behind, whole and skipped, and `headwater inspect` finds nothing.
 fn reaches_back(server: &Server, first: u64) {
