@@ -1,8 +1,9 @@
 //! A thousand clients before a server that only reads, whose memory is empty.
 //!
 //! All fetch the same segments of two seconds at 2.8 Mbit/s, one after the other, as viewers of one
-//! broadcast do, for five seconds. Beside it nginx sends the same files. How often each object was read
-//! from the store is the server's own count: one is ideal.
+//! broadcast do, for five seconds: from a folder, and from a bucket of a Ceph gateway on this machine, which takes its
+//! part of the processors. Beside it nginx sends the same files. How often each object was read
+//! from the store is the server's own count, and for the bucket the gateway's too: one is ideal.
 
 #![expect(
     clippy::expect_used,
@@ -11,6 +12,7 @@
 )]
 
 mod broadcast;
+mod gateway;
 mod peer;
 
 use std::fmt::Write as _;
@@ -19,6 +21,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use self::broadcast::cpu_ns;
+use self::gateway::{BUCKET, CREDENTIALS, Gateway};
 use self::peer::{Killed, get, start_nginx};
 
 const CLIENTS: usize = 1_000;
@@ -28,19 +31,18 @@ const FIRST: usize = 897_600_000;
 /// Runs of each, in turn; the best counts.
 const RUNS: usize = 3;
 
-/// A server that reads what is in `folder`, with nothing in memory, and its address.
-fn start_ours(folder: &Path) -> (Killed, String) {
+/// A server that reads what is in `store`, with nothing in memory, and its address.
+fn start_ours(store: &str, gateway: Option<&Gateway>) -> (Killed, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
     command
-        .args([
-            "origin",
-            "--http",
-            "127.0.0.1:0",
-            "--log",
-            "error",
-            "--store",
-        ])
-        .arg(folder);
+        .args(["origin", "--http", "127.0.0.1:0", "--log", "error"])
+        .args(["--store", store]);
+    if let Some(gateway) = gateway {
+        command
+            .envs(CREDENTIALS)
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ENDPOINT_URL_S3", gateway.endpoint());
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = Killed(command.spawn().expect("started"));
     let lines = BufReader::new(child.0.stdout.take().expect("piped")).lines();
@@ -120,35 +122,63 @@ fn lay_out(folder: &Path) -> std::path::PathBuf {
     path
 }
 
+/// Puts the segments into the bucket too.
+fn upload(folder: &Path, gateway: &Gateway) {
+    for number in FIRST..FIRST + SEGMENTS {
+        let key = format!("live/bench/v720/{number}.m4s");
+        gateway.upload(&folder.join(&key), &key);
+    }
+}
+
+/// The highest throughput of `found` in megabytes a second, and the least CPU for each megabyte in microseconds.
+fn best(found: &[Found]) -> (u64, u64) {
+    let speed = found.iter().map(|found| found.megabytes_per_second).max();
+    let cpu = found.iter().map(|found| found.cpu_us).min();
+    (speed.unwrap_or(0), cpu.unwrap_or(0))
+}
+
 fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let script = lay_out(folder.path());
+    let store = folder.path().to_str().expect("text");
     println!(
         "{CLIENTS} clients fetch {SEGMENTS} segments in step, nothing in memory, the best of {RUNS}"
     );
     let (mut ours, mut theirs): (Vec<Found>, Vec<Found>) = (Vec::new(), Vec::new());
     for run in 0..RUNS {
-        let (server, address) = start_ours(folder.path());
+        let (server, address) = start_ours(store, None);
         ours.push(measure(server.0.id(), &address, &script));
         let (reads, objects) = reads(&address);
-        println!("  run {run}: {reads} reads of {objects} objects from the store");
+        println!("  folder, run {run}: {reads} reads of {objects} objects from the store");
         drop(server);
         let (server, address) = start_nginx(folder.path());
         theirs.push(measure(server.0.id(), &address, &script));
     }
-    let best = |found: &[Found]| {
-        let speed = found.iter().map(|found| found.megabytes_per_second).max();
-        let cpu = found.iter().map(|found| found.cpu_us).min();
-        (speed.unwrap_or(0), cpu.unwrap_or(0))
-    };
-    let (ours, theirs) = (best(&ours), best(&theirs));
-    for (name, (speed, cpu)) in [("headwater", ours), ("nginx", theirs)] {
+    let of_ceph = tempfile::tempdir().expect("a folder");
+    let gateway = Gateway::start(of_ceph.path());
+    upload(folder.path(), &gateway);
+    let mut bucket = Vec::new();
+    for run in 0..RUNS {
+        let (server, address) = start_ours(&format!("s3://{BUCKET}"), Some(&gateway));
+        let before = gateway.gets();
+        bucket.push(measure(server.0.id(), &address, &script));
+        let gets = gateway.gets() - before;
+        let (reads, objects) = reads(&address);
+        println!(
+            "  bucket, run {run}: {reads} reads of {objects} objects from the store, {gets} GETs at the gateway"
+        );
+    }
+    drop(gateway);
+    let (ours, theirs, bucket) = (best(&ours), best(&theirs), best(&bucket));
+    for (name, (speed, cpu)) in [("folder", ours), ("bucket", bucket), ("nginx", theirs)] {
         println!("  {name:<9} {speed:>6} MB/s   CPU {cpu:>5} us for each megabyte");
     }
     let percent = |a: u64, b: u64| a * 100 / b.max(1);
-    println!(
-        "  ratio     throughput {} %   CPU {} %",
-        percent(ours.0, theirs.0),
-        percent(ours.1, theirs.1)
-    );
+    for (name, ours) in [("folder", ours), ("bucket", bucket)] {
+        println!(
+            "  {name} to nginx   throughput {} %   CPU {} %",
+            percent(ours.0, theirs.0),
+            percent(ours.1, theirs.1)
+        );
+    }
 }

@@ -13,11 +13,12 @@
 )]
 
 mod broadcast;
+mod gateway;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -31,6 +32,7 @@ use object_store::ObjectStoreExt as _;
 use object_store::aws::AmazonS3Builder;
 
 use self::broadcast::{FIRST, cpu_ns};
+use self::gateway::{BUCKET, CREDENTIALS, Gateway};
 
 /// Kilobits per second of the renditions of the default ladder at 720p.
 const RUNGS: [(&str, usize); 5] = [
@@ -62,9 +64,7 @@ fn main() {
 /// Starts the gateway and each measurement as a process of its own.
 fn measure() {
     let folder = tempfile::tempdir().expect("a folder");
-    let port = free_port();
-    let _gateway = start_gateway(folder.path(), port);
-    make_bucket(port);
+    let gateway = Gateway::start(folder.path());
     let bits: usize = RUNGS.iter().map(|(_, kbps)| kbps).sum();
     println!("a ladder of {bits} kbit/s in segments of 2 s, {SEGMENTS} of them, to a Ceph gateway");
     for role in ["floor", "speed", "live", "dead"] {
@@ -72,51 +72,11 @@ fn measure() {
         let mut command = Command::new(program);
         command
             .env(ROLE, role)
-            .env(PORT, port.to_string())
-            .env("AWS_ACCESS_KEY_ID", "AK")
-            .env("AWS_SECRET_ACCESS_KEY", "SK");
+            .env(PORT, gateway.port.to_string())
+            .envs(CREDENTIALS);
         let status = command.stdin(Stdio::null()).status().expect("started");
         assert!(status.success(), "{role}: {status}");
     }
-}
-
-/// The gateway. Its script ends its daemons when its input closes.
-struct Gateway(Child);
-
-impl Drop for Gateway {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        let _ = self.0.wait();
-    }
-}
-
-fn start_gateway(folder: &Path, port: u16) -> Gateway {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/rgw.sh");
-    let mut command = Command::new(script);
-    command
-        .arg(folder)
-        .args([port.to_string(), free_port().to_string()]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child: Child = command.spawn().expect("started");
-    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let said = lines.next().and_then(Result::ok);
-    assert_eq!(said.as_deref(), Some("ready"), "the gateway");
-    Gateway(child)
-}
-
-fn make_bucket(port: u16) {
-    let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
-    let mut curl = Command::new("curl");
-    curl.args(["-sS", "--fail", "--user", "AK:SK", "-X", "PUT"])
-        .args(["--aws-sigv4", "aws:amz:us-east-1:s3"])
-        .args(["-H", &format!("x-amz-content-sha256: {empty}")])
-        .arg(format!("http://127.0.0.1:{port}/bench"));
-    assert!(curl.status().expect("curl").success());
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("free");
-    listener.local_addr().expect("bound").port()
 }
 
 /// One measurement, in a process that does nothing else.
@@ -140,7 +100,7 @@ fn play(role: &str) {
 
 async fn open(port: u16, spool: &Path, role: &str) -> Store {
     let config = Config {
-        url: format!("s3://bench/{role}"),
+        url: format!("s3://{BUCKET}/{role}"),
         endpoint: format!("http://127.0.0.1:{port}"),
         region: "us-east-1".to_owned(),
         spool: SpoolPlace::Folder(spool.to_owned()),
@@ -158,7 +118,7 @@ async fn floor(port: u16) {
     let builder = AmazonS3Builder::from_env()
         .with_endpoint(format!("http://127.0.0.1:{port}"))
         .with_allow_http(true)
-        .with_bucket_name("bench");
+        .with_bucket_name(BUCKET);
     let client = builder.with_region("us-east-1").build().expect("built");
     let put = async |path: String, body: Vec<u8>| {
         let path = format!("floor/{path}");

@@ -13,7 +13,7 @@ use headwater::id::StreamName;
 use headwater::media::{ObjectKey, Payload};
 use headwater::serve::stretch::Asked;
 use headwater::serve::{
-    Asset, Assets, Clip, Config, Document, Found, Live, NoClip, Object, Origin, Server,
+    Asset, Assets, Clip, Config, Document, Found, Growth, Live, NoClip, Object, Origin, Server,
     StoreFailed, Stored, Version,
 };
 use headwater::time::WallTime;
@@ -80,8 +80,13 @@ impl Origin for Scripted {
             Ok(Clip {
                 document: Arc::new(Document::manifest(&key.item, text.into())),
                 delta: None,
-                is_closed: asked.is_none_or(|asked| asked.end.is_some()),
-                is_advancing: true,
+                growth: match asked {
+                    Some(Asked { end: None, start }) if start.as_micros() == 8_000_000 => {
+                        Growth::Over
+                    }
+                    Some(Asked { end: None, .. }) => Growth::Advancing,
+                    _ => Growth::Final,
+                },
             })
         }
         .boxed()
@@ -635,6 +640,13 @@ async fn a_stretch_is_asked_for_by_its_instants_and_kept_for_long_once_it_is_com
             200,
             changing,
             "start=1970-01-01T00:00:07.000Z",
+        ),
+        (
+            "v720/index.m3u8?start=8",
+            200,
+            // Somebody may publish it again.
+            "public, max-age=5",
+            "start=1970-01-01T00:00:08.000Z",
         ),
         (
             "manifest.mpd?start=7&_HLS_msn=3",

@@ -6,6 +6,7 @@
 //! Time:   UTC
 //! Spec:   docs/recordings.md
 
+use std::borrow::Borrow as _;
 use std::fs::File;
 use std::io::{BufWriter, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -60,12 +61,15 @@ pub(super) async fn run(config: store::Config, job: Job) -> anyhow::Result<Expor
     let library = Library::new(store.clone(), MAX_BYTES);
     let shows = match job.asked {
         Some(asked) => library.between(&job.stream, asked).await?,
-        None => library.newest(&job.stream).await?.into_iter().collect(),
+        None => {
+            let newest = library.newest(&job.stream).await?;
+            newest.map(Into::into).into_iter().collect()
+        }
     };
     let stretch = match (job.asked, shows.first()) {
         (_, None) => bail!("nothing of \"{}\" is kept of that time", job.stream),
         (Some(asked), _) => Stretch::between(&shows, asked.start, asked.end)?,
-        (None, Some(show)) => Stretch::whole(show)?,
+        (None, Some(show)) => Stretch::whole(show.borrow())?,
     };
     let renditions = chosen(&stretch, &job.renditions)?;
     let part = with_suffix(&job.file);
@@ -147,6 +151,7 @@ async fn write(
         .map(|run| run.numbers.end - run.numbers.start)
         .sum();
     let bar = progress_bar(count);
+    let mut before = 0;
     for run in &runs {
         movie.begin_section(run.begins);
         for (index, rendition) in renditions.iter().enumerate() {
@@ -169,9 +174,12 @@ async fn write(
             for piece in movie.segment(index, &segment?)? {
                 out.write_all(&piece).with_context(failed)?;
             }
-            bar.set_position(bar.position().max(number - run.numbers.start));
+            // Of this number something may be missing yet.
+            bar.set_position(before + (number - run.numbers.start));
         }
+        before += run.numbers.end - run.numbers.start;
     }
+    bar.finish();
     let (moov, length) = movie.finish()?;
     out.write_all(&moov).with_context(failed)?;
     out.seek(SeekFrom::Start(MDAT_LENGTH_AT))

@@ -57,7 +57,12 @@ async fn try_read(store: &Store, keys: &BTreeSet<ObjectKey>) -> Result<Option<Pa
             && let Some(text) = store.get(key).await?
         {
             let text = text.to_bytes();
-            let listing = hls::parse(&String::from_utf8_lossy(&text));
+            let text = String::from_utf8_lossy(&text);
+            if !is_whole(&text) {
+                tracing::warn!(%key, "this playlist was cut short, or is another program's: \
+                    what it listed and cannot be read is gone on without");
+            }
+            let listing = hls::parse(&text);
             listings.extend(listing.map(|listing| (name.clone(), listing)));
         }
     }
@@ -86,4 +91,36 @@ async fn try_read(store: &Store, keys: &BTreeSet<ObjectKey>) -> Result<Option<Pa
         );
     }
     Ok(Some(past))
+}
+
+/// Whether `playlist` is as somebody wrote it who knows ours, though it need not list anything yet.
+fn is_whole(playlist: &str) -> bool {
+    let lists = playlist.lines().any(|line| line.ends_with(".m4s"));
+    let is_read = !lists || hls::parse(playlist).is_some();
+    playlist.starts_with("#EXTM3U\n") && playlist.ends_with('\n') && is_read
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_whole;
+
+    #[test]
+    fn a_playlist_that_was_cut_or_is_not_ours_is_not_whole() {
+        let ours = "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:7\n\
+            #EXT-X-MAP:URI=\"init-7.mp4\"\n#EXTINF:2.000000,\n7.m4s\n";
+        assert!(is_whole(ours));
+        let (empty, _) = ours.split_once("#EXTINF").expect("a segment");
+        assert!(is_whole(empty), "nothing is listed yet");
+        let (head, _) = ours.split_once("X-TARGET").expect("a head");
+        for text in [
+            "",
+            "<html>\n",
+            "#EXTM3U\n7.m4s\n",
+            ours.trim_end_matches("4s\n"),
+            head,
+            &ours.replace("7.m4s", "9.m4s"),
+        ] {
+            assert!(!is_whole(text), "{text}");
+        }
+    }
 }

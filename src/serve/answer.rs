@@ -22,7 +22,7 @@ use super::compressing::Compressing;
 use super::document::{Document, content_type, has_ended};
 use super::live::Feed;
 use super::metrics::{Gauge, Kind, Metrics};
-use super::origin::{Found, NoClip, Object, Origin, Stored};
+use super::origin::{Found, Growth, NoClip, Object, Origin, Stored};
 use super::page;
 use super::route::{Route, Verb};
 use super::shows::Page;
@@ -283,8 +283,8 @@ impl<O: Origin> Answerer<O> {
         }
     }
 
-    /// A manifest of a stretch of what is kept. One that grows is what a live one is to caches; one that does not
-    /// stays the same for good.
+    /// A manifest of a stretch of what is kept. One that grows is what a live one is to caches, and one that would if
+    /// the stream came back what a live one that has ended is; one that will not stays the same for good.
     async fn clip(
         &self,
         key: &ObjectKey,
@@ -293,14 +293,12 @@ impl<O: Origin> Answerer<O> {
         headers: &HeaderMap,
     ) -> Answer {
         let reason = match self.origin.clip(key, asked).await {
-            Ok(clip) if !clip.is_closed && !clip.is_advancing => {
-                return Answer::stalled(STORE_RETRY);
-            }
             Ok(clip) => {
-                let lifetime = if clip.is_closed {
-                    Lifetime::Kept
-                } else {
-                    Lifetime::Changing
+                let lifetime = match clip.growth {
+                    Growth::Stalled => return Answer::stalled(STORE_RETRY),
+                    Growth::Advancing => Lifetime::Changing,
+                    Growth::Over => Lifetime::Ended,
+                    Growth::Final => Lifetime::Kept,
                 };
                 let skip = clip.delta.is_some() && Directives::parse(query).is_ok_and(|d| d.skip);
                 let delta = clip.delta.as_ref().filter(|_| skip);

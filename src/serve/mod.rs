@@ -33,4 +33,4 @@ pub use document::Document;
 pub use http::{Config, Error, Server};
 pub use live::{Chosen, Feed, Live, Version};
 pub use metrics::{Kind, Metrics, STATUSES};
-pub use origin::{Clip, Found, NoClip, Object, Origin, StoreFailed, Stored};
+pub use origin::{Clip, Found, Growth, NoClip, Object, Origin, StoreFailed, Stored};

@@ -110,10 +110,29 @@ pub struct Clip {
     pub document: Arc<Document>,
     /// Its delta update, where it has one.
     pub delta: Option<Arc<Document>>,
-    /// Whether nothing will be added to it.
-    pub is_closed: bool,
-    /// Whether it goes on, as far as can be told, if it is not closed.
-    pub is_advancing: bool,
+    /// How it goes on.
+    pub growth: Growth,
+}
+
+/// How a stretch goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Growth {
+    /// Something is added to it again and again.
+    Advancing,
+    /// Nothing has been added to it for too long, and nobody has said that it is over.
+    Stalled,
+    /// It is over, unless somebody publishes the stream again.
+    Over,
+    /// Nothing will be added to it, whatever comes.
+    Final,
+}
+
+impl Growth {
+    /// Whether its manifest says that it is complete.
+    #[must_use]
+    pub const fn is_closed(self) -> bool {
+        matches!(self, Self::Over | Self::Final)
+    }
 }
 
 /// Why there is no manifest of a stretch.

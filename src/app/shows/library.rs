@@ -6,6 +6,7 @@
 //! Time:   the records': where shows lie follows from their numbers
 //! Spec:   docs/recordings.md
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,13 +24,14 @@ use crate::package::show::{Show, Stretch, StretchError};
 use crate::serve::shelf::{Keep, Shelf};
 use crate::serve::shows::Page;
 use crate::serve::stretch::Asked;
-use crate::serve::{Clip, Document, NoClip, StoreFailed};
+use crate::serve::{Clip, Document, Growth, NoClip, StoreFailed};
 use crate::store::Store;
 
 /// How old a record may be that goes on, and the list of shows.
 const FRESH: Duration = Duration::from_millis(500);
 
-/// How old the record of a show may be that has ended: its oldest segments may go.
+/// How old the record of a show may be that has ended, and so what a manifest knows of it to which nothing will be added:
+/// its oldest segments may go.
 const ENDED_FRESH: Duration = Duration::from_secs(10);
 
 /// How old what a list says of a show may be that has ended: where it begins, once its oldest segments go.
@@ -137,7 +139,30 @@ impl fmt::Display for Asking {
 #[derive(Clone, Debug)]
 pub(super) struct Made {
     clip: Result<Clip, NoClip>,
+    /// When it was made; of one to which nothing will be added, when the oldest record was read that it was made of.
     at: Instant,
+}
+
+/// A show as it was read.
+#[derive(Clone, Debug)]
+pub(in crate::app) struct Kept {
+    show: Arc<Show>,
+    /// Bytes of its record.
+    bytes: u64,
+    at: Instant,
+}
+
+impl From<Arc<Show>> for Kept {
+    fn from(show: Arc<Show>) -> Self {
+        let (bytes, at) = (0, Instant::now());
+        Self { show, bytes, at }
+    }
+}
+
+impl Borrow<Show> for Kept {
+    fn borrow(&self) -> &Show {
+        &self.show
+    }
 }
 
 impl Keep for Made {
@@ -149,7 +174,8 @@ impl Keep for Made {
 
     fn is_fresh(&self, now: Instant) -> bool {
         let limit = match &self.clip {
-            Ok(clip) if clip.is_closed => ENDED_FRESH,
+            Ok(clip) if clip.growth == Growth::Final => ENDED_FRESH,
+            // Another broadcast may have begun that it goes on with.
             _ => FRESH,
         };
         now.duration_since(self.at) < limit
@@ -214,9 +240,9 @@ impl Library {
                 library.render(&key, shows, Some(asked), file).await
             }
             None => {
-                let show = library.show(&key.stream, first).await?;
+                let show = library.kept(&key.stream, first).await?;
                 let show = show.ok_or_else(|| missing("there is no such show"))?;
-                let file = manifests::file(&show);
+                let file = manifests::file(&show.show);
                 library.render(&key, vec![show], None, file).await
             }
         };
@@ -231,7 +257,7 @@ impl Library {
         make: impl FnOnce(Self, ObjectKey) -> F,
     ) -> Result<Clip, NoClip>
     where
-        F: Future<Output = Result<Clip, NoClip>> + Send + 'static,
+        F: Future<Output = Result<Made, NoClip>> + Send + 'static,
     {
         let asking = Asking {
             key: key.clone(),
@@ -246,9 +272,10 @@ impl Library {
         let permit = Arc::clone(&self.stretches).acquire_owned().await;
         let read = |_| async move {
             let _permit = permit;
-            let clip = made.await;
-            let at = Instant::now();
-            Made { clip, at }
+            made.await.unwrap_or_else(|reason| Made {
+                clip: Err(reason),
+                at: Instant::now(),
+            })
         };
         self.clips.get(&asking, read).await.clip
     }
@@ -256,16 +283,21 @@ impl Library {
     pub(super) async fn render(
         &self,
         key: &ObjectKey,
-        shows: Vec<Arc<Show>>,
+        shows: Vec<Kept>,
         asked: Option<Asked>,
         file: String,
-    ) -> Result<Clip, NoClip> {
+    ) -> Result<Made, NoClip> {
         let key = key.clone();
-        aside(&self.renderings, move || {
+        let read_at = shows.iter().map(|show| show.at).min();
+        let clip = aside(&self.renderings, move || {
             rendered(&key, &shows, asked, &file)
+        });
+        let clip = clip.await.unwrap_or(Err(NoClip::Store(StoreFailed)))?;
+        let read_at = read_at.filter(|_| clip.growth == Growth::Final);
+        Ok(Made {
+            clip: Ok(clip),
+            at: read_at.unwrap_or_else(Instant::now),
         })
-        .await
-        .unwrap_or(Err(NoClip::Store(StoreFailed)))
     }
 
     /// The shows that lie between the instants of `asked`, ascending.
@@ -273,7 +305,7 @@ impl Library {
         &self,
         stream: &StreamName,
         asked: Asked,
-    ) -> Result<Vec<Arc<Show>>, NoClip> {
+    ) -> Result<Vec<Kept>, NoClip> {
         let firsts = self.shows(stream).await?;
         // The last show that begins at or before the start: the numbers of shows rise with time.
         let mut range = 0..firsts.len();
@@ -291,13 +323,13 @@ impl Library {
         }
         let (mut found, mut total) = (Vec::new(), 0);
         for first in firsts.iter().skip(range.start.saturating_sub(1)) {
-            let Some((show, bytes)) = self.sized_show(stream, *first).await? else {
+            let Some(kept) = self.kept(stream, *first).await? else {
                 continue;
             };
-            if asked.end.is_some_and(|end| show.begins() >= end) {
+            if asked.end.is_some_and(|end| kept.show.begins() >= end) {
                 break;
             }
-            total += bytes;
+            total += kept.bytes;
             if total > MAX_STRETCH_BYTES {
                 let text =
                     "the records of that stretch are too long together; ask for less".to_owned();
@@ -307,7 +339,7 @@ impl Library {
                 let text = format!("a stretch has at most {MAX_SHOWS} shows");
                 return Err(NoClip::Refused(text));
             }
-            found.push(show);
+            found.push(kept);
         }
         Ok(found)
     }
@@ -413,16 +445,15 @@ impl Library {
         stream: &StreamName,
         first: SegmentNumber,
     ) -> Result<Option<Arc<Show>>, StoreFailed> {
-        let found = self.sized_show(stream, first).await?;
-        Ok(found.map(|(show, _)| show))
+        let found = self.kept(stream, first).await?;
+        Ok(found.map(|kept| kept.show))
     }
 
-    /// A show, and how many bytes its record has.
-    async fn sized_show(
+    async fn kept(
         &self,
         stream: &StreamName,
         first: SegmentNumber,
-    ) -> Result<Option<(Arc<Show>, u64)>, StoreFailed> {
+    ) -> Result<Option<Kept>, StoreFailed> {
         let key = ObjectKey::new(stream.clone(), Item::Show(first));
         let read = |_| {
             let (store, reads, key) = (self.store.clone(), Arc::clone(&self.reads), key.clone());
@@ -434,8 +465,9 @@ impl Library {
             }
         };
         let reading = self.shelf.get(&key, read).await;
-        match reading.found {
-            Found::Show(show) => Ok(Some((show, reading.bytes))),
+        let Reading { found, bytes, at } = reading;
+        match found {
+            Found::Show(show) => Ok(Some(Kept { show, bytes, at })),
             Found::Nothing => Ok(None),
             Found::Shows(_) | Found::Reaching(_) | Found::Failed => Err(StoreFailed),
         }
@@ -465,13 +497,13 @@ pub(super) async fn aside<T: Send + 'static>(
 /// playlists are called.
 fn rendered(
     key: &ObjectKey,
-    shows: &[Arc<Show>],
+    shows: &[Kept],
     asked: Option<Asked>,
     file: &str,
 ) -> Result<Clip, NoClip> {
     let stretch = match (asked, shows.first()) {
         (Some(asked), _) => Stretch::between(shows, asked.start, asked.end),
-        (None, Some(show)) => Stretch::whole(show),
+        (None, Some(show)) => Stretch::whole(&show.show),
         (None, None) => Err(StretchError::Nothing),
     };
     let stretch = stretch.map_err(|error| match error {
@@ -494,8 +526,11 @@ fn rendered(
     Ok(Clip {
         document: Arc::new(Document::manifest(&key.item, Bytes::from(text))),
         delta: None,
-        is_closed: stretch.is_closed(),
-        is_advancing: true,
+        growth: match (stretch.is_final(), stretch.is_closed()) {
+            (true, _) => Growth::Final,
+            (_, true) => Growth::Over,
+            (_, false) => Growth::Advancing,
+        },
     })
 }
 
@@ -505,5 +540,60 @@ async fn read(store: &Store, key: &ObjectKey) -> (Found, u64) {
         Ok(Some((show, bytes))) => (Found::Show(Arc::new(show)), bytes),
         Ok(None) => (Found::Nothing, 0),
         Err(_) => (Found::Failed, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::shows::tests::{Counting, fill, now_number, open};
+    use crate::time::WallTime;
+
+    /// The playlist of `asked`, or of the whole show that begins with `first`, of a record that was read ten seconds ago.
+    async fn made(backend: &Arc<Counting>, first: u64, asked: Option<Asked>) -> (Made, Instant) {
+        let library = Library::new(open(backend), MAX_BYTES);
+        let stream: StreamName = "demo".parse().expect("a name");
+        let first = SegmentNumber::new(first);
+        let kept = library.kept(&stream, first).await.expect("read");
+        let mut kept = kept.expect("there");
+        let ago = Duration::from_secs(10);
+        kept.at = kept.at.checked_sub(ago).expect("a clock that ran");
+        let read_at = kept.at;
+        let key = ObjectKey::new(stream, Item::ShowMultivariant(first));
+        let made = library.render(&key, vec![kept], asked, String::new());
+        (made.await.expect("kept"), read_at)
+    }
+
+    #[tokio::test]
+    async fn a_manifest_is_no_older_than_its_record_and_what_may_go_on_is_looked_for_at_once() {
+        let backend = Arc::new(Counting::default());
+        let first = now_number() - 5_000;
+        fill(&backend, "demo", first..first + 20, 0, true).await;
+        let at =
+            |number: u64| WallTime::from_micros(i64::try_from(number * 2_000_000).expect("fits"));
+        let asked = |end: Option<u64>| Asked {
+            start: at(first + 3),
+            end: end.map(at),
+        };
+        for (asked, growth) in [
+            (None, Growth::Final),
+            (Some(asked(Some(first + 9))), Growth::Final),
+            (Some(asked(Some(first + 4_000))), Growth::Over),
+            (Some(asked(None)), Growth::Over),
+        ] {
+            let (made, read_at) = made(&backend, first, asked).await;
+            assert_eq!(
+                made.clip.as_ref().expect("kept").growth,
+                growth,
+                "{asked:?}"
+            );
+            let is_fresh = |at: Instant, ms| made.is_fresh(at + Duration::from_millis(ms));
+            match growth {
+                Growth::Final => {
+                    assert!(is_fresh(read_at, 9_900) && !is_fresh(read_at, 10_000));
+                }
+                _ => assert!(is_fresh(made.at, 400) && !is_fresh(made.at, 500)),
+            }
+        }
     }
 }

@@ -7,6 +7,7 @@
 //! Spec:   docs/recordings.md
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,10 +18,12 @@ use super::library::{Found, Library, Reading, aside};
 use crate::app::dvr;
 use crate::id::StreamName;
 use crate::media::{Item, ObjectKey};
-use crate::package::dvr::{Behind, mpd, mpd_of_cuts as dvr_of_cuts, multivariant};
+use crate::package::dvr::{
+    Behind, MAX_TIMELINE_SEGMENTS, mpd, mpd_of_cuts as dvr_of_cuts, multivariant,
+};
 use crate::package::show::Show;
 use crate::serve::stretch::Asked;
-use crate::serve::{Clip, Document, NoClip, StoreFailed, Version, document};
+use crate::serve::{Clip, Document, Growth, NoClip, StoreFailed, Version, document};
 use crate::store::Store;
 use crate::time::WallTime;
 
@@ -37,6 +40,8 @@ pub(super) struct Reaching {
     changed: Instant,
     behind: Behind,
     first: u64,
+    /// What the record offered.
+    offered: Range<u64>,
     version: Version,
 }
 
@@ -52,8 +57,19 @@ impl Reaching {
 struct Parts {
     show: Arc<Show>,
     reach: Duration,
+    /// For each that is read, as long as it is.
+    reads: Arc<Semaphore>,
     /// Where the lines of hours are written.
     places: Arc<Semaphore>,
+}
+
+impl Parts {
+    /// The number with which what can be gone back to begins.
+    fn first_behind(&self) -> u64 {
+        let reach = i64::try_from(self.reach.as_micros()).unwrap_or(i64::MAX);
+        let since = self.show.ends().as_micros().saturating_sub(reach);
+        self.show.number_from(WallTime::from_micros(since))
+    }
 }
 
 impl Library {
@@ -72,21 +88,21 @@ impl Library {
             let asked = Asked { start, end: None };
             let make = async move |library: Self, key: ObjectKey| {
                 let file = "dvr.m3u8".to_owned();
-                library.render(&key, vec![show], Some(asked), file).await
+                let shows = vec![show.into()];
+                library.render(&key, shows, Some(asked), file).await
             };
             return self.shared(key, Some(asked), make).await;
         }
         let target = show.target_duration();
         let read = |earlier: Option<Reading>| {
-            let (store, reads, key) = (self.store.clone(), Arc::clone(&self.reads), key.clone());
-            let places = Arc::clone(&self.renderings);
+            let (store, key) = (self.store.clone(), key.clone());
+            let parts = Parts {
+                show,
+                reach,
+                reads: Arc::clone(&self.reads),
+                places: Arc::clone(&self.renderings),
+            };
             async move {
-                let _permit = reads.acquire().await;
-                let parts = Parts {
-                    show,
-                    reach,
-                    places,
-                };
                 let found = make(&store, &key, &parts, earlier).await;
                 let bytes = match &found {
                     Found::Reaching(reaching) => reaching.bytes(),
@@ -107,8 +123,11 @@ impl Library {
                 Ok(Clip {
                     document: Arc::clone(version.document()),
                     delta: version.delta().cloned(),
-                    is_closed: has_ended == Some(true),
-                    is_advancing: reaching.changed.elapsed() <= limit,
+                    growth: match reaching.changed.elapsed() <= limit {
+                        _ if has_ended == Some(true) => Growth::Over,
+                        true => Growth::Advancing,
+                        false => Growth::Stalled,
+                    },
                 })
             }
             Found::Failed => Err(StoreFailed.into()),
@@ -125,55 +144,41 @@ async fn make(store: &Store, key: &ObjectKey, parts: &Parts, earlier: Option<Rea
         _ => Item::Multivariant,
     };
     let live = ObjectKey::new(stream.clone(), live);
-    let text = match store.get(&live).await {
-        Ok(Some(text)) => text.to_bytes(),
+    let text = match get(store, &live, parts).await {
+        Ok(Some(text)) => text,
         Ok(None) => return Found::Nothing,
-        Err(error) => {
-            tracing::warn!(key = %live, %error, "a live manifest cannot be read");
-            return Found::Failed;
-        }
+        Err(StoreFailed) => return Found::Failed,
     };
     let earlier = match earlier.map(|reading| reading.found) {
         Some(Found::Reaching(earlier)) => Some(earlier),
         _ => None,
     };
-    let first = parts.show.first().get();
-    let (moving, made) = match &key.item {
-        Item::DvrMedia(_) => {
-            // All that it is made of is the same: so is it.
-            if let Some(same) = earlier
-                .as_ref()
-                .filter(|e| e.live == text && e.first == first)
-            {
-                return Found::Reaching(Arc::clone(same));
-            }
-            let work = (key.clone(), parts.clone(), text.clone(), earlier.clone());
-            let made = aside(&parts.places, move || {
-                let (key, parts, text, earlier) = work;
-                media(&key, &parts, &text, earlier.as_deref())
-            });
-            (text.clone(), made.await)
-        }
-        item => {
-            let live = String::from_utf8_lossy(&text);
-            let (moving, made) = match item {
-                Item::DvrMpd => {
-                    match mpd_beside_playlist(store, stream, parts, live.into_owned()).await {
-                        Ok(made) => made,
-                        Err(StoreFailed) => return Found::Failed,
-                    }
-                }
-                // It names playlists, which say themselves whether they go on.
-                _ => (Bytes::new(), Some(multivariant(&live))),
-            };
-            let version = made.map(|text| {
-                let document = Document::manifest(item, text.into());
-                (Behind::new(parts.reach), Version::plain(Arc::new(document)))
-            });
-            (moving, version)
-        }
+    let moving = match &key.item {
+        Item::DvrMedia(_) => text.clone(),
+        Item::DvrMpd => match playlist_beside(store, stream, parts, &text).await {
+            Ok(playlist) => playlist,
+            Err(StoreFailed) => return Found::Failed,
+        },
+        // It names playlists, which say themselves whether they go on.
+        _ => Bytes::new(),
     };
-    let Some((behind, version)) = made else {
+    let (first, offered) = (parts.show.first().get(), parts.show.offered());
+    // All that it is made of is the same: so is it. To a playlist the record adds nothing but with a segment.
+    let is_same = |e: &&Arc<Reaching>| {
+        let is_playlist = matches!(key.item, Item::DvrMedia(_));
+        let is_record_same = e.first == first && (is_playlist || e.offered == offered);
+        e.live == text && e.moving == moving && is_record_same
+    };
+    if let Some(same) = earlier.as_ref().filter(is_same) {
+        return Found::Reaching(Arc::clone(same));
+    }
+    let work = (key.clone(), parts.clone(), earlier.clone());
+    let live = (text.clone(), moving.clone());
+    let made = aside(&parts.places, move || {
+        let (key, parts, earlier) = work;
+        made_of(&key, &parts, live, earlier.as_deref())
+    });
+    let Some((behind, version)) = made.await.flatten() else {
         return Found::Nothing;
     };
     let same = earlier.filter(|earlier| earlier.moving == moving && !moving.is_empty());
@@ -183,8 +188,37 @@ async fn make(store: &Store, key: &ObjectKey, parts: &Parts, earlier: Option<Rea
         moving,
         behind,
         first,
+        offered,
         version,
     }))
+}
+
+/// What reaches further back than the live manifest, of which `earlier` was made last; `moving` is the playlist beside.
+fn made_of(
+    key: &ObjectKey,
+    parts: &Parts,
+    (live, moving): (Bytes, Bytes),
+    earlier: Option<&Reaching>,
+) -> Option<(Behind, Version)> {
+    let text = match &key.item {
+        Item::DvrMedia(_) => return Some(media(key, parts, &live, earlier)),
+        Item::DvrMpd => mpd_of(parts, &moving, &String::from_utf8_lossy(&live))?,
+        _ => multivariant(&String::from_utf8_lossy(&live)),
+    };
+    let document = Document::manifest(&key.item, text.into());
+    let version = Version::plain(Arc::new(document));
+    Some((Behind::new(parts.reach), version))
+}
+
+/// What is stored of a live manifest.
+async fn get(store: &Store, key: &ObjectKey, parts: &Parts) -> Result<Option<Bytes>, StoreFailed> {
+    // Only while it is read: what is then made of it takes another place, and records are waited for by everybody.
+    let _permit = parts.reads.acquire().await;
+    let found = store.get(key).await.map_err(|error| {
+        tracing::warn!(%key, %error, "a live manifest cannot be read");
+        StoreFailed
+    })?;
+    Ok(found.map(|text| text.to_bytes()))
 }
 
 /// The media playlist `key`, of which `earlier` was made last.
@@ -206,9 +240,7 @@ fn media(
             behind = known.behind.clone();
             behind.next().unwrap_or(listed)
         } else {
-            let reach = i64::try_from(parts.reach.as_micros()).unwrap_or(i64::MAX);
-            let since = show.ends().as_micros().saturating_sub(reach);
-            show.number_from(WallTime::from_micros(since))
+            parts.first_behind()
         };
         // A broadcast that has just gone on elsewhere is not known here yet.
         let from = from.max(listed.saturating_sub(MAX_BEHIND));
@@ -234,31 +266,13 @@ fn first_of(playlist: &str) -> Option<u64> {
 async fn playlist_beside(
     store: &Store,
     stream: &StreamName,
+    parts: &Parts,
     mpd: &[u8],
 ) -> Result<Bytes, StoreFailed> {
-    let Some(key) = document::first_playlist(stream, mpd) else {
-        return Ok(Bytes::new());
-    };
-    match store.get(&key).await {
-        Ok(text) => Ok(text.map_or_else(Bytes::new, |text| text.to_bytes())),
-        Err(error) => {
-            tracing::warn!(%key, %error, "a live manifest cannot be read");
-            Err(StoreFailed)
-        }
+    match document::first_playlist(stream, mpd) {
+        Some(key) => Ok(get(store, &key, parts).await?.unwrap_or_default()),
+        None => Ok(Bytes::new()),
     }
-}
-
-/// The MPD that reaches further back than `live`, and the live playlist of which it was made.
-async fn mpd_beside_playlist(
-    store: &Store,
-    stream: &StreamName,
-    parts: &Parts,
-    live: String,
-) -> Result<(Bytes, Option<String>), StoreFailed> {
-    let playlist = playlist_beside(store, stream, live.as_bytes()).await?;
-    let work = (parts.clone(), playlist.clone());
-    let made = aside(&parts.places, move || mpd_of(&work.0, &work.1, &live));
-    Ok((playlist, made.await.flatten()))
 }
 
 /// The MPD that reaches as far back as there is something of the period that it describes; `playlist` is one of the
@@ -285,12 +299,11 @@ fn mpd_of(parts: &Parts, playlist: &[u8], live: &str) -> Option<String> {
 /// The same where the source cuts.
 fn mpd_of_cuts(parts: &Parts, live: &str) -> Option<String> {
     let show = &parts.show;
-    let reach = i64::try_from(parts.reach.as_micros()).unwrap_or(i64::MAX);
-    let since = show.ends().as_micros().saturating_sub(reach);
-    let from = show.number_from(WallTime::from_micros(since));
+    let from = parts.first_behind();
     let behind = show.last_renditions().filter_map(|name| {
         let listed = first_number(live, name.as_str())?;
-        let from = from.max(listed.saturating_sub(MAX_BEHIND));
+        // It takes no more than these, however many there are.
+        let from = from.max(listed.saturating_sub(MAX_TIMELINE_SEGMENTS as u64));
         let mut behind = Behind::new(parts.reach);
         let gone = show.gone(name, from..listed);
         gone.into_iter().for_each(|gone| behind.push(gone));
@@ -347,6 +360,7 @@ mod tests {
         Parts {
             show,
             reach,
+            reads: Arc::new(Semaphore::new(1)),
             places: Arc::new(Semaphore::new(1)),
         }
     }
@@ -447,6 +461,36 @@ mod tests {
             found.contains("timeShiftBufferDepth=\"PT69.778S\""),
             "{found}"
         );
+    }
+
+    #[tokio::test]
+    async fn an_mpd_of_what_is_still_the_same_is_the_one_that_was_made() {
+        let store = store().await;
+        let key: ObjectKey = "live/demo/dvr.mpd".parse().expect("a key");
+        put(&store, "manifest.mpd", MPD).await;
+        put(&store, "v720/index.m3u8", &playlist(200)).await;
+        let parts_of = |end: u64| parts(&[period("v720", 100..end, &[])], true);
+        let document = |found: &Found| match found {
+            Found::Reaching(reaching) => Arc::clone(reaching.version.document()),
+            found => panic!("{found:?}"),
+        };
+        let first = make(&store, &key, &parts_of(200), None).await;
+        let earlier = || Some(aged(first.clone()));
+        let same = make(&store, &key, &parts_of(200), earlier()).await;
+        assert!(Arc::ptr_eq(&document(&first), &document(&same)));
+        put(&store, "v720/index.m3u8", &playlist(201)).await;
+        let moved = make(&store, &key, &parts_of(200), earlier()).await;
+        assert!(!Arc::ptr_eq(&document(&first), &document(&moved)));
+        // The playlist is as before; the record says more, or another one goes on.
+        put(&store, "v720/index.m3u8", &playlist(200)).await;
+        let mut longer = parts_of(200);
+        let record = longer
+            .show
+            .to_record()
+            .replace("\"end\":200", "\"end\":201");
+        longer.show = Arc::new(Show::from_record(record.as_bytes()).expect("a record"));
+        let recorded = make(&store, &key, &longer, earlier()).await;
+        assert!(!Arc::ptr_eq(&document(&first), &document(&recorded)));
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@
 //! Spec:   docs/recordings.md
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -33,6 +34,11 @@ const REACH_GRACE: Duration = Duration::from_secs(60);
 /// How many numbers leave at once, at most: a change of `archive.keep` spreads over some time.
 const MAX_LEAVING: u64 = 16;
 
+/// How many versions of the next record are stored before one that was full says that it has ended: a segment lies
+/// between two, and a list of shows that lacks the next one is not believed for as long. Who has neither the next one nor
+/// a show that goes on is told that all is over.
+const FOLLOWED: usize = 2;
+
 /// What the earlier run left, once it is known.
 type Left = oneshot::Receiver<Option<Show>>;
 
@@ -55,6 +61,10 @@ pub(in crate::app) struct Recording {
     confirmed: u64,
     /// What is not offered any more, and goes once no stored record offers it: those below which number.
     leaving: VecDeque<(u64, Vec<Item>)>,
+    /// What an earlier run offered no more, and may not have removed.
+    undone: Range<u64>,
+    /// The record that was full, until it is closed, and how many versions of the next one are stored.
+    full: Option<(Show, usize)>,
 }
 
 impl Recording {
@@ -88,6 +98,8 @@ impl Recording {
             bytes: 0,
             confirmed: 0,
             leaving: VecDeque::new(),
+            undone: 0..0,
+            full: None,
         }
     }
 
@@ -101,6 +113,13 @@ impl Recording {
         self.take_in(writer, snapshot);
         if !self.learn(snapshot) {
             return;
+        }
+        if self
+            .full
+            .as_ref()
+            .is_some_and(|(_, next)| *next >= FOLLOWED)
+        {
+            self.close_full(writer);
         }
         self.let_go(snapshot, now);
         self.remove(writer);
@@ -164,6 +183,7 @@ impl Recording {
     fn start(&mut self, left: Option<Show>, snapshot: &Snapshot) {
         if let Some(show) = left.filter(|_| self.goes_on) {
             self.has_resumed = self.recorder.go_on_with(show, snapshot);
+            self.undone = self.recorder.show().unswept();
         }
         tracing::info!(stream = %self.stream, show = %self.recorder.show().first(), "recording");
     }
@@ -175,6 +195,7 @@ impl Recording {
                 Item::Segment(rendition, number) => self.recorder.stored(&rendition, number),
                 Item::Show(first) if first == self.recorder.show().first() => {
                     self.confirmed = self.writing.take().unwrap_or(self.confirmed);
+                    self.full.iter_mut().for_each(|(_, next)| *next += 1);
                 }
                 _ => {}
             }
@@ -184,6 +205,9 @@ impl Recording {
 
     /// Offers no more what has been kept for long enough.
     fn let_go(&mut self, snapshot: &Snapshot, now: WallTime) {
+        if !self.undone.is_empty() {
+            return self.let_go_again();
+        }
         let Keep::For(keep) = self.keep else {
             return;
         };
@@ -209,10 +233,30 @@ impl Recording {
         let segments = show.segments_in(offered.start..from).into_iter();
         let segments =
             segments.map(|(name, number)| Item::Segment(name, SegmentNumber::new(number)));
-        let inits = show.withdraw_below(from).into_iter();
+        let earlier = show.inits_below(offered.start);
+        let inits = show.inits_below(from).into_iter();
+        let inits = inits.filter(|init| !earlier.contains(init));
         let inits = inits.map(|(name, period)| Item::Init(name, period));
         self.leaving
             .push_back((from, segments.chain(inits).collect()));
+        show.withdraw_below(from);
+    }
+
+    /// Has some of what an earlier run was about to remove go: what of it is gone nobody knows.
+    fn let_go_again(&mut self) {
+        let end = self.undone.end.min(self.undone.start + MAX_LEAVING);
+        let show = self.recorder.show();
+        let (numbers, names) = (self.undone.start..end, show.renditions());
+        let segments = numbers.flat_map(|number| {
+            let number = SegmentNumber::new(number);
+            let names = names.iter();
+            names.map(move |name| Item::Segment(name.clone(), number))
+        });
+        let inits = show.inits_below(end).into_iter();
+        let inits = inits.map(|(name, period)| Item::Init(name, period));
+        self.leaving
+            .push_back((end, segments.chain(inits).collect()));
+        self.undone.start = end;
     }
 
     /// Removes what the stored record does not offer any more.
@@ -249,8 +293,16 @@ impl Recording {
 
     /// Says that nothing more comes, and how to play all of it.
     fn close(&mut self, writer: &BroadcastWriter) {
+        self.close_full(writer);
         self.recorder.show_mut().end();
         put_closed(writer, &self.stream, self.recorder.show());
+    }
+
+    /// Says that nothing more comes to the record that was full: another one goes on, which can be found.
+    fn close_full(&mut self, writer: &BroadcastWriter) {
+        if let Some((ended, _)) = self.full.take() {
+            put_closed(writer, &self.stream, &ended);
+        }
     }
 
     /// Begins the next record where this one, which is full, ends.
@@ -258,14 +310,15 @@ impl Recording {
         if self.recorder.show().offered().is_empty() {
             return;
         }
-        let ended = self.recorder.turn_over(snapshot);
-        put_closed(writer, &self.stream, &ended);
+        self.close_full(writer);
+        self.full = Some((self.recorder.turn_over(snapshot), 0));
         let next = self.recorder.show().first();
         tracing::info!(stream = %self.stream, show = %next, "the record is full; another one goes on");
         (self.writing, self.bytes) = (None, 0);
         self.confirmed = next.get();
         // What was about to go goes with the rest of its show.
         self.leaving.clear();
+        self.undone = 0..0;
     }
 }
 
@@ -278,3 +331,7 @@ fn put_closed(writer: &BroadcastWriter, stream: &StreamName, show: &Show) {
         writer.put(put);
     }
 }
+
+#[cfg(test)]
+#[path = "recording_tests.rs"]
+mod tests;

@@ -12,8 +12,9 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, ObjectStoreExt as _, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    Result,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -28,15 +29,19 @@ use crate::serve::stretch::Asked;
 use crate::store::{Keep, Store};
 use crate::time::WallTime;
 
-/// Counts what it is asked, and panics at what it is told to, or never answers.
+/// Counts what it is asked, and panics at what it is told to, fails, or never answers.
 #[derive(Debug, Default)]
-struct Counting {
-    inner: InMemory,
-    requests: AtomicU64,
-    listed: Arc<AtomicU64>,
-    is_trap: AtomicBool,
+pub(super) struct Counting {
+    pub(super) inner: InMemory,
+    pub(super) requests: AtomicU64,
+    pub(super) listed: Arc<AtomicU64>,
+    pub(super) is_trap: AtomicBool,
+    /// After how many requests one fails, if that is not none.
+    pub(super) fails_after: AtomicU64,
+    /// What takes how long: "put" or "get" of objects whose names end so.
+    pub(super) slow: Option<(String, Duration)>,
     /// What hangs, as "list" of a folder, "put" or "get" of an object, and whether that is over.
-    hung: Option<(String, watch::Receiver<bool>)>,
+    pub(super) hung: Option<(String, watch::Receiver<bool>)>,
 }
 
 impl fmt::Display for Counting {
@@ -46,6 +51,27 @@ impl fmt::Display for Counting {
 }
 
 impl Counting {
+    /// Has the request after so many more fail, and no other one.
+    pub(super) fn fail_after(&self, requests: u64) {
+        self.fails_after.store(requests + 1, Ordering::Relaxed);
+    }
+
+    /// Has none fail. Whether one was still to.
+    pub(super) fn fail_no_more(&self) -> bool {
+        self.fails_after.swap(0, Ordering::Relaxed) > 0
+    }
+
+    fn fail(&self) -> Result<()> {
+        let before = self.fails_after.load(Ordering::Relaxed);
+        self.fails_after
+            .store(before.saturating_sub(1), Ordering::Relaxed);
+        let failed = || Error::Generic {
+            store: "counting",
+            source: std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
+        };
+        if before == 1 { Err(failed()) } else { Ok(()) }
+    }
+
     fn count(&self, at: &Path) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let is_trap = self.is_trap.load(Ordering::Relaxed);
@@ -54,6 +80,13 @@ impl Counting {
 
     /// Waits, of what hangs, until that is over.
     async fn hang(&self, verb: &str, at: &str) {
+        if let Some((what, time)) = &self.slow
+            && what
+                .strip_prefix(verb)
+                .is_some_and(|end| at.ends_with(end.trim_start()))
+        {
+            tokio::time::sleep(*time).await;
+        }
         if let Some((what, mut hung)) = self.hung.clone()
             && what.strip_prefix(verb).map(str::trim_start) == Some(at)
         {
@@ -78,6 +111,7 @@ impl ObjectStore for Counting {
     ) -> Result<PutResult> {
         self.count(at);
         self.hang("put", at.as_ref()).await;
+        self.fail()?;
         self.inner.put_opts(at, body, options).await
     }
 
@@ -92,6 +126,7 @@ impl ObjectStore for Counting {
     async fn get_opts(&self, at: &Path, options: GetOptions) -> Result<GetResult> {
         self.count(at);
         self.hang("get", at.as_ref()).await;
+        self.fail()?;
         self.inner.get_opts(at, options).await
     }
 
@@ -100,7 +135,10 @@ impl ObjectStore for Counting {
         at: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.inner.delete_stream(at)
+        match self.fail() {
+            Ok(()) => self.inner.delete_stream(at),
+            Err(error) => futures_util::stream::iter([Err(error)]).boxed(),
+        }
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -129,6 +167,7 @@ impl ObjectStore for Counting {
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.hang("list", prefix.map_or("", AsRef::as_ref)).await;
+        self.fail()?;
         let found = self.inner.list_with_delimiter(prefix).await?;
         let count = found.objects.len() + found.common_prefixes.len();
         self.listed.fetch_add(count as u64, Ordering::Relaxed);
@@ -140,12 +179,12 @@ impl ObjectStore for Counting {
     }
 }
 
-fn open(backend: &Arc<Counting>) -> Store {
+pub(super) fn open(backend: &Arc<Counting>) -> Store {
     let backend: Arc<dyn ObjectStore> = Arc::<Counting>::clone(backend);
     Store::on(backend)
 }
 
-async fn put(backend: &Counting, key: String, body: String) {
+pub(super) async fn put(backend: &Counting, key: String, body: String) {
     let at = Path::from(key);
     backend.inner.put(&at, body.into()).await.expect("stored");
 }
@@ -162,7 +201,13 @@ async fn settled(is_so: impl Fn() -> bool) {
 const RENDITIONS: [&str; 4] = ["a128", "v1080", "v360", "v720"];
 
 /// The record and the segments of a show; the record knows all but the last `behind` of them.
-async fn fill(backend: &Counting, stream: &str, numbers: Range<u64>, behind: u64, ended: bool) {
+pub(super) async fn fill(
+    backend: &Counting,
+    stream: &str,
+    numbers: Range<u64>,
+    behind: u64,
+    ended: bool,
+) {
     let Range { start: first, end } = numbers;
     let known = end - behind;
     let tracks = RENDITIONS.map(|name| {
@@ -190,7 +235,7 @@ async fn fill(backend: &Counting, stream: &str, numbers: Range<u64>, behind: u64
     }
 }
 
-fn now_number() -> u64 {
+pub(super) fn now_number() -> u64 {
     u64::try_from(wall_now().as_micros()).expect("after 1970") / 2_000_000
 }
 
@@ -305,23 +350,29 @@ async fn a_page_of_shows_is_read_once_though_their_records_have_no_room() {
     assert!(requests <= 1, "{requests}");
 }
 
+/// Lets viewers go back four hours in the broadcast of `stream` whose show, of 2,000 segments, begins with `first`, and
+/// lists the last segment.
+async fn let_go_back(backend: &Counting, stream: &str, first: u64, names: &[&str]) {
+    let record = format!("live/{stream}/show-{first}.json");
+    let text = backend.inner.get(&Path::from(record.clone())).await;
+    let text = text.expect("there").bytes().await.expect("read");
+    let text = String::from_utf8(text.to_vec()).expect("text");
+    let text = text.replace("\"segment_ms\"", "\"dvr_ms\":7200000,\"segment_ms\"");
+    put(backend, record, text).await;
+    let last = first + 1_999;
+    for name in names {
+        let live = format!("#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:{last}\n#EXTINF:2,\n{last}.m4s\n");
+        put(backend, format!("live/{stream}/{name}/index.m3u8"), live).await;
+    }
+}
+
 #[tokio::test]
 async fn a_playlist_that_reaches_too_far_back_for_memory_pushes_no_record_out() {
     let backend = Arc::new(Counting::default());
     let now = now_number();
     fill(&backend, "demo", now - 2_000..now, 0, false).await;
     let record = ObjectKey::new(demo(), Item::Show(SegmentNumber::new(now - 2_000)));
-    let at = Path::from(record.to_string());
-    let text = backend.inner.get(&at).await.expect("there");
-    let text = text.bytes().await.expect("read");
-    let text = String::from_utf8(text.to_vec()).expect("text");
-    let text = text.replace("\"segment_ms\"", "\"dvr_ms\":7200000,\"segment_ms\"");
-    put(&backend, record.to_string(), text).await;
-    let live = format!(
-        "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:{0}\n#EXTINF:2,\n{0}.m4s\n",
-        now - 1
-    );
-    put(&backend, "live/demo/v720/index.m3u8".to_owned(), live).await;
+    let_go_back(&backend, "demo", now - 2_000, &["v720"]).await;
     let library = Library::new(open(&backend), 64 * 1024);
     let key: ObjectKey = "live/demo/v720/dvr.m3u8".parse().expect("a key");
     let begun = Instant::now();
@@ -342,6 +393,34 @@ async fn a_playlist_that_reaches_too_far_back_for_memory_pushes_no_record_out() 
     let half_seconds = begun.elapsed().as_millis() / 500;
     assert!(u128::from(made) <= 1 + half_seconds, "{made}");
     settled(|| library.reaching.bytes() == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_does_not_wait_for_playlists_that_reach_back_to_be_written() {
+    let backend = Arc::new(Counting::default());
+    let first = now_number() - 2_000;
+    let streams: Vec<_> = (0..20).map(|index| format!("s{index}")).collect();
+    for stream in &streams {
+        fill(&backend, stream, first..first + 2_000, 0, false).await;
+        let_go_back(&backend, stream, first, &["v720"]).await;
+    }
+    let library = Library::new(open(&backend), MAX_BYTES);
+    let all = u32::try_from(library.renderings.available_permits()).expect("few");
+    let places = library.renderings.acquire_many(all).await.expect("open");
+    let ask = async |stream: &String| {
+        let key = format!("live/{stream}/v720/dvr.m3u8");
+        let key = key.parse().expect("a key");
+        library.clip(&key, None).await.expect("made")
+    };
+    let mut playlists = std::pin::pin!(futures_util::future::join_all(streams.iter().map(ask)));
+    let patience = Duration::from_secs(30);
+    let waited = tokio::time::timeout(patience, &mut playlists).await;
+    assert!(waited.is_err(), "no place to write them");
+    fill(&backend, "demo", first..first + 2, 0, true).await;
+    let newest = tokio::time::timeout(patience, library.newest(&demo())).await;
+    assert!(newest.expect("in time").expect("read").is_some());
+    drop(places);
+    assert_eq!(playlists.await.len(), streams.len());
 }
 
 #[tokio::test]

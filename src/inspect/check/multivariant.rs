@@ -16,7 +16,11 @@ use super::text::{join, listing_name, parse_seconds};
 
 /// Per cent of the announced peak that a live stream may reach.
 pub(super) const LIVE_PEAK_PERCENT: u64 = 125;
-/// Thousandths of a frame per second by which a rate may be off.
+/// What part of a rate it may be off by: half of what lies between those in use, such as 30 and 30000/1001. Stamps in
+/// milliseconds make as much of a segment or two, and so does a clock that is led to another one, in media whose rate
+/// is what is said all the same.
+const RATE_TOLERANCE: u64 = 2_000;
+/// And thousandths of a frame per second, for the three decimals.
 const RATE_TOLERANCE_MILLI: u64 = 2;
 
 /// The playlist by itself.
@@ -263,12 +267,42 @@ fn pictures(findings: &mut Findings, place: &Place, variant: &Variant, main: &Re
     if let Some(milli) = (samples * 1_000 * scale).checked_div(ticks) {
         let said = variant.attributes.get("FRAME-RATE").unwrap_or_default();
         let said_milli = parse_seconds(said).and_then(|us| u64::try_from(us / 1_000).ok());
-        let holds = said_milli.is_some_and(|said| said.abs_diff(milli) <= RATE_TOLERANCE_MILLI);
+        let holds = said_milli.is_some_and(|said| is_rate(said, milli));
         findings.check(&rules::MV_FRAME_RATE, holds, place, || {
             (
                 format!("FRAME-RATE={said}"),
                 format!("{}.{:03}", milli / 1_000, milli % 1_000),
             )
         });
+    }
+}
+
+/// Whether media that has `found` thousandths of a frame per second has the rate that is `said`.
+const fn is_rate(said: u64, found: u64) -> bool {
+    said.abs_diff(found) <= RATE_TOLERANCE_MILLI + found / RATE_TOLERANCE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_rate;
+
+    #[test]
+    fn a_rate_may_be_off_by_what_a_clock_makes_but_not_be_another() {
+        let known = [
+            23_976, 24_000, 25_000, 29_970, 30_000, 50_000, 59_940, 60_000,
+        ];
+        for said in known {
+            let off = said / 2_500;
+            assert!(
+                is_rate(said, said + off) && is_rate(said, said - off),
+                "{said}"
+            );
+            let others = known.iter().filter(|other| **other != said);
+            for other in others {
+                assert!(!is_rate(said, *other), "{said} is not {other}");
+            }
+        }
+        // 25 frames per second, and 25.01 as they are measured.
+        assert!(is_rate(25_000, 25_010));
     }
 }

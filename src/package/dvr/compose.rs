@@ -16,10 +16,8 @@ use crate::id::PeriodId;
 /// EXT-X-VERSION of a delta update: 9 for EXT-X-SKIP.
 const VERSION_DELTA: &str = "#EXT-X-VERSION:9";
 
-/// CAN-SKIP-UNTIL in target durations, and how many segments at the end are not skipped for it where the live
-/// playlist itself has no delta updates: more than last that long.
+/// CAN-SKIP-UNTIL in target durations.
 const SKIP_TARGETS: u64 = 6;
-const UNSKIPPED_SEGMENTS: u64 = 12;
 
 /// What the live playlists are called, and those that reach further back.
 const LIVE: &str = "index.m3u8";
@@ -45,7 +43,7 @@ pub fn playlist(behind: &Behind, live: &str) -> Vec<Bytes> {
         map = lines(&mut pieces, behind, 0);
     }
     let after_gap = behind.is_some_and(Behind::is_after_gap);
-    pieces.push(live.tail(map.as_deref(), after_gap));
+    pieces.push(live.tail(map.as_deref(), after_gap, 0));
     pieces
 }
 
@@ -60,12 +58,14 @@ pub fn delta(behind: &Behind, live: &str) -> Option<Vec<Bytes>> {
     let behind = Some(behind).filter(|behind| behind.next() == live.first);
     let before = behind.map_or(0, Behind::len);
     let skipped = match live.skipped {
-        0 => before.saturating_sub(UNSKIPPED_SEGMENTS.saturating_sub(live.count)),
+        0 => (before + live.count).saturating_sub(live.unskipped(behind)),
         more => before.saturating_add(more),
     };
     if skipped == 0 {
         return None;
     }
+    // Of the lines of the live playlist; its own delta update has none of what that skips.
+    let of_live = skipped.saturating_sub(before.saturating_add(live.skipped));
     let mut head = String::with_capacity(512);
     let _ = live.write_head(&mut head, behind, Some(skipped));
     let mut pieces = vec![Bytes::from(head)];
@@ -77,7 +77,7 @@ pub fn delta(behind: &Behind, live: &str) -> Option<Vec<Bytes>> {
         }
     }
     let after_gap = behind.is_some_and(Behind::is_after_gap);
-    pieces.push(live.tail(map.as_deref(), after_gap));
+    pieces.push(live.tail(map.as_deref(), after_gap, of_live));
     Some(pieces)
 }
 
@@ -130,6 +130,8 @@ struct Live<'a> {
     map: Option<&'a str>,
     skipped: u64,
     count: u64,
+    /// How long each segment is, in microseconds.
+    lengths: Vec<u64>,
     has_ended: bool,
     body: Vec<&'a str>,
 }
@@ -144,6 +146,7 @@ impl<'a> Live<'a> {
             map: None,
             skipped: 0,
             count: 0,
+            lengths: Vec::new(),
             has_ended: false,
             body: Vec::new(),
         };
@@ -168,6 +171,7 @@ impl<'a> Live<'a> {
                 }
                 live.head.push(line);
             }
+            live.lengths.extend(value("#EXTINF:").and_then(micros));
             live.count += u64::from(!line.starts_with('#'));
             live.has_ended |= line == "#EXT-X-ENDLIST";
         }
@@ -210,19 +214,51 @@ impl<'a> Live<'a> {
         }
     }
 
+    /// How many segments at the end no delta update skips, of those that are listed and of what is `behind` them: the
+    /// fewest that last for CAN-SKIP-UNTIL.
+    fn unskipped(&self, behind: Option<&Behind>) -> u64 {
+        let until = self.target.saturating_mul(SKIP_TARGETS * 1_000_000);
+        let lengths = self.lengths.iter().rev().copied();
+        let before = behind.into_iter().flat_map(Behind::lengths);
+        let mut from_end = 0_u64;
+        let kept = lengths.chain(before).take_while(|length| {
+            let is_kept = from_end < until;
+            from_end = from_end.saturating_add(*length);
+            is_kept
+        });
+        kept.count() as u64
+    }
+
     fn is_controlled(&self) -> bool {
         let mut head = self.head.iter();
         head.any(|line| line.starts_with("#EXT-X-SERVER-CONTROL:"))
     }
 
-    /// What follows what is behind, whose last EXT-X-MAP is `map`, and whose last segment may be a gap.
-    fn tail(&self, map: Option<&str>, after_gap: bool) -> Bytes {
+    /// What follows what is behind, whose last EXT-X-MAP is `map`, and whose last segment may be a gap, but for the first
+    /// `left_out` segments.
+    fn tail(&self, map: Option<&str>, after_gap: bool, mut left_out: u64) -> Bytes {
         let mut out = String::with_capacity(64 * self.body.len());
         let mut own = self.map.filter(|own| map.is_some_and(|map| map != *own));
         let mut number = self.first.unwrap_or(0).saturating_add(self.skipped);
         // Dates are those that the lines behind have, so that nothing about a segment changes when it leaves.
         let (mut is_dated, mut gap, mut after_gap) = (map.is_none(), false, after_gap);
+        let in_force = map.or(self.map);
         for line in &self.body {
+            let is_map = line.starts_with("#EXT-X-MAP:");
+            if is_map {
+                own = None;
+            }
+            if left_out > 0 {
+                if is_map {
+                    own = Some(*line).filter(|own| in_force != Some(own));
+                }
+                gap |= *line == "#EXT-X-GAP";
+                if !line.starts_with('#') {
+                    (number, left_out) = (number.saturating_add(1), left_out - 1);
+                    (is_dated, after_gap, gap) = (false, gap, false);
+                }
+                continue;
+            }
             if *line != "#EXT-X-DISCONTINUITY"
                 && let Some(own) = own.take()
             {
@@ -237,7 +273,7 @@ impl<'a> Live<'a> {
                 out.push('\n');
                 continue;
             }
-            is_dated |= *line == "#EXT-X-DISCONTINUITY" || line.starts_with("#EXT-X-MAP:");
+            is_dated |= *line == "#EXT-X-DISCONTINUITY" || is_map;
             gap |= *line == "#EXT-X-GAP";
             out.push_str(line);
             out.push('\n');
@@ -248,6 +284,15 @@ impl<'a> Live<'a> {
         }
         out.into()
     }
+}
+
+/// `2.04,` in microseconds.
+fn micros(text: &str) -> Option<u64> {
+    let text = text.split(',').next()?.trim();
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds: u64 = seconds.parse().ok()?;
+    let fraction: u64 = format!("{fraction:0<6}").get(..6)?.parse().ok()?;
+    seconds.checked_mul(1_000_000)?.checked_add(fraction)
 }
 
 /// Whether a line says something of a segment, or of what follows the last one.

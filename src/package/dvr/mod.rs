@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 pub use compose::{delta, multivariant, playlist};
 pub use mpd::mpd;
-pub use timeline::mpd as mpd_of_cuts;
+pub use timeline::{MAX_SEGMENTS as MAX_TIMELINE_SEGMENTS, mpd as mpd_of_cuts};
 
 use crate::id::PeriodId;
 use crate::time::{MediaTime, Span, WallTime};
@@ -213,6 +213,17 @@ impl Behind {
         let all = self.all();
         all.filter(|(block, dropped)| block.discontinuity && *dropped == 0)
             .count() as u64
+    }
+
+    /// How long each segment is, in microseconds, the last one first.
+    fn lengths(&self) -> impl Iterator<Item = u64> {
+        let segments = self.all().rev();
+        let segments =
+            segments.flat_map(|(block, dropped)| block.segments.iter().skip(dropped).rev());
+        segments.map(|listed| {
+            let length = listed.length.to_duration(listed.begins.scale());
+            u64::try_from(length.as_micros()).unwrap_or(u64::MAX)
+        })
     }
 
     /// The pieces in order, each with how many of its segments are not listed any more.

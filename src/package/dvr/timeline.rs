@@ -16,7 +16,7 @@ use crate::time::{Ticks, Timescale, WallTime};
 
 /// The most segments of a rendition that are put before its timeline: four hours of two seconds. Each new segment
 /// has players load all of them again.
-const MAX_SEGMENTS: usize = 7_200;
+pub const MAX_SEGMENTS: usize = 7_200;
 
 /// The MPD `live` of a broadcast that its source cuts, with what is `behind` each of its renditions. `changed_at` is
 /// when that became so. `None` if nothing is added to the MPD any more, or it has no timelines.

@@ -46,6 +46,7 @@ pub struct Show {
     ended: bool,
     /// How far back viewers of the live stream can go, in milliseconds; nothing for no further than the list.
     reach_ms: u64,
+    /// Those of which anything is left.
     chapters: Vec<Chapter>,
 }
 
@@ -206,31 +207,40 @@ impl Show {
         found
     }
 
-    /// Offers nothing below `number` any more. The init segments that nothing of it needs any more.
-    pub fn withdraw_below(&mut self, number: u64) -> Vec<(RenditionName, PeriodId)> {
+    /// Offers nothing below `number` any more. Its periods stay, until nothing of them is left.
+    pub fn withdraw_below(&mut self, number: u64) {
         let from = number.clamp(self.offered.start, self.offered.end);
         self.offered.start = from;
         for track in self.chapters.iter_mut().flat_map(|c| &mut c.tracks) {
             track.stored.remove_below(from);
             track.odd = track.odd.split_off(&from);
         }
-        let mut inits = Vec::new();
-        while self.chapters.get(1).is_some_and(|next| next.first <= from) {
-            let gone = self.chapters.remove(0);
-            if self
-                .chapters
-                .iter()
-                .all(|other| other.period != gone.period)
-            {
-                let tracks = gone.tracks.into_iter();
-                inits.extend(tracks.map(|track| (track.name, gone.period)));
-            }
-        }
-        inits
     }
 
-    /// Takes note that everything below `number` is deleted.
+    /// The init segments that nothing from `number` on needs.
+    #[must_use]
+    pub fn inits_below(&self, number: u64) -> Vec<(RenditionName, PeriodId)> {
+        let (gone, left) = self.chapters.split_at(self.count_below(number));
+        let is_needed = |period| left.iter().any(|other| other.period == period);
+        let gone = gone.iter().filter(|chapter| !is_needed(chapter.period));
+        let tracks = gone.flat_map(|c| c.tracks.iter().map(|t| (t.name.clone(), c.period)));
+        tracks.collect()
+    }
+
+    /// How many periods end at or before `number`.
+    fn count_below(&self, number: u64) -> usize {
+        let next = self.chapters.iter().skip(1);
+        next.take_while(|next| next.first <= number).count()
+    }
+
+    /// Takes note that everything below `number` is deleted, the init segments too that only that needed.
     pub fn sweep_below(&mut self, number: u64) {
+        self.skip_below(number);
+        self.chapters.drain(..self.count_below(self.swept));
+    }
+
+    /// Takes note that no segment is left below `number`.
+    pub fn skip_below(&mut self, number: u64) {
         self.swept = number.clamp(self.swept, self.offered.start);
     }
 

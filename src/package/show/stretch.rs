@@ -52,6 +52,7 @@ pub enum StretchError {
 pub struct Stretch<'a> {
     pub(super) sections: Vec<Section<'a>>,
     pub(super) closed: bool,
+    is_final: bool,
 }
 
 /// Consecutive segments of one period, each of which some rendition has.
@@ -71,7 +72,7 @@ impl<'a> Stretch<'a> {
     pub fn whole(show: &'a Show) -> Result<Self, StretchError> {
         let mut sections = Vec::new();
         add(&mut sections, show, &show.offered())?;
-        Self::checked(sections, show.ended)
+        Self::checked(sections, (show.ended, show.ended))
     }
 
     /// What lies between `start` and `end`, or has been stored since `start`. `shows` ascend.
@@ -103,11 +104,15 @@ impl<'a> Stretch<'a> {
         }
         let newest = shows.last().map(Borrow::borrow);
         let reaches = |end: WallTime| newest.is_some_and(|show: &Show| show.ends() >= end);
-        let closed = newest.is_none_or(|show: &Show| show.ended) || end.is_some_and(reaches);
-        Self::checked(sections, closed)
+        let is_final = end.is_some_and(reaches);
+        let closed = newest.is_none_or(|show: &Show| show.ended) || is_final;
+        Self::checked(sections, (closed, is_final))
     }
 
-    fn checked(sections: Vec<Section<'a>>, closed: bool) -> Result<Self, StretchError> {
+    fn checked(
+        sections: Vec<Section<'a>>,
+        (closed, is_final): (bool, bool),
+    ) -> Result<Self, StretchError> {
         let counts = sections.iter().map(Section::count);
         let found = counts.fold(0, u64::saturating_add);
         match found {
@@ -118,15 +123,25 @@ impl<'a> Stretch<'a> {
             {
                 Err(StretchError::TooMuch)
             }
-            1..=MAX_STRETCH_SEGMENTS => Ok(Self { sections, closed }),
+            1..=MAX_STRETCH_SEGMENTS => Ok(Self {
+                sections,
+                closed,
+                is_final,
+            }),
             _ => Err(StretchError::TooLong { found }),
         }
     }
 
-    /// Whether nothing will be added to it.
+    /// Whether nothing will be added to it, unless another broadcast comes.
     #[must_use]
     pub const fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// Whether nothing will be added to it, whatever comes.
+    #[must_use]
+    pub const fn is_final(&self) -> bool {
+        self.is_final
     }
 
     /// The renditions at its end, which manifests offer.

@@ -189,13 +189,38 @@ fn a_record_that_cannot_be_is_refused_with_its_reason() {
 #[test]
 fn what_is_withdrawn_is_offered_no_more_and_stays_to_be_swept() {
     let mut show = show(40, &[]);
-    assert!(show.withdraw_below(FIRST + 10).is_empty());
+    show.withdraw_below(FIRST + 10);
     assert_eq!(show.offered(), FIRST + 10..FIRST + 40);
     assert_eq!(show.unswept(), FIRST..FIRST + 10);
     assert!(!show.has(&name("v720"), FIRST + 9) && show.has(&name("v720"), FIRST + 10));
     show.sweep_below(FIRST + 99);
     assert_eq!(show.unswept(), FIRST + 10..FIRST + 10);
     assert_eq!(Show::from_record(show.to_record().as_bytes()), Ok(show));
+}
+
+#[test]
+fn a_period_stays_in_the_record_until_nothing_of_it_is_left() {
+    let mut show = show(40, &[]);
+    let mut later = show.chapters[0].clone();
+    (later.first, later.period) = (FIRST + 20, PeriodId::new(FIRST + 20));
+    later.tracks.truncate(1);
+    show.chapters.push(later);
+    let before = show.renditions();
+    show.withdraw_below(FIRST + 30);
+    assert_eq!(show.renditions(), before);
+    assert!(show.inits_below(FIRST + 19).is_empty());
+    let gone = ["v720", "a128"].map(|text| (name(text), PeriodId::new(FIRST)));
+    assert_eq!(show.inits_below(FIRST + 20), gone);
+    show.sweep_below(FIRST + 19);
+    let text = show.to_record();
+    assert_eq!(Show::from_record(text.as_bytes()), Ok(show.clone()));
+    assert_eq!(show.renditions(), before);
+    show.sweep_below(FIRST + 20);
+    assert_eq!(show.renditions(), [name("v720")]);
+    // Of a period that two chapters have, the second one needs it.
+    show.chapters.insert(0, show.chapters[0].clone());
+    show.chapters[0].first = FIRST;
+    assert!(show.inits_below(FIRST + 20).is_empty());
 }
 
 #[test]

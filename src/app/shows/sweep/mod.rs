@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::time::Instant;
 
 use super::{manifests, tail};
@@ -39,7 +40,8 @@ const LISTED_PAUSE: Duration = Duration::from_secs(600);
 /// For how long it counts what was seen of a stream: a store that hangs may answer after hours, when it is all different.
 const FRESH: Duration = Duration::from_secs(10);
 
-/// How many segments are removed before it is seen to that the next still may be: as many as a store is asked for at once.
+/// What a store is asked for at once: how many segments are removed before it is seen to that the next still may be, and
+/// how many playlists are read.
 const BATCH: usize = 16;
 
 /// A hole that is longer than any of ours is not looked through for what the record does not know.
@@ -201,6 +203,17 @@ enum Removed {
     AllButListed,
 }
 
+/// What has become of init segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inits {
+    /// There are none any more, or they are another show's.
+    Gone,
+    /// A live playlist names one.
+    Listed,
+    /// There was no telling.
+    Unsure,
+}
+
 /// Up to which number a show may go, and when that was seen.
 struct Seen {
     end: u64,
@@ -257,9 +270,14 @@ impl Look<'_> {
     /// asked since.
     async fn is_still(&self, show: &Show, next: Option<SegmentNumber>) -> Result<bool, ReadFailed> {
         let shows = self.store.shows(self.stream).await?;
-        let found = super::read(self.store, &self.key(Item::Show(show.first()))).await?;
-        let is_same = found.is_some_and(|(found, _)| found == *show);
+        let is_same = self.is_stored(show).await?;
         Ok(is_same && following(&shows, show.first()) == next && !self.is_outdated())
+    }
+
+    /// Whether the record that is stored is that of `show` as it is.
+    async fn is_stored(&self, show: &Show) -> Result<bool, ReadFailed> {
+        let found = super::read(self.store, &self.key(Item::Show(show.first()))).await?;
+        Ok(found.is_some_and(|(found, _)| found == *show))
     }
 
     /// Removes `show`, whatever a live playlist does not name.
@@ -274,58 +292,84 @@ impl Look<'_> {
         }
         let renditions = show.renditions();
         let mut seen = self.see(show, &renditions).await?;
-        // Where two overlap, what both may offer goes with the later one.
-        let own = next.map_or(u64::MAX, SegmentNumber::get);
         let mut steps = 0;
         while show.unswept().start < seen.end && steps < MAX_STEPS {
-            let step = step_of(show, seen.end);
-            let before = show.clone();
-            let inits = show.withdraw_below(step.end);
-            store.put(&manifests::record(stream, show)).await?;
-            if !self
-                .may_go((show, &renditions), step.end, &mut seen)
-                .await?
-            {
-                // Nothing of it is gone yet.
-                store.put(&manifests::record(stream, &before)).await?;
-                return Ok(Removed::Step);
+            let of = (&*renditions, next);
+            if let Some(removed) = self.remove_step(show, of, &mut seen).await? {
+                return Ok(removed);
             }
-            let numbers = step.start..step.end.min(own);
-            let segments = numbers.flat_map(|number| {
-                let number = SegmentNumber::new(number);
-                let renditions = renditions.iter();
-                renditions.map(move |name| Item::Segment(name.clone(), number))
-            });
-            let segments: Vec<_> = segments.map(|item| self.key(item)).collect();
-            for batch in segments.chunks(BATCH) {
-                if !self
-                    .may_go((show, &renditions), step.end, &mut seen)
-                    .await?
-                {
-                    return Ok(Removed::Step);
-                }
-                store.delete(batch.to_vec()).await?;
-            }
-            self.remove_inits(inits, next).await?;
-            show.sweep_below(step.end);
             steps += 1;
         }
+        let mut left = Inits::Gone;
         let is_gone = show.unswept().start >= show.offered().end;
-        let inits = show.init_segments();
-        let inits = inits.map(|(name, period)| (name.clone(), period)).collect();
-        if !is_gone || !self.remove_inits(inits, next).await? {
-            // The record stays, for the rest.
-            store.put(&manifests::record(stream, show)).await?;
-            let is_listed = is_gone || show.unswept().start >= seen.end;
-            return Ok(match is_listed {
-                true => Removed::AllButListed,
-                false => Removed::Step,
-            });
+        if is_gone {
+            let inits = show.init_segments();
+            let inits = inits.map(|(name, period)| (name.clone(), period)).collect();
+            left = self.remove_inits(inits, next).await?;
         }
-        store
-            .delete(vec![self.key(Item::Show(show.first()))])
-            .await?;
-        Ok(Removed::All)
+        if is_gone && left == Inits::Gone {
+            let record = self.key(Item::Show(show.first()));
+            store.delete(vec![record]).await?;
+            return Ok(Removed::All);
+        }
+        // The record stays, for the rest.
+        store.put(&manifests::record(stream, show)).await?;
+        let is_listed = left == Inits::Listed || (!is_gone && show.unswept().start >= seen.end);
+        Ok(match is_listed {
+            true => Removed::AllButListed,
+            false => Removed::Step,
+        })
+    }
+
+    /// Removes some of `show`, and takes note of it once all of that is gone: what it is broken off over is gone on
+    /// with. How much is gone if that is to be at another look.
+    async fn remove_step(
+        &self,
+        show: &mut Show,
+        (renditions, next): (&[RenditionName], Option<SegmentNumber>),
+        seen: &mut Seen,
+    ) -> Result<Option<Removed>, Failed> {
+        let (store, stream) = (self.store, self.stream);
+        let step = step_of(show, seen.end);
+        // A store that is too slow to say in time what may go is not written to for nothing.
+        if !self.may_go((show, renditions), step.end, seen).await? {
+            return Ok(Some(Removed::Step));
+        }
+        let before = show.clone();
+        show.withdraw_below(step.end);
+        show.skip_below(step.start);
+        store.put(&manifests::record(stream, show)).await?;
+        if !self.may_go((show, renditions), step.end, seen).await? {
+            // Nothing of it is gone yet. If another node has written since, what it says counts.
+            if self.is_stored(show).await? {
+                store.put(&manifests::record(stream, &before)).await?;
+            }
+            return Ok(Some(Removed::Step));
+        }
+        // Where two overlap, what both may offer goes with the later one.
+        let own = next.map_or(u64::MAX, SegmentNumber::get);
+        let numbers = step.start..step.end.min(own);
+        let segments = numbers.flat_map(|number| {
+            let number = SegmentNumber::new(number);
+            let renditions = renditions.iter();
+            renditions.map(move |name| Item::Segment(name.clone(), number))
+        });
+        let segments: Vec<_> = segments.map(|item| self.key(item)).collect();
+        for batch in segments.chunks(BATCH) {
+            if !self.may_go((show, renditions), step.end, seen).await? {
+                return Ok(Some(Removed::Step));
+            }
+            store.delete(batch.to_vec()).await?;
+        }
+        let inits = show.inits_below(step.end);
+        Ok(match self.remove_inits(inits, next).await? {
+            Inits::Gone => {
+                show.sweep_below(step.end);
+                None
+            }
+            Inits::Listed => Some(Removed::AllButListed),
+            Inits::Unsure => Some(Removed::Step),
+        })
     }
 
     /// Whether what lies below `end` may go, as was `seen`, or is seen now if that was long ago.
@@ -346,11 +390,13 @@ impl Look<'_> {
         let at = Instant::now();
         let numbers = show.unswept().start..show.offered().end;
         let mut end = numbers.end;
-        for rendition in renditions {
-            let listed = self.store.listed(self.stream, rendition).await?;
-            let (listed, last) = match listed {
-                Some((first, last)) => (first.get(), last.get()),
-                None => continue,
+        let (store, stream) = (self.store, self.stream);
+        let listed = renditions.iter().cloned();
+        let listed = listed.map(|name| async move { store.listed(stream, &name).await });
+        let mut listed = futures_util::stream::iter(listed).buffer_unordered(BATCH);
+        while let Some(listed) = listed.try_next().await? {
+            let Some((listed, last)) = listed.map(|(first, last)| (first.get(), last.get())) else {
+                continue;
             };
             // A record that was full may end in the middle of the list, and the next one begin there.
             if listed < numbers.end && last >= numbers.start {
@@ -361,21 +407,20 @@ impl Look<'_> {
     }
 
     /// Removes init segments of a show whose segments are gone, but those that the `next` show goes on with, and those
-    /// that a live playlist names: the record after a full one is there later than the list. Whether none is left for
-    /// such a list, or because there was no telling.
+    /// that a live playlist names: the record after a full one is there later than the list.
     async fn remove_inits(
         &self,
         inits: Vec<(RenditionName, PeriodId)>,
         next: Option<SegmentNumber>,
-    ) -> Result<bool, Failed> {
+    ) -> Result<Inits, Failed> {
         if inits.is_empty() {
-            return Ok(true);
+            return Ok(Inits::Gone);
         }
         let next = match next {
             // One that cannot be read may name any of them.
             Some(next) => match super::read(self.store, &self.key(Item::Show(next))).await? {
                 Some((next, _)) => Some(next),
-                None => return Ok(true),
+                None => return Ok(Inits::Gone),
             },
             None => None,
         };
@@ -385,17 +430,19 @@ impl Look<'_> {
         };
         let inits = inits.into_iter().filter(|(_, period)| !is_needed(*period));
         let inits = inits.map(|(name, period)| self.key(Item::Init(name, period)));
-        let mut all_go = true;
+        let mut left = Inits::Gone;
         for init in inits {
             let asked = Instant::now();
             let is_listed = self.store.is_listed(&init).await?;
-            if is_listed || asked.elapsed() > FRESH || self.is_outdated() {
-                all_go = false;
+            if asked.elapsed() > FRESH || self.is_outdated() {
+                return Ok(Inits::Unsure);
+            } else if is_listed {
+                left = Inits::Listed;
             } else {
                 self.store.delete(vec![init]).await?;
             }
         }
-        Ok(all_go)
+        Ok(left)
     }
 }
 
@@ -413,3 +460,6 @@ fn step_of(show: &Show, end: u64) -> Range<u64> {
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod broken_off_tests;
