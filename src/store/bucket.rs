@@ -291,7 +291,7 @@ pub(crate) const SKEWED: (&str, &str) = (
     "this machine's clock and the store's differ by more than the store allows (RequestTimeTooSkewed)",
 );
 
-/// What the system said, without the layers it was wrapped in.
+/// What the system or the service said, without the layers it was wrapped in.
 pub(crate) fn reason(error: &(dyn StdError + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
@@ -301,7 +301,21 @@ pub(crate) fn reason(error: &(dyn StdError + 'static)) -> String {
     if said.contains(SKEWED.0) {
         return SKEWED.1.to_owned();
     }
-    said
+    told(&said).unwrap_or(said)
+}
+
+/// What a service tells in XML: the first line of its message, and its code.
+fn told(said: &str) -> Option<String> {
+    let element = |name: &str| {
+        let (_, rest) = said.split_once(&format!("<{name}>"))?;
+        let (text, _) = rest.split_once(&format!("</{name}>"))?;
+        text.trim().lines().next()
+    };
+    let code = element("Code")?;
+    Some(match element("Message") {
+        Some(message) => format!("{message} ({code})"),
+        None => code.to_owned(),
+    })
 }
 
 /// Whether a disk has no room for what was to be written.
@@ -315,4 +329,29 @@ pub(crate) fn is_full(error: &Error) -> bool {
         kind,
         Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+
+    #[test]
+    fn what_a_service_tells_is_one_line_with_its_code() {
+        let azure = "Server returned non-2xx status code: 404 Not Found: <?xml version=\"1.0\"?>\n<Error>\n  \
+            <Code>ContainerNotFound</Code>\n  <Message>The specified container does not exist.\nRequestId:d1\n\
+            Time:2026</Message>\n</Error>";
+        let ceph =
+            "<Error><Code>NoSuchBucket</Code><BucketName>x</BucketName><Message></Message></Error>";
+        for (said, expected) in [
+            (
+                azure,
+                Some("The specified container does not exist. (ContainerNotFound)"),
+            ),
+            (ceph, Some("NoSuchBucket")),
+            ("<Error><Code>cut off", None),
+            ("connection refused", None),
+        ] {
+            assert_eq!(told(said).as_deref(), expected, "{said}");
+        }
+    }
 }

@@ -24,7 +24,7 @@ pub struct Config {
     /// Where: a folder, a `file://` URL of one, `s3://`, `gs://` or `az://` with a bucket and a prefix, or
     /// `memory://`.
     pub url: String,
-    /// The address of the service that speaks S3, `https://host:port`; empty for Amazon's own.
+    /// The address of the service, `https://host:port`; empty for Amazon's, Google's or Azure's own.
     pub endpoint: String,
     /// The region of an S3 bucket; empty for that of the environment or the profile.
     pub region: String,

@@ -37,6 +37,25 @@ pub(crate) enum Service {
     Azure,
 }
 
+impl Service {
+    /// The variables that its credentials come from, for messages.
+    pub(crate) const fn credentials(self) -> &'static str {
+        match self {
+            Self::S3 => "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+            Self::Gcs => "GOOGLE_APPLICATION_CREDENTIALS",
+            Self::Azure => "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+        }
+    }
+
+    /// The settings of `table` that say where it is, for messages.
+    pub(crate) fn settings(self, table: &str) -> String {
+        match self {
+            Self::S3 => format!("{table}.endpoint, {table}.region"),
+            Self::Gcs | Self::Azure => format!("{table}.endpoint"),
+        }
+    }
+}
+
 /// What a URL may look like, for messages.
 const FORMS: &str = "use a folder, file:///folder, s3://bucket/prefix, gs://bucket/prefix, \
                      az://container/prefix or memory://";

@@ -23,7 +23,7 @@ use super::bucket::{Bucket, SKEWED, reason};
 use super::claim::{Refused, claim};
 use super::config::{Config, SpoolPlace};
 use super::health::Health;
-use super::location::Location;
+use super::location::{Location, Service};
 use super::probe::{self, Conditional};
 use super::queue::{Limits, Queue};
 use super::remote;
@@ -464,18 +464,24 @@ fn bucket_failed(config: &Config, (attempted, error): probe::Failed) -> Error {
     let reason = reason(&error);
     let table = config.table;
     let is_away = matches!(error, object_store::Error::Generic { .. }) && reason != SKEWED.1;
+    let service = match location(config) {
+        Ok(Location::Bucket { service, .. }) => service,
+        _ => Service::S3,
+    };
+    let settings = service.settings(table);
     let advice = match &error {
         _ if reason == SKEWED.1 => "set this machine's clock, for instance with NTP".to_owned(),
         object_store::Error::Unauthenticated { .. }
         | object_store::Error::PermissionDenied { .. } => {
-            "check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and what \
-             they may do: read, write, list and delete"
-                .to_owned()
+            let credentials = service.credentials();
+            format!(
+                "check the credentials ({credentials}) and what they may do: read, write, list and delete"
+            )
         }
         object_store::Error::NotFound { .. } => {
-            format!("check that the bucket exists, its name, {table}.region and {table}.endpoint")
+            format!("check that the bucket exists, its name, {settings}")
         }
-        _ => format!("check {table}.endpoint, {table}.region, the credentials and the network"),
+        _ => format!("check {settings}, the credentials and the network"),
     };
     Error::Bucket {
         table,

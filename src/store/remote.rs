@@ -32,21 +32,32 @@ pub(crate) fn build(
 ) -> Result<Arc<dyn ObjectStore>> {
     Ok(match service {
         Service::S3 => Arc::new(s3(config, bucket)?.build()?),
-        Service::Gcs => Arc::new(
-            GoogleCloudStorageBuilder::from_env()
+        Service::Gcs => {
+            let builder = GoogleCloudStorageBuilder::from_env()
                 .with_bucket_name(bucket)
                 .with_retry(retry(config))
-                .with_client_options(client(config, &config.endpoint))
-                .build()?,
-        ),
-        Service::Azure => Arc::new(
-            MicrosoftAzureBuilder::from_env()
+                .with_client_options(client(config, &config.endpoint));
+            Arc::new(match endpoint(config) {
+                Some(endpoint) => builder.with_base_url(endpoint).build()?,
+                None => builder.build()?,
+            })
+        }
+        Service::Azure => {
+            let builder = MicrosoftAzureBuilder::from_env()
                 .with_container_name(bucket)
                 .with_retry(retry(config))
-                .with_client_options(client(config, &config.endpoint))
-                .build()?,
-        ),
+                .with_client_options(client(config, &config.endpoint));
+            Arc::new(match endpoint(config) {
+                Some(endpoint) => builder.with_endpoint(endpoint.to_owned()).build()?,
+                None => builder.build()?,
+            })
+        }
     })
+}
+
+/// The address of the service, where one is configured.
+fn endpoint(config: &Config) -> Option<&str> {
+    Some(&*config.endpoint).filter(|endpoint| !endpoint.is_empty())
 }
 
 fn s3(config: &Config, bucket: &str) -> Result<AmazonS3Builder> {
@@ -90,8 +101,7 @@ fn s3(config: &Config, bucket: &str) -> Result<AmazonS3Builder> {
 fn addressed(builder: AmazonS3Builder, config: &Config, bucket: &str) -> AmazonS3Builder {
     let keys = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint];
     let from_env = keys.iter().find_map(|key| builder.get_config_value(key));
-    let configured = Some(config.endpoint.clone()).filter(|endpoint| !endpoint.is_empty());
-    let endpoint = configured.or(from_env);
+    let endpoint = endpoint(config).map(str::to_owned).or(from_env);
     let is_in_host = match config.addressing {
         // Services of one's own rarely have a host name for each bucket.
         Addressing::Auto => endpoint.is_none(),
