@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn text(version: &Version) -> &[u8] {
-        &version.document().text()[..]
+        version.document().text()
     }
 
     fn chosen(live: &Live, segment: u64, part: Option<u64>) -> Option<(String, bool)> {

@@ -112,8 +112,9 @@ impl Keep for Listed {
 
     fn is_fresh(&self, now: Instant) -> bool {
         let limit = match &self.status {
-            Some(status) if status.ended => LISTED_FRESH,
-            _ => FRESH,
+            Some(status) if !status.ended => FRESH,
+            // One that is damaged stays so until somebody mends it, and each reading of it is told in the log.
+            _ => LISTED_FRESH,
         };
         now.duration_since(self.at) < limit
     }
