@@ -29,7 +29,10 @@ mod watch;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{Process, Server, eventually, headwater, run, small_ladder, tool};
+use common::{
+    Process, Server, assert_rules_kept, broken_rules, eventually, headwater, run, small_ladder,
+    tool,
+};
 use faulty::Faulty;
 use lips::Lips;
 use media::Segment;
@@ -44,14 +47,6 @@ const LENIENT: [&str; 3] = ["HLS-REFRESH", "LL-BLOCKING-TIME", "HLS-BANDWIDTH"];
 /// What the acceptance of lips asks for.
 const LIPS_US: i64 = 40_000;
 
-fn publish(url: &str) -> Process {
-    let mut command = tool("ffmpeg", &["-v", "error", "-nostdin"]);
-    command.args(lips::inputs(30)).args(["-t", "300"]);
-    command.args("-c:v libx264 -preset ultrafast -g 60 -bf 0 -tune zerolatency".split(' '));
-    command.args(["-c:a", "aac", "-f", "flv", url]);
-    Process::start(command)
-}
-
 fn last(server: &Server, rendition: &str) -> Option<u64> {
     let answer = server.get(&format!("/live/film/{rendition}/index.m3u8"));
     let text = answer.text();
@@ -64,16 +59,6 @@ fn wait_for_segments(server: &Server, rendition: &str, count: u64) {
     eventually("more segments", SOON, || {
         last(server, rendition).filter(|last| *last >= now + count)
     });
-}
-
-/// What `headwater inspect` found, but for what a busy machine cannot keep.
-fn broken(out: &str) -> Vec<&str> {
-    let rules = ["HLS-", "LL-", "CMAF-", "DASH-", "HTTP-", "GRID-"];
-    let is_rule = |line: &&str| rules.iter().any(|rule| line.trim_start().starts_with(rule));
-    let lines = out.lines().filter(is_rule);
-    lines
-        .filter(|line| !LENIENT.iter().any(|rule| line.contains(rule)))
-        .collect()
 }
 
 /// The last sample before segment `first` ends where the first one in it begins.
@@ -123,7 +108,7 @@ async fn pictures_that_come_to_a_broadcast_of_sound_are_seen_and_nobody_stops() 
     let server = Server::start(&["--config", config, "--ladder", &small_ladder()]);
     let way = Faulty::to(&server.rtmp);
     way.change(|rules| rules.video.withheld = true);
-    let _publisher = publish(&way.publish_url("film"));
+    let _publisher = lips::publish(&way.publish_url("film"), &lips::PLAIN);
     server.wait_for("/live/film/manifest.mpd", SOON);
     let multivariant = server.get("/live/film/index.m3u8").text();
     assert!(!multivariant.contains("v180"), "{multivariant}");
@@ -158,9 +143,7 @@ async fn pictures_that_come_to_a_broadcast_of_sound_are_seen_and_nobody_stops() 
     }
     watch.end();
     watching.join().unwrap();
-    let (code, out, err) = inspecting.join().unwrap();
-    assert!(out.contains("rules checked"), "{code}\n{out}\n{err}");
-    assert_eq!(broken(&out), Vec::<&str>::new(), "{out}");
+    assert_rules_kept(&inspecting.join().unwrap(), &LENIENT);
     let (breaks, gaps) = watch.breaks_and_gaps();
     let first = breaks.first().expect("a period begins").1;
     let all: Vec<_> = breaks.iter().map(|(name, _)| name.as_str()).collect();
@@ -196,7 +179,7 @@ fn broken_ladder(folder: &Path, frames: u32) -> String {
 fn publish_pictures_late(server: &Server) -> (Faulty, Process, u64) {
     let way = Faulty::to(&server.rtmp);
     way.change(|rules| rules.video.withheld = true);
-    let publisher = publish(&way.publish_url("film"));
+    let publisher = lips::publish(&way.publish_url("film"), &lips::PLAIN);
     server.wait_for("/live/film/a96/index.m3u8", SOON);
     let first = eventually("a segment", SOON, || last(server, "a96"));
     way.change(|rules| rules.video.withheld = false);
@@ -274,7 +257,9 @@ fn sound_goes_on_where_encoding_breaks_down_again_and_again_after_pictures_came(
     let stored = end(&server, &mut publisher);
     let (_, out) = assert_whole(&stored, first);
     // The list and the MPD of what is over name the pictures, with what is missing of them.
-    let other = broken(&out).into_iter().find(|line| !line.contains("v180"));
+    let other = broken_rules(&out, &LENIENT)
+        .into_iter()
+        .find(|line| !line.contains("v180"));
     assert_eq!(other, None, "{out}");
     assert!(out.contains("rules checked"), "{out}");
     let list = std::fs::read_to_string(stored.join("v180/index.m3u8")).unwrap();

@@ -29,9 +29,9 @@ mod watch;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use common::{Process, Server, eventually, headwater, run, run_ok, small_ladder, tool};
+use common::{Process, Server, eventually, headwater, run, small_ladder};
 use faulty::{Faulty, Rules};
-use lips::Lips;
+use lips::{Lips, PLAIN};
 use watch::Watch;
 
 /// What a stream needs to start, and to change its state, on a busy machine.
@@ -50,8 +50,6 @@ const LIPS_US: i64 = 40_000;
 const FLASHES: usize = 3;
 const VIDEO: &str = "v180";
 const AUDIO: &str = "a96";
-/// What a streamer is told to set.
-const PLAIN: [&str; 4] = ["-bf", "0", "-tune", "zerolatency"];
 
 fn now_us() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
@@ -104,22 +102,7 @@ impl<'a> Show<'a> {
     }
 
     fn publish(&mut self, coded: &[&str]) {
-        let mut command = tool("ffmpeg", &["-v", "error", "-nostdin"]);
-        command.args(lips::inputs(30)).args([
-            "-t",
-            "200",
-            "-c:v",
-            "libx264",
-            "-preset",
-            "ultrafast",
-            "-g",
-            "60",
-            "-c:a",
-            "aac",
-        ]);
-        command.args(coded);
-        command.args(["-f", "flv", &self.way.publish_url(self.key)]);
-        self.publisher = Some(Process::start(command));
+        self.publisher = Some(lips::publish(&self.way.publish_url(self.key), coded));
     }
 
     /// Lets `fault` befall the stream, gives it `settle` to get over it, and is calm for a while.
@@ -183,10 +166,7 @@ impl<'a> Show<'a> {
 
     /// The publisher says that it is done.
     fn end(mut self) -> Self {
-        let mut publisher = self.publisher.take().expect("it publishes");
-        let pid = publisher.pid().to_string();
-        run_ok(tool("kill", &["-INT", &pid]), Duration::from_secs(10));
-        publisher.wait(SOON);
+        self.publisher.take().expect("it publishes").stop(SOON);
         self.wait_for_state("ended");
         self
     }
@@ -272,7 +252,7 @@ fn reordered(server: &Server) -> Show<'_> {
 
 /// A variable frame rate, then decode times that stand still or go back.
 fn disorder(server: &Server) -> Show<'_> {
-    let uneven = "select='not(eq(mod(n,5),3))'";
+    let uneven = "select='not(eq(mod(n,5),2))'";
     let coded = [&PLAIN[..], &["-vf", uneven, "-fps_mode", "vfr"]].concat();
     let mut show = Show::begin(server, "disorder", &coded, |_| ());
     let soon = Duration::from_millis(500);

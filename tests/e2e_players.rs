@@ -23,12 +23,15 @@ mod players;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use common::{Process, Server, ffmpeg_publish, run_ok, small_ladder, tool};
+use common::{Server, ffmpeg_publish, small_ladder};
 use players::{Engine, Verdict, live_through, open_page, play};
 
 /// A browser full of players and an encoder are as much as a small machine can do in real time: of two at once
 /// the server would leave out the best rung, as it should.
 static MACHINE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// How long an encoder takes to say goodbye.
+const STOPPED: Duration = Duration::from_secs(10);
 
 /// How often a machine that is too slow may try, and what the server logs on one.
 const ATTEMPTS: u32 = 3;
@@ -114,17 +117,9 @@ async fn live(server: &Server, options: &[&str]) -> Verdict {
         "film",
         &[&["--seconds", &seconds], options].concat(),
         |phase| match phase {
-            "held" => stop(publisher.take()),
+            "held" => publisher.take().expect("it publishes").stop(STOPPED),
             _ => publisher = Some(ffmpeg_publish(&address, 600)),
         },
     )
     .await
-}
-
-/// Ends a publication as who presses Stop does: the encoder says goodbye.
-fn stop(publisher: Option<Process>) {
-    let mut publisher = publisher.expect("it publishes");
-    let pid = publisher.pid().to_string();
-    run_ok(tool("kill", &["-INT", &pid]), Duration::from_secs(5));
-    publisher.wait(Duration::from_secs(10));
 }

@@ -48,9 +48,18 @@ pub(crate) struct Track {
     pub(crate) withheld: bool,
     /// The sequence header that was withheld.
     header: Option<Bytes>,
+    /// What the publisher itself stamped last, at the rate that its clock is given.
+    clock_ms: i64,
     last_ms: i64,
     count: u64,
     release: Option<Instant>,
+}
+
+impl Track {
+    /// Its stamps begin at zero again, and only its.
+    pub(crate) fn reset(&mut self) {
+        self.add_ms = -self.clock_ms;
+    }
 }
 
 /// What is done to what goes through.
@@ -67,6 +76,29 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
+    /// Nothing is done.
+    fn none() -> Self {
+        Self {
+            video: Track::default(),
+            audio: Track::default(),
+            bits: 32,
+            ppm: 0,
+            stalled_until: Instant::now(),
+        }
+    }
+
+    /// Does nothing any more.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::none();
+    }
+
+    /// Has the stamps of both tracks go on at `ms`, of one clock again.
+    pub(crate) fn jump_to(&mut self, ms: i64) {
+        let add_ms = ms - self.video.clock_ms.max(self.audio.clock_ms);
+        self.video.add_ms = add_ms;
+        self.audio.add_ms = add_ms;
+    }
+
     /// Adds to the stamps of both tracks.
     pub(crate) fn jump(&mut self, ms: i64) {
         self.video.add_ms += ms;
@@ -78,6 +110,7 @@ impl Rules {
         let clock = i64::from(ms) + i64::from(ms) * self.ppm / 1_000_000;
         let track = self.track(kind);
         track.count += 1;
+        track.clock_ms = clock;
         let mut stamp = clock + track.add_ms;
         if track.coarse_ms > 0 {
             stamp = stamp.div_euclid(track.coarse_ms) * track.coarse_ms;
@@ -131,16 +164,9 @@ impl Faulty {
     pub(crate) fn to(target: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let rules = Rules {
-            video: Track::default(),
-            audio: Track::default(),
-            bits: 32,
-            ppm: 0,
-            stalled_until: Instant::now(),
-        };
         let shared = Arc::new(Shared {
             target: target.to_owned(),
-            rules: Mutex::new(rules),
+            rules: Mutex::new(Rules::none()),
             pairs: Mutex::default(),
         });
         let serving = Arc::clone(&shared);
@@ -162,6 +188,11 @@ impl Faulty {
     /// Changes what is done from now on.
     pub(crate) fn change(&self, change: impl FnOnce(&mut Rules)) {
         change(&mut self.shared.rules.lock().unwrap());
+    }
+
+    /// How far the stamps of pictures are, before their high bits are taken off.
+    pub(crate) fn stamp_ms(&self) -> i64 {
+        self.shared.rules.lock().unwrap().video.last_ms
     }
 
     /// Holds everything for so long, then delivers it at once.

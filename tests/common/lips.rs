@@ -19,14 +19,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::common::{run, tool};
+use crate::common::{Process, run, run_ok, tool};
 use crate::media::Segment;
 
 /// Longer than any reader takes over what a test makes.
 const READ_LIMIT: Duration = Duration::from_secs(120);
-/// A flash lasts three frames of 30 per second, a beep as long.
-const FLASH: &str = "lt(mod(T,7),0.1)+between(mod(T,7),1,1.1)+between(mod(T,7),2.5,2.6)\
-                     +between(mod(T,7),3.5,3.6)+between(mod(T,7),5.5,5.6)";
+/// A flash lasts three frames of 30 per second, a beep as long. At 25 per second there is a frame where each begins too.
+const FLASH: &str = "lt(mod(T,7),0.1)+between(mod(T,7),1,1.1)+between(mod(T,7),2.6,2.7)\
+                     +between(mod(T,7),3.6,3.7)+between(mod(T,7),5.6,5.7)";
 /// As bright as a flash is, of 255: video range, coded and decoded.
 const BRIGHT: u8 = 128;
 /// As loud as a beep is within its first millisecond, of 32768.
@@ -36,18 +36,41 @@ const QUIET_US: i64 = 200_000;
 /// A flash and a beep further apart than this do not belong together.
 const PAIR_US: i64 = 450_000;
 
-/// What makes ffmpeg invent the film, in real time: `rate` frames per second.
-pub(crate) fn inputs(rate: u32) -> Vec<String> {
+/// What a streamer is told to set.
+pub(crate) const PLAIN: [&str; 4] = ["-bf", "0", "-tune", "zerolatency"];
+
+/// What makes ffmpeg invent pictures and sound, whose beeps are so many milliseconds late.
+fn sources(late_ms: u32) -> [String; 2] {
     let flash = FLASH.replace('T', "t+0.001");
     let pictures = format!(
-        "color=c=black:s=320x180:r={rate},drawbox=c=white:t=fill:enable='{flash}',format=yuv420p"
+        "color=c=black:s=320x180:r=30,drawbox=c=white:t=fill:enable='{flash}',format=yuv420p"
     );
-    let beep = FLASH.replace('T', "t");
+    let beep = FLASH.replace('T', &format!("(t+7-{late_ms}/1000)"));
     let sound = format!("aevalsrc='0.7*sin(2*PI*1000*t)*({beep})':s=48000:c=stereo");
-    let all = [
-        "-re", "-f", "lavfi", "-i", &pictures, "-re", "-f", "lavfi", "-i", &sound,
-    ];
-    all.map(str::to_owned).to_vec()
+    [pictures, sound]
+}
+
+/// Publishes the film to `url` for five minutes, coded as `coded` says.
+pub(crate) fn publish(url: &str, coded: &[&str]) -> Process {
+    let mut command = tool("ffmpeg", &["-v", "error", "-nostdin"]);
+    for source in sources(0) {
+        command.args(["-re", "-f", "lavfi", "-i", &source]);
+    }
+    command.args(["-t", "300", "-c:v", "libx264", "-preset", "ultrafast"]);
+    command.args(["-g", "60", "-c:a", "aac"]).args(coded);
+    command.args(["-f", "flv", url]);
+    Process::start(command)
+}
+
+/// Half a minute of the film in an MP4 file, its sound so many milliseconds late.
+pub(crate) fn film(file: &Path, late_ms: u32) {
+    let mut command = tool("ffmpeg", &["-v", "error", "-nostdin"]);
+    for source in sources(late_ms) {
+        command.args(["-f", "lavfi", "-i", &source]);
+    }
+    command.args(["-t", "30", "-c:v", "libx264", "-preset", "ultrafast"]);
+    command.args(PLAIN).args(["-c:a", "aac"]).arg(file);
+    run_ok(command, READ_LIMIT);
 }
 
 /// When flashes and beeps begin.

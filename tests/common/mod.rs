@@ -50,6 +50,27 @@ pub(crate) fn headwater(args: &[&str]) -> Command {
     command
 }
 
+/// The rules that `headwater inspect` says are broken in what it printed, but for those in `lenient`.
+pub(crate) fn broken_rules<'a>(out: &'a str, lenient: &[&str]) -> Vec<&'a str> {
+    let rules = [
+        "  HLS-", "  LL-", "  CMAF-", "  DASH-", "  HTTP-", "  GRID-",
+    ];
+    let found = out
+        .lines()
+        .filter(|line| rules.iter().any(|rule| line.starts_with(rule)));
+    found
+        .filter(|line| !lenient.iter().any(|rule| line.contains(rule)))
+        .collect()
+}
+
+/// `headwater inspect` looked, as its exit code and what it printed tell, and found no rule broken but those in
+/// `lenient`.
+pub(crate) fn assert_rules_kept((code, out, err): &(i32, String, String), lenient: &[&str]) {
+    let broken = broken_rules(out, lenient);
+    assert!(broken.is_empty(), "{code}\n{out}\n{err}");
+    assert!(out.contains("rules checked"), "{code}\n{out}\n{err}");
+}
+
 /// Runs every check, then fails with all that did not hold, by name.
 pub(crate) fn check_all(checks: &[(&str, &(dyn Fn() + Sync))]) {
     let failed: Vec<&str> = std::thread::scope(|scope| {
@@ -110,6 +131,13 @@ impl Process {
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Ends it as who presses Stop does, so that an encoder says goodbye; it has `limit` for that.
+    pub(crate) fn stop(mut self, limit: Duration) {
+        let pid = self.pid().to_string();
+        run_ok(tool("kill", &["-INT", &pid]), limit);
+        self.wait(limit);
     }
 
     /// The process id.

@@ -1,12 +1,11 @@
 // Runs in the test page: every player behind one shape, and a record of what is on the screen.
 //
-//   testPlayer.start({ kind, url, patient, looks })   kind: hls, dash or shaka; the library is there already;
+//   testPlayer.start({ kind, url, patient, looks })   kind: hls, dash, shaka or file; the library is there already;
 //                                     patient: asks for as long as a server takes to start again
 //   testPlayer.record                 samples each quarter second, how far it played without a jump
 //                                     (`moved`), and everything that went wrong
-//   testPlayer.listen()               notes flashes and beeps as well
 //   testPlayer.player                 renditions(), force(key), audio(), latency(), shownAt(), reload(),
-//                                     and of hls.js and dash.js seek(seconds), toLive()
+//                                     and of hls.js and dash.js seek(seconds), toLive(), catchUp(whether it does)
 //
 // `shownAt` is the moment, in milliseconds since the epoch, at which the server received the picture
 // that is on the screen: what PROGRAM-DATE-TIME or the MPD's own time line says. Less the machine's
@@ -20,7 +19,7 @@ window.testPlayer = (() => {
   canvas.width = 64;
   canvas.height = 36;
   const pen = canvas.getContext('2d', { willReadFrequently: true });
-  const record = { samples: [], moved: 0, fatal: [], minor: {}, waiting: 0, seeks: [], ended: 0, sizes: [], flashes: [], beeps: [] };
+  const record = { samples: [], moved: 0, fatal: [], minor: {}, waiting: 0, seeks: [], ended: 0, sizes: [] };
   const minor = (what) => {
     record.minor[what] = (record.minor[what] ?? 0) + 1;
   };
@@ -64,6 +63,7 @@ window.testPlayer = (() => {
       audio: () => hls.audioTracks.length,
       latency: () => hls.latency,
       shownAt: () => hls.playingDate?.getTime() ?? null,
+      catchUp: (does) => { hls.config.maxLiveSyncPlaybackRate = does ? 1.05 : 1; },
       seek: (by) => { video.currentTime += by; },
       toLive: () => { video.currentTime = hls.liveSyncPosition; },
       reload: () => {
@@ -105,6 +105,7 @@ window.testPlayer = (() => {
         const seconds = ready() ? player.timeAsUTC() : NaN;
         return seconds > 0 ? seconds * 1000 : null;
       },
+      catchUp: (does) => player.updateSettings({ streaming: { liveCatchup: { enabled: does } } }),
       // As its own controls do: to a seek that it was not told of it says that the player has drifted from live.
       seek: (by) => player.seekToPresentationTime(video.currentTime + by),
       toLive: () => player.seekToOriginalLive(),
@@ -146,6 +147,13 @@ window.testPlayer = (() => {
       },
       reload: load,
     };
+  }
+
+  /** A file, by the element itself. */
+  function file(url) {
+    video.src = url;
+    play();
+    return { latency: () => null, shownAt: () => video.currentTime * 1000, catchUp: () => {} };
   }
 
   const finite = (n) => (Number.isFinite(n) ? n : null);
@@ -191,43 +199,8 @@ window.testPlayer = (() => {
     });
   }
 
-  /**
-   * From now on notes when a flash is on the screen and when a beep is heard, both in media time: that of a
-   * frame is known exactly, that of sound from the two clocks, to some tens of milliseconds.
-   */
-  function listen() {
-    const QUIET_S = 0.2;
-    video.muted = false;
-    const audio = new AudioContext();
-    const tap = audio.createScriptProcessor(512, 2, 1);
-    const apart = [];
-    let quiet = 0;
-    tap.onaudioprocess = ({ inputBuffer, playbackTime }) => {
-      apart.push(video.currentTime - audio.currentTime);
-      if (apart.length > 200) apart.shift();
-      const clock = [...apart].sort((a, b) => a - b)[apart.length >> 1];
-      inputBuffer.getChannelData(0).forEach((level, n) => {
-        quiet += 1 / audio.sampleRate;
-        if (Math.abs(level) < 0.12) return;
-        if (quiet > QUIET_S) record.beeps.push(playbackTime + n / audio.sampleRate + clock);
-        quiet = 0;
-      });
-    };
-    audio.createMediaElementSource(video).connect(tap).connect(audio.destination);
-    let bright = 0;
-    const frame = (_, { mediaTime }) => {
-      pen.drawImage(video, 0, 0, canvas.width, canvas.height);
-      if (pen.getImageData(canvas.width / 2, canvas.height / 2, 1, 1).data[0] > 128) {
-        if (mediaTime - bright > QUIET_S) record.flashes.push(mediaTime);
-        bright = mediaTime;
-      }
-      video.requestVideoFrameCallback(frame);
-    };
-    video.requestVideoFrameCallback(frame);
-  }
-
   function start({ kind, url, patient, looks }) {
-    const player = { hls, dash, shaka }[kind](url, patient);
+    const player = { hls, dash, shaka, file }[kind](url, patient);
     const last = () => record.samples[record.samples.length - 1]?.media ?? null;
     video.addEventListener('waiting', () => { record.waiting += 1; });
     video.addEventListener('seeking', () => record.seeks.push({ from: last(), to: video.currentTime, sample: record.samples.length }));
@@ -238,6 +211,6 @@ window.testPlayer = (() => {
     api.player = player;
   }
 
-  const api = { start, listen, record, video, player: null };
+  const api = { start, record, video, player: null };
   return api;
 })();

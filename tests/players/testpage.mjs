@@ -2,6 +2,7 @@
 
 import { readFile } from 'node:fs/promises';
 import http from 'node:http';
+import path from 'node:path';
 
 import { watchPage } from './browser.mjs';
 
@@ -21,16 +22,19 @@ export const ENGINES = {
  * Serves the page from a port of its own: as with most players on the web, the page comes from
  * another origin than the stream, so that playing at all also shows that CORS is right.
  */
-async function serve(script, library, [width, height]) {
+async function serve(script, files, [width, height]) {
+  const scripts = ['/testpage.js', '/lips.js', '/onsets.js'];
+  const own = scripts.map((name) => [name, new URL(name.slice(1), import.meta.url)]);
+  const all = { ...Object.fromEntries(own), ...files };
   const html = `<!doctype html><link rel="icon" href="data:,">
 <video id="v" muted playsinline width="${width}" height="${height}"></video>
-<script src="${script}"></script><script src="/testpage.js"></script>`;
-  const files = { '/library.js': library, '/testpage.js': new URL('testpage.js', import.meta.url) };
+${[script, '/testpage.js', '/lips.js'].map((src) => (src ? `<script src="${src}"></script>` : '')).join('')}`;
   const server = http.createServer(async (request, response) => {
-    const file = files[request.url];
-    const type = file ? 'text/javascript' : 'text/html';
+    const file = all[request.url];
+    const types = { '.js': 'text/javascript; charset=utf-8', '.mp4': 'video/mp4' };
+    const type = file ? types[path.extname(request.url)] : 'text/html; charset=utf-8';
     const body = file ? await readFile(file) : html;
-    response.writeHead(200, { 'content-type': `${type}; charset=utf-8` }).end(body);
+    response.writeHead(200, { 'content-type': type }).end(body);
   });
   await new Promise((resolve, reject) => {
     server.on('error', reject);
@@ -48,7 +52,8 @@ async function serve(script, library, [width, height]) {
 export async function openTestPage(page, { base, stream, engine, patient = false, manifest = ENGINES[engine].manifest, looks = true }) {
   const { kind, asset, file } = ENGINES[engine];
   const script = asset ? new URL(`/assets/${asset}`, base).href : '/library.js';
-  const home = await serve(script, file && new URL(file, import.meta.url), looks ? [640, 360] : [160, 90]);
+  const library = file ? { '/library.js': new URL(file, import.meta.url) } : {};
+  const home = await serve(script, library, looks ? [640, 360] : [160, 90]);
   const seen = watchPage(page, base, home);
   await page.goto(home, { waitUntil: 'load', timeout: 20_000 });
   const loaded = await page.evaluate(() => 'Hls' in window || 'dashjs' in window || 'shaka' in window);
@@ -56,6 +61,44 @@ export async function openTestPage(page, { base, stream, engine, patient = false
   const url = new URL(`live/${stream}/${manifest}`, base).href;
   await page.evaluate((options) => window.testPlayer.start(options), { kind, url, patient, looks });
   return { url, seen };
+}
+
+/** Opens `page` on the test page, which plays `film`, an MP4 file of this machine, without any library. */
+export async function openFile(page, film) {
+  const home = await serve(null, { '/film.mp4': film }, [160, 90]);
+  await page.goto(home, { waitUntil: 'load', timeout: 20_000 });
+  await page.evaluate(() => window.testPlayer.start({ kind: 'file', url: '/film.mp4' }));
+}
+
+/** From now on notes what flashes and beeps. */
+export const listen = (page) =>
+  page.evaluate(() => {
+    const { player, video } = window.testPlayer;
+    return window.testLips.listen(video, player.shownAt);
+  });
+
+/** Whether the player may play faster or slower to be as near to live as it should: else it plays at rate 1. */
+const catchUp = (page, does) =>
+  page.evaluate((does) => {
+    const { player, video } = window.testPlayer;
+    player.catchUp(does);
+    video.playbackRate = 1;
+  }, does);
+
+/**
+ * How much later beeps are heard than flashes are seen, in milliseconds: the median, and that of each of the first
+ * `count` flashes that the server received since that time. Throws when there are fewer within so many seconds.
+ */
+export async function lips(page, count, since, seconds) {
+  const apart = () => page.evaluate((since) => window.testLips.apart(since), since);
+  const enough = ([since, count]) => window.testLips.apart(since).length >= count;
+  // Sound at another rate is stretched in pieces of tens of milliseconds, which are neither here nor there.
+  await catchUp(page, false);
+  await page.waitForFunction(enough, [since, count], { timeout: seconds * 1000, polling: 100 })
+    .catch(async () => { throw new Error(`${(await apart()).length} flashes with their beeps, not ${count}`); });
+  await catchUp(page, true);
+  const each = (await apart()).slice(0, count).map((s) => round(s * 1000, 1));
+  return { median: [...each].sort((a, b) => a - b)[count >> 1], each };
 }
 
 /** The samples from number `from` on. */
