@@ -26,6 +26,8 @@ pub(super) struct Dvr {
     /// Where the list began when it was looked at first, and last.
     first: Option<u64>,
     next: u64,
+    /// The MPD as it was made last.
+    mpd: String,
 }
 
 impl Dvr {
@@ -36,6 +38,7 @@ impl Dvr {
             behind: vec![Behind::new(reach); renditions],
             first: None,
             next: 0,
+            mpd: String::new(),
         })
     }
 
@@ -94,7 +97,7 @@ impl Dvr {
 
     /// What reaches further back than each of the `live` manifests that changed, `texts` being all of them.
     pub(super) fn versions(
-        &self,
+        &mut self,
         snapshot: &Snapshot,
         live: &[(Item, Version)],
         texts: &[(Item, String)],
@@ -126,7 +129,8 @@ impl Dvr {
         let mpd = texts.iter().find(|(item, _)| *item == Item::Mpd);
         let mpd = mpd.filter(|_| has_mpd);
         if let Some(text) = mpd.and_then(|(_, mpd)| self.mpd(snapshot, mpd)) {
-            found.push((Item::DvrMpd, plain(&Item::DvrMpd, text)));
+            self.mpd = dvr::rising(text, &self.mpd);
+            found.push((Item::DvrMpd, plain(&Item::DvrMpd, self.mpd.clone())));
         }
         found
     }

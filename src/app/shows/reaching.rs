@@ -19,7 +19,7 @@ use crate::app::dvr;
 use crate::id::StreamName;
 use crate::media::{Item, ObjectKey};
 use crate::package::dvr::{
-    Behind, MAX_TIMELINE_SEGMENTS, mpd, mpd_of_cuts as dvr_of_cuts, multivariant,
+    Behind, MAX_TIMELINE_SEGMENTS, mpd, mpd_of_cuts as dvr_of_cuts, multivariant, rising,
 };
 use crate::package::show::Show;
 use crate::serve::stretch::Asked;
@@ -202,7 +202,11 @@ fn made_of(
 ) -> Option<(Behind, Version)> {
     let text = match &key.item {
         Item::DvrMedia(_) => return Some(media(key, parts, &live, earlier)),
-        Item::DvrMpd => mpd_of(parts, &moving, &String::from_utf8_lossy(&live))?,
+        Item::DvrMpd => {
+            let text = mpd_of(parts, &moving, &String::from_utf8_lossy(&live))?;
+            let before = earlier.map_or(&[][..], |earlier| earlier.version.document().text());
+            rising(text, &String::from_utf8_lossy(before))
+        }
         _ => multivariant(&String::from_utf8_lossy(&live)),
     };
     let document = Document::manifest(&key.item, text.into());
@@ -293,7 +297,10 @@ fn mpd_of(parts: &Parts, playlist: &[u8], live: &str) -> Option<String> {
     let oldest = show.offered().start.max(show.last_period_first());
     let behind = first.saturating_sub(oldest).saturating_mul(step);
     let depth = behind.saturating_add(listed * step).min(reach);
-    mpd(live, depth, show.ends())
+    // The playlist may be stored before the record is.
+    let ends_ms = first.saturating_add(listed).saturating_mul(step);
+    let ends = WallTime::from_epoch(Duration::from_millis(ends_ms));
+    mpd(live, depth, ends.max(show.ends()))
 }
 
 /// The same where the source cuts.

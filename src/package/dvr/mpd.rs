@@ -8,6 +8,9 @@
 
 use crate::time::WallTime;
 
+/// The least by which an MPD changes later than the one before: as finely as it is printed.
+const PUBLISH_STEP_US: i64 = 1_000;
+
 /// The MPD `live` of a broadcast on the grid, to reach `depth_ms` back. `changed_at` is when that became so.
 /// `None` if it is none that reaches back by time.
 #[must_use]
@@ -28,10 +31,63 @@ pub(super) fn with_depth(live: &str, depth_ms: u64, changed_at: WallTime) -> Opt
     })
 }
 
+/// The MPD `text`, which comes after `before`: it says that it changed later, if it did. What it reaches back to is not
+/// known all at once, so that it may change while the live one and its end are what they were; a player takes two of one
+/// `@publishTime` for the same.
+#[must_use]
+pub fn rising(text: String, before: &str) -> String {
+    let published = |text: &str| value(text, "publishTime")?.parse::<WallTime>().ok();
+    let Some((now, then)) = published(&text).zip(published(before)) else {
+        return text;
+    };
+    let published_at = |at: WallTime| with_value(&text, "publishTime", |_| at.to_string());
+    if now > then {
+        return text;
+    }
+    if published_at(then).as_deref() == Some(before) {
+        return before.to_owned();
+    }
+    let later = WallTime::from_micros(then.as_micros().saturating_add(PUBLISH_STEP_US));
+    published_at(later).unwrap_or(text)
+}
+
+/// The value of the first attribute `name`.
+fn value<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+    let (_, rest) = text.split_once(&format!(" {name}=\""))?;
+    Some(rest.split_once('"')?.0)
+}
+
 /// `text` with another value for the first attribute `name`.
 fn with_value(text: &str, name: &str, value: impl FnOnce(&str) -> String) -> Option<String> {
     let marker = format!(" {name}=\"");
     let (before, rest) = text.split_once(&marker)?;
     let (old, after) = rest.split_once('"')?;
     Some(format!("{before}{marker}{}\"{after}", value(old)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rising;
+
+    fn mpd(published: &str, depth: u32) -> String {
+        format!(
+            "<MPD publishTime=\"2026-11-20T20:15:{published}Z\" timeShiftBufferDepth=\"PT{depth}.000S\">"
+        )
+    }
+
+    #[test]
+    fn what_changes_says_that_it_did_later_and_nothing_else_does() {
+        let before = mpd("02.000", 20);
+        for (text, expected) in [
+            (mpd("04.000", 22), mpd("04.000", 22)),
+            (mpd("02.000", 22), mpd("02.001", 22)),
+            (mpd("01.000", 22), mpd("02.001", 22)),
+            (mpd("02.000", 20), before.clone()),
+            (mpd("01.000", 20), before.clone()),
+            ("<MPD>".to_owned(), "<MPD>".to_owned()),
+        ] {
+            assert_eq!(rising(text.clone(), &before), expected, "{text}");
+        }
+        assert_eq!(rising(before.clone(), "<MPD>"), before);
+    }
 }
