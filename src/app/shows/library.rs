@@ -140,8 +140,20 @@ impl fmt::Display for Asking {
 #[derive(Clone, Debug)]
 pub(super) struct Made {
     clip: Result<Clip, NoClip>,
+    /// What it was made of, where that may go on.
+    of: Vec<Kept>,
     /// When it was made; of one to which nothing will be added, when the oldest record was read that it was made of.
     at: Instant,
+}
+
+impl Made {
+    /// The same, if it is of `shows` as they are: until another goes on with them, there is nothing to render.
+    fn of_same(self, shows: &[Kept]) -> Option<Clip> {
+        let is_same = |(one, other): (&Kept, &Kept)| Arc::ptr_eq(&one.show, &other.show);
+        let are_same = self.of.len() == shows.len() && self.of.iter().zip(shows).all(is_same);
+        let clip = self.clip.ok()?;
+        (are_same && clip.growth == Growth::Over).then_some(clip)
+    }
 }
 
 /// A show as it was read.
@@ -170,7 +182,8 @@ impl Keep for Made {
     fn bytes(&self) -> u64 {
         // Its compressed forms are kept beside it.
         let text = self.clip.as_ref().map(|clip| clip.document.text().len());
-        text.map_or(0, |len| len as u64 / 2 * 3)
+        let records: u64 = self.of.iter().map(|kept| kept.bytes).sum();
+        text.map_or(0, |len| len as u64 / 2 * 3) + records
     }
 
     fn is_fresh(&self, now: Instant) -> bool {
@@ -234,28 +247,30 @@ impl Library {
             (_, Some(asked)) => (Some(asked), SegmentNumber::new(0)),
             (_, None) => return Err(missing("nothing here, or not any more")),
         };
-        let make = async move |library: Self, key: ObjectKey| match asked {
+        let make = async move |library: Self, key: ObjectKey, before| match asked {
             Some(asked) => {
                 let shows = library.between(&key.stream, asked).await?;
                 let file = format!("index.m3u8?{asked}");
-                library.render(&key, shows, Some(asked), file).await
+                library
+                    .render(&key, (shows, before), Some(asked), file)
+                    .await
             }
             None => {
                 let show = library.kept(&key.stream, first).await?;
                 let show = show.ok_or_else(|| missing("there is no such show"))?;
                 let file = manifests::file(&show.show);
-                library.render(&key, vec![show], None, file).await
+                library.render(&key, (vec![show], before), None, file).await
             }
         };
         self.shared(key, asked, make).await
     }
 
-    /// What `make` makes of a stretch, for all who ask for it.
+    /// What `make` makes of a stretch, after what it made last, for all who ask for it.
     pub(super) async fn shared<F>(
         &self,
         key: &ObjectKey,
         asked: Option<Asked>,
-        make: impl FnOnce(Self, ObjectKey) -> F,
+        make: impl FnOnce(Self, ObjectKey, Option<Made>) -> F + Send + 'static,
     ) -> Result<Clip, NoClip>
     where
         F: Future<Output = Result<Made, NoClip>> + Send + 'static,
@@ -269,12 +284,14 @@ impl Library {
         }
         // Before anything is read: what waits holds nothing, and goes with whoever asks. Who joins a making under way
         // gives its place back at once.
-        let made = make(self.clone(), key.clone());
+        let (library, key) = (self.clone(), key.clone());
         let permit = Arc::clone(&self.stretches).acquire_owned().await;
-        let read = |_| async move {
+        let read = |before| async move {
             let _permit = permit;
-            made.await.unwrap_or_else(|reason| Made {
+            let made = make(library, key, before).await;
+            made.unwrap_or_else(|reason| Made {
                 clip: Err(reason),
+                of: Vec::new(),
                 at: Instant::now(),
             })
         };
@@ -284,19 +301,29 @@ impl Library {
     pub(super) async fn render(
         &self,
         key: &ObjectKey,
-        shows: Vec<Kept>,
+        (kept, before): (Vec<Kept>, Option<Made>),
         asked: Option<Asked>,
         file: String,
     ) -> Result<Made, NoClip> {
         let key = key.clone();
-        let read_at = shows.iter().map(|show| show.at).min();
-        let clip = aside(&self.renderings, move || {
-            rendered(&key, &shows, asked, &file)
-        });
-        let clip = clip.await.unwrap_or(Err(NoClip::Store(StoreFailed)))?;
+        let read_at = kept.iter().map(|show| show.at).min();
+        let mut of = kept.clone();
+        let clip = match before.and_then(|before| before.of_same(&kept)) {
+            Some(same) => same,
+            None => {
+                let clip = aside(&self.renderings, move || {
+                    rendered(&key, &kept, asked, &file)
+                });
+                clip.await.unwrap_or(Err(NoClip::Store(StoreFailed)))?
+            }
+        };
         let read_at = read_at.filter(|_| clip.growth == Growth::Final);
+        if clip.growth != Growth::Over {
+            of.clear();
+        }
         Ok(Made {
             clip: Ok(clip),
+            of,
             at: read_at.unwrap_or_else(Instant::now),
         })
     }
@@ -550,8 +577,13 @@ mod tests {
     use crate::app::shows::tests::{Counting, fill, now_number, open};
     use crate::time::WallTime;
 
-    /// The playlist of `asked`, or of the whole show that begins with `first`, of a record that was read ten seconds ago.
-    async fn made(backend: &Arc<Counting>, first: u64, asked: Option<Asked>) -> (Made, Instant) {
+    /// The playlist of `asked`, or of the whole show that begins with `first`, of a record that was read ten seconds ago,
+    /// and the one that is made after it.
+    async fn made(
+        backend: &Arc<Counting>,
+        first: u64,
+        asked: Option<Asked>,
+    ) -> ([Made; 2], Instant) {
         let library = Library::new(open(backend), MAX_BYTES);
         let stream: StreamName = "demo".parse().expect("a name");
         let first = SegmentNumber::new(first);
@@ -561,8 +593,14 @@ mod tests {
         kept.at = kept.at.checked_sub(ago).expect("a clock that ran");
         let read_at = kept.at;
         let key = ObjectKey::new(stream, Item::ShowMultivariant(first));
-        let made = library.render(&key, vec![kept], asked, String::new());
-        (made.await.expect("kept"), read_at)
+        let make = async |before| {
+            let shows = (vec![kept.clone()], before);
+            let made = library.render(&key, shows, asked, String::new());
+            made.await.expect("kept")
+        };
+        let made = make(None).await;
+        let again = make(Some(made.clone())).await;
+        ([made, again], read_at)
     }
 
     #[tokio::test]
@@ -582,12 +620,12 @@ mod tests {
             (Some(asked(Some(first + 4_000))), Growth::Over),
             (Some(asked(None)), Growth::Over),
         ] {
-            let (made, read_at) = made(&backend, first, asked).await;
-            assert_eq!(
-                made.clip.as_ref().expect("kept").growth,
-                growth,
-                "{asked:?}"
-            );
+            let ([made, again], read_at) = made(&backend, first, asked).await;
+            let clip = |made: &Made| made.clip.clone().expect("kept");
+            assert_eq!(clip(&made).growth, growth, "{asked:?}");
+            // What is looked for often is not rendered as often.
+            let is_same = Arc::ptr_eq(&clip(&made).document, &clip(&again).document);
+            assert_eq!(is_same, growth == Growth::Over, "{asked:?}");
             let is_fresh = |at: Instant, ms| made.is_fresh(at + Duration::from_millis(ms));
             match growth {
                 Growth::Final => {

@@ -86,9 +86,9 @@ impl Library {
             let start = show.ends().as_micros().saturating_sub(reach);
             let start = show.begins().max(WallTime::from_micros(start));
             let asked = Asked { start, end: None };
-            let make = async move |library: Self, key: ObjectKey| {
+            let make = async move |library: Self, key: ObjectKey, before| {
                 let file = "dvr.m3u8".to_owned();
-                let shows = vec![show.into()];
+                let shows = (vec![show.into()], before);
                 library.render(&key, shows, Some(asked), file).await
             };
             return self.shared(key, Some(asked), make).await;
@@ -167,7 +167,8 @@ async fn make(store: &Store, key: &ObjectKey, parts: &Parts, earlier: Option<Rea
     let is_same = |e: &&Arc<Reaching>| {
         let is_playlist = matches!(key.item, Item::DvrMedia(_));
         let is_record_same = e.first == first && (is_playlist || e.offered == offered);
-        e.live == text && e.moving == moving && is_record_same
+        // Of one that moves with nothing, that it is made anew says that it goes on.
+        e.live == text && e.moving == moving && !moving.is_empty() && is_record_same
     };
     if let Some(same) = earlier.as_ref().filter(is_same) {
         return Found::Reaching(Arc::clone(same));
@@ -520,6 +521,19 @@ mod tests {
             let moved = make(&store, &key, &parts, Some(first)).await;
             assert!(changed(&moved) < Duration::from_secs(10), "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_names_playlists_never_stands_still() {
+        let store = store().await;
+        put(&store, "index.m3u8", "#EXTM3U\nv720/index.m3u8\n").await;
+        let parts = parts(&[period("v720", 100..200, &[])], true);
+        let key: ObjectKey = "live/demo/dvr.m3u8".parse().expect("a key");
+        let first = aged(make(&store, &key, &parts, None).await);
+        let Found::Reaching(same) = make(&store, &key, &parts, Some(first)).await else {
+            panic!("it is there");
+        };
+        assert!(same.changed.elapsed() < Duration::from_secs(10));
     }
 
     #[tokio::test]

@@ -311,6 +311,8 @@ impl Recording {
             return;
         }
         self.close_full(writer);
+        // All of it, for whoever meets both before it is closed: a hole between them would be filled only then.
+        self.write(writer);
         self.full = Some((self.recorder.turn_over(snapshot), 0));
         let next = self.recorder.show().first();
         tracing::info!(stream = %self.stream, show = %next, "the record is full; another one goes on");
