@@ -304,17 +304,21 @@ pub(crate) fn reason(error: &(dyn StdError + 'static)) -> String {
     told(&said).unwrap_or(said)
 }
 
+/// The most of a service's own words that is handed on.
+const MAX_TOLD_CHARS: usize = 300;
+
 /// What a service tells in XML: the first line of its message, and its code.
 fn told(said: &str) -> Option<String> {
     let element = |name: &str| {
         let (_, rest) = said.split_once(&format!("<{name}>"))?;
         let (text, _) = rest.split_once(&format!("</{name}>"))?;
-        text.trim().lines().next()
+        let line = text.trim().lines().next()?;
+        Some(line.chars().take(MAX_TOLD_CHARS).collect::<String>())
     };
     let code = element("Code")?;
     Some(match element("Message") {
         Some(message) => format!("{message} ({code})"),
-        None => code.to_owned(),
+        None => code,
     })
 }
 

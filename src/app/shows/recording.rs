@@ -34,6 +34,9 @@ const REACH_GRACE: Duration = Duration::from_secs(60);
 /// How many numbers leave at once, at most: a change of `archive.keep` spreads over some time.
 const MAX_LEAVING: u64 = 16;
 
+/// How many such steps of an earlier run's wait at most for the record that lets them go to be stored.
+const MAX_STEPS: usize = 4;
+
 /// How many versions of the next record are stored before one that was full says that it has ended: a segment lies
 /// between two, and a list of shows that lacks the next one is not believed for as long. Who has neither the next one nor
 /// a show that goes on is told that all is over.
@@ -244,6 +247,10 @@ impl Recording {
 
     /// Has some of what an earlier run was about to remove go: what of it is gone nobody knows.
     fn let_go_again(&mut self) {
+        // A store that takes no record has none of it go.
+        if self.leaving.len() >= MAX_STEPS {
+            return;
+        }
         let end = self.undone.end.min(self.undone.start + MAX_LEAVING);
         let show = self.recorder.show();
         let (numbers, names) = (self.undone.start..end, show.renditions());
