@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use object_store::path::Path;
@@ -39,6 +40,9 @@ pub(crate) const MAX_LISTED: usize = 250_000;
 /// The most objects that are written to a store at once, of all streams together. Segments lie on one grid, so that
 /// those of every stream are complete at the same moment.
 pub(crate) const MAX_UPLOADS: usize = 64;
+
+/// What is written to a folder at once, where that takes joining: some pictures.
+const BLOCK_BYTES: usize = 128 * 1024;
 
 /// How long a write may go on in a service after its client has gone: they end their own work within a minute.
 const MAX_LATENESS: Duration = Duration::from_secs(120);
@@ -136,7 +140,10 @@ impl Bucket {
             mode,
             ..PutOptions::default()
         };
-        let payload: PutPayload = put.body.pieces().iter().cloned().collect();
+        let payload: PutPayload = match self.is_remote {
+            true => put.body.pieces().iter().cloned().collect(),
+            false => blocks(put.body.pieces()).collect(),
+        };
         let path = path_of(&put.key);
         let _place = self.uploads.acquire().await;
         let result = self.store.put_opts(&path, payload, options).await?;
@@ -264,6 +271,27 @@ impl Bucket {
     }
 }
 
+/// `pieces` joined where they are small: a folder's client writes each by itself, and a segment has one for each sample.
+fn blocks(pieces: &[Bytes]) -> impl Iterator<Item = Bytes> {
+    let mut rest = pieces;
+    std::iter::from_fn(move || {
+        let (first, mut after) = rest.split_first()?;
+        let mut len = first.len();
+        while let Some((next, later)) = after.split_first()
+            && len + next.len() <= BLOCK_BYTES
+        {
+            (len, after) = (len + next.len(), later);
+        }
+        let count = rest.len() - after.len();
+        let (these, _) = rest.split_at(count);
+        rest = after;
+        Some(match these {
+            [only] => only.clone(),
+            several => several.concat().into(),
+        })
+    })
+}
+
 async fn keys_of(
     listing: BoxStream<'static, Result<ObjectMeta, Error>>,
     most: usize,
@@ -337,7 +365,26 @@ pub(crate) fn is_full(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::told;
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::{BLOCK_BYTES, blocks, told};
+
+    proptest! {
+        #[test]
+        fn blocks_are_the_same_bytes_in_fewer_pieces(
+            lens in proptest::collection::vec(0_usize..3 * BLOCK_BYTES / 2, 0..12), seed in any::<u8>(),
+        ) {
+            let piece = |len: &usize| Bytes::from(vec![seed ^ u8::try_from(len % 251).expect("small"); *len]);
+            let pieces: Vec<_> = lens.iter().map(piece).collect();
+            let blocks: Vec<_> = blocks(&pieces).collect();
+            prop_assert_eq!(blocks.concat(), pieces.concat());
+            let pairs = blocks.windows(2).map(|pair| pair.iter().map(Bytes::len).sum::<usize>());
+            for both in pairs {
+                prop_assert!(both > BLOCK_BYTES);
+            }
+        }
+    }
 
     #[test]
     fn what_a_service_tells_is_one_line_with_its_code() {

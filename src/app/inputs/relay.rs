@@ -28,7 +28,8 @@ use crate::ingest::rtmp::{EndReason, Message, RefusalCode};
 use crate::media::MediaKind;
 use crate::time::{Grid, Timescale, WallTime};
 
-/// How often it is looked whether an input is lost, while nothing happens.
+/// How often it is looked whether an input is lost, while nothing happens and there is another one to switch to. With
+/// one alone each [`CLOCK_PERIOD`] is often enough.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
 
 /// Why no more media are taken.
@@ -121,11 +122,12 @@ impl Relay {
         let mut ticks = tokio::time::interval(CLOCK_PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.is_over() {
+            let is_choice = self.lanes.iter().all(|lane| lane.present.is_some());
             let Both { primary, backup } = &mut self.lanes;
             let happened = tokio::select! {
                 event = primary.next() => Some((Input::Primary, event)),
                 event = backup.next() => Some((Input::Backup, event)),
-                _ = looks.tick() => None,
+                _ = looks.tick(), if is_choice => None,
                 _ = ticks.tick() => {
                     way.feed.clock(clock.now()).await;
                     None
