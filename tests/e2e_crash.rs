@@ -296,8 +296,7 @@ fn a_killed_server_goes_on_where_it_broke_off() {
     drop(publisher);
     let (code, store) = server.drain();
     assert_eq!(code, 0);
-    // An MPD has no word for a gap, also where what it describes happens to begin with what one rendition lacks.
-    assert_inspects(store.path(), &["HLS-GAP", "DASH-EDGE"]);
+    assert_inspects(store.path(), &["HLS-GAP"]);
     plays_across(store.path());
 }
 

@@ -13,6 +13,7 @@ use std::mem::{Discriminant, discriminant};
 
 use super::text::{Escaped, Micros, Period, Rate, Seconds, WholeSecond, gcd};
 use super::timeline::{Layout, Stretch};
+use crate::id::SegmentNumber;
 use crate::media::{CodecConfig, CodecString, MediaKind, Rendition};
 use crate::package::period;
 use crate::package::snapshot::Snapshot;
@@ -107,12 +108,25 @@ impl Line {
     }
 
     /// The line of a broadcast that is over begins with its first listed segment, or with the last period: of
-    /// those before, the init segments are not described.
+    /// those before, the init segments are not described. There is no way to name a gap, and a player begins there:
+    /// so it is the first segment that none lacks of the renditions that have half of them or more.
     fn recorded(snapshot: &Snapshot) -> Self {
         let listed = snapshot.listed();
         let period = snapshot.period().id.get();
+        let numbers = listed.start.max(period.min(listed.end))..listed.end;
+        let has = |rendition, number| {
+            let segment = snapshot.segment(rendition, SegmentNumber::new(number));
+            segment.is_some_and(|segment| !segment.gap)
+        };
+        let is_mostly_there = |rendition: &usize| {
+            let there = numbers.clone().filter(|number| has(*rendition, *number));
+            2 * there.count() as u64 >= numbers.end - numbers.start
+        };
+        let renditions = 0..snapshot.period().renditions.len();
+        let renditions: Vec<_> = renditions.filter(is_mostly_there).collect();
+        let is_whole = |number: &u64| renditions.iter().all(|index| has(*index, *number));
         Self {
-            first: listed.start.max(period.min(listed.end)),
+            first: numbers.clone().find(is_whole).unwrap_or(numbers.start),
             dynamic: false,
         }
     }

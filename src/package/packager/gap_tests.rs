@@ -4,9 +4,9 @@ use super::tests::{
     FIRST, Run, config, drive, fragments, playlists_keep_their_word, shown, value, video,
 };
 use super::*;
-use crate::package::hls;
 use crate::package::snapshot::Segment;
 use crate::package::window::tests::aac;
+use crate::package::{dash, hls};
 use crate::time::Grid;
 
 /// Which samples an encoder left out: from a slot on, counted from the start of the broadcast, so many.
@@ -258,6 +258,43 @@ fn segments_that_are_missing_as_a_whole_are_gaps() {
     let gap = format!("#EXT-X-GAP\n#EXTINF:2.000000,\n{}.m4s\n", FIRST + 2);
     assert!(text.contains(&gap), "{text}");
     assert_eq!(text.matches("#EXTINF:2.000000").count(), 7, "{text}");
+}
+
+#[test]
+fn an_mpd_of_what_is_over_begins_with_what_every_rendition_has() {
+    let config = Config {
+        window_segments: 6,
+        kept_segments: 7,
+        ..config(2_000, false)
+    };
+    let renditions = [
+        video("v720", (30, 1)),
+        video("v360", (30, 1)),
+        aac("a128", 128_000),
+    ];
+    // What is listed begins with a segment of which there is no sound. Of one rendition there may be next to nothing.
+    for is_poor in [false, true] {
+        let packager = Packager::new(&config, PeriodId::new(FIRST), renditions.to_vec());
+        let grid = Grid::new(config.segment_ms);
+        let encode = |rendition: usize, sample: Sample| {
+            let at = sample.dts.at(renditions[rendition].timescale);
+            let number = grid.segment_at(at).get();
+            let lacks = match rendition {
+                1 => is_poor && (FIRST + 1..FIRST + 7).contains(&number),
+                2 => number == FIRST + 2,
+                _ => false,
+            };
+            (!lacks).then_some(sample)
+        };
+        let run = drive(packager.expect("valid"), FIRST..FIRST + 8, encode);
+        let last = run.snapshots().last().expect("some");
+        assert_eq!(numbers(last, 2), [-2, 3, 4, 5, 6, 7]);
+        let text = dash::mpd::render(last).expect("there");
+        let first = format!("startNumber=\"{}\"", FIRST + 3);
+        assert_eq!(text.matches(&first).count(), 2, "{text}");
+        let length = "mediaPresentationDuration=\"PT10S\"";
+        assert!(text.contains(length), "{text}");
+    }
 }
 
 #[test]
