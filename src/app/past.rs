@@ -58,11 +58,11 @@ async fn try_read(store: &Store, keys: &BTreeSet<ObjectKey>) -> Result<Option<Pa
         {
             let text = text.to_bytes();
             let text = String::from_utf8_lossy(&text);
-            if !is_whole(&text) {
+            let listing = hls::parse(&text);
+            if !is_whole(&text, listing.is_some()) {
                 tracing::warn!(%key, "this playlist was cut short, or is another program's: \
                     what it listed and cannot be read is gone on without");
             }
-            let listing = hls::parse(&text);
             listings.extend(listing.map(|listing| (name.clone(), listing)));
         }
     }
@@ -93,16 +93,20 @@ async fn try_read(store: &Store, keys: &BTreeSet<ObjectKey>) -> Result<Option<Pa
     Ok(Some(past))
 }
 
-/// Whether `playlist` is as somebody wrote it who knows ours, though it need not list anything yet.
-fn is_whole(playlist: &str) -> bool {
-    let lists = playlist.lines().any(|line| line.ends_with(".m4s"));
-    let is_read = !lists || hls::parse(playlist).is_some();
-    playlist.starts_with("#EXTM3U\n") && playlist.ends_with('\n') && is_read
+/// Whether `playlist`, of which what it lists could be read if `is_read`, is as somebody wrote it who knows ours,
+/// though it need not list anything yet.
+fn is_whole(playlist: &str, is_read: bool) -> bool {
+    let lists = || playlist.lines().any(|line| line.ends_with(".m4s"));
+    playlist.starts_with("#EXTM3U\n") && playlist.ends_with('\n') && (is_read || !lists())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_whole;
+    use super::hls;
+
+    fn is_whole(playlist: &str) -> bool {
+        super::is_whole(playlist, hls::parse(playlist).is_some())
+    }
 
     #[test]
     fn a_playlist_that_was_cut_or_is_not_ours_is_not_whole() {

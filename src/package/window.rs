@@ -23,7 +23,7 @@ const MIN_LIST_TARGETS: u32 = 3;
 /// How many times as many segments as configured are listed at most, however short they are.
 const MAX_LIST_FACTOR: u64 = 4;
 /// The least by which what the MPD says of its last change moves on: as finely as it is printed.
-const PUBLISH_STEP_US: i64 = 1_000;
+pub(super) const PUBLISH_STEP_US: i64 = 1_000;
 /// How many segments a rendition that rested must have again before the MPD names it: players of DASH are
 /// that far behind the present, and ask for what they expect.
 const RETURN_SEGMENTS: u64 = 4;

@@ -33,24 +33,24 @@ pub(crate) fn build(
     Ok(match service {
         Service::S3 => Arc::new(s3(config, bucket)?.build()?),
         Service::Gcs => {
-            let builder = GoogleCloudStorageBuilder::from_env()
+            let mut builder = GoogleCloudStorageBuilder::from_env()
                 .with_bucket_name(bucket)
                 .with_retry(retry(config))
                 .with_client_options(client(config, &config.endpoint));
-            Arc::new(match endpoint(config) {
-                Some(endpoint) => builder.with_base_url(endpoint).build()?,
-                None => builder.build()?,
-            })
+            if let Some(endpoint) = endpoint(config) {
+                builder = builder.with_base_url(endpoint);
+            }
+            Arc::new(builder.build()?)
         }
         Service::Azure => {
-            let builder = MicrosoftAzureBuilder::from_env()
+            let mut builder = MicrosoftAzureBuilder::from_env()
                 .with_container_name(bucket)
                 .with_retry(retry(config))
                 .with_client_options(client(config, &config.endpoint));
-            Arc::new(match endpoint(config) {
-                Some(endpoint) => builder.with_endpoint(endpoint.to_owned()).build()?,
-                None => builder.build()?,
-            })
+            if let Some(endpoint) = endpoint(config) {
+                builder = builder.with_endpoint(endpoint.to_owned());
+            }
+            Arc::new(builder.build()?)
         }
     })
 }

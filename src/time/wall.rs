@@ -45,6 +45,20 @@ impl WallTime {
         self.micros.div_euclid(1_000)
     }
 
+    /// The instant so long before; saturates.
+    #[must_use]
+    pub fn before(self, length: Duration) -> Self {
+        let micros = Self::from_epoch(length).micros;
+        Self::from_micros(self.micros.saturating_sub(micros))
+    }
+
+    /// The instant so long after; saturates.
+    #[must_use]
+    pub fn after(self, length: Duration) -> Self {
+        let micros = Self::from_epoch(length).micros;
+        Self::from_micros(self.micros.saturating_add(micros))
+    }
+
     /// The nearest position on a track of `scale`.
     #[must_use]
     pub fn to_ticks(self, scale: Timescale) -> Ticks {
@@ -154,6 +168,19 @@ const fn civil_from_days(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn before_and_after_saturate() {
+        let (at, length) = (WallTime::from_micros(5), Duration::from_micros(7));
+        assert_eq!(at.before(length), WallTime::from_micros(-2));
+        assert_eq!(at.after(length), WallTime::from_micros(12));
+        let most = WallTime::from_micros(i64::MAX);
+        assert_eq!(at.after(Duration::MAX), most);
+        assert_eq!(
+            at.before(Duration::MAX).before(Duration::MAX),
+            WallTime::from_micros(i64::MIN)
+        );
+    }
 
     #[test]
     fn wall_time_prints_rfc_3339() {

@@ -12,6 +12,8 @@ use bytes::Bytes;
 
 use super::{Behind, DATE_EVERY};
 use crate::id::PeriodId;
+use crate::package::hls::micros;
+use crate::time::Span;
 
 /// EXT-X-VERSION of a delta update: 9 for EXT-X-SKIP.
 const VERSION_DELTA: &str = "#EXT-X-VERSION:9";
@@ -171,7 +173,8 @@ impl<'a> Live<'a> {
                 }
                 live.head.push(line);
             }
-            live.lengths.extend(value("#EXTINF:").and_then(micros));
+            let length = value("#EXTINF:").and_then(micros);
+            live.lengths.extend(length.map(Span::get));
             live.count += u64::from(!line.starts_with('#'));
             live.has_ended |= line == "#EXT-X-ENDLIST";
         }
@@ -284,15 +287,6 @@ impl<'a> Live<'a> {
         }
         out.into()
     }
-}
-
-/// `2.04,` in microseconds.
-fn micros(text: &str) -> Option<u64> {
-    let text = text.split(',').next()?.trim();
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let seconds: u64 = seconds.parse().ok()?;
-    let fraction: u64 = format!("{fraction:0<6}").get(..6)?.parse().ok()?;
-    seconds.checked_mul(1_000_000)?.checked_add(fraction)
 }
 
 /// Whether a line says something of a segment, or of what follows the last one.

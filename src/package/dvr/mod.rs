@@ -168,8 +168,7 @@ impl Behind {
 
     /// Drops what lies further back than it is to reach, if the live list ends at `edge`.
     pub fn trim(&mut self, edge: WallTime) {
-        let reach = i64::try_from(self.reach.as_micros()).unwrap_or(i64::MAX);
-        let limit = edge.as_micros().saturating_sub(reach);
+        let limit = edge.before(self.reach).as_micros();
         while let Some(block) = self.blocks.front() {
             let kept = block.segments.iter().skip(self.dropped);
             let gone = kept.take_while(|listed| listed.ends <= limit).count();

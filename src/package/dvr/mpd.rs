@@ -6,10 +6,8 @@
 //! Time:   milliseconds
 //! Spec:   [DASH] §5.3.1.2
 
+use crate::package::window::PUBLISH_STEP_US;
 use crate::time::WallTime;
-
-/// The least by which an MPD changes later than the one before: as finely as it is printed.
-const PUBLISH_STEP_US: i64 = 1_000;
 
 /// The MPD `live` of a broadcast on the grid, to reach `depth_ms` back. `changed_at` is when that became so.
 /// `None` if it is none that reaches back by time.
@@ -51,8 +49,8 @@ pub fn rising(text: String, before: &str) -> String {
     published_at(later).unwrap_or(text)
 }
 
-/// The value of the first attribute `name`.
-fn value<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+/// The value of the attribute `name` in `text`, the first one.
+pub(super) fn value<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     let (_, rest) = text.split_once(&format!(" {name}=\""))?;
     Some(rest.split_once('"')?.0)
 }

@@ -9,7 +9,7 @@
 
 use std::fmt::{self, Write};
 
-use super::mpd::with_depth;
+use super::mpd::{value, with_depth};
 use super::{Behind, Listed};
 use crate::id::PeriodId;
 use crate::time::{Ticks, Timescale, WallTime};
@@ -189,12 +189,6 @@ impl Before {
         };
         u64::try_from(ms(template.begins) - ms(first)).unwrap_or(0)
     }
-}
-
-/// The value of the attribute `name` in `text`, the first one.
-fn value<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = text.split_once(&format!(" {name}=\""))?;
-    Some(rest.split_once('"')?.0)
 }
 
 /// `PT12.5S` in milliseconds.

@@ -143,7 +143,7 @@ pub fn parse(text: &str) -> Option<Listing> {
 }
 
 /// The length that EXTINF tells with six decimals, in [`Timescale::MICROS`].
-fn micros(extinf: &str) -> Option<Span> {
+pub(in crate::package) fn micros(extinf: &str) -> Option<Span> {
     let (seconds, fraction) = extinf.split(',').next()?.split_once('.')?;
     let whole: u64 = seconds.parse().ok()?;
     let micros: u64 = fraction.parse().ok().filter(|_| fraction.len() == 6)?;

@@ -10,4 +10,5 @@ mod listing;
 pub mod media;
 pub mod multivariant;
 
+pub(super) use listing::micros;
 pub use listing::{Listing, parse};

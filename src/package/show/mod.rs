@@ -162,6 +162,12 @@ impl Show {
         numbers.start
     }
 
+    /// The first number that begins no longer than `reach` before its end.
+    #[must_use]
+    pub fn number_within(&self, reach: Duration) -> u64 {
+        self.number_from(self.ends().before(reach))
+    }
+
     /// The renditions of any period, each once.
     #[must_use]
     pub fn renditions(&self) -> Vec<RenditionName> {
