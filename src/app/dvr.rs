@@ -84,9 +84,7 @@ impl Dvr {
         let Some(first) = self.first else {
             return;
         };
-        let reach = i64::try_from(self.reach.as_micros()).unwrap_or(i64::MAX);
-        let since = show.ends().as_micros().saturating_sub(reach);
-        let from = show.number_from(WallTime::from_micros(since));
+        let from = show.number_within(self.reach);
         for (behind, rendition) in self.behind.iter_mut().zip(renditions) {
             let mut earlier = Behind::new(self.reach);
             let gone = show.gone(&rendition.name, from..first);
@@ -129,8 +127,12 @@ impl Dvr {
         let mpd = texts.iter().find(|(item, _)| *item == Item::Mpd);
         let mpd = mpd.filter(|_| has_mpd);
         if let Some(text) = mpd.and_then(|(_, mpd)| self.mpd(snapshot, mpd)) {
-            self.mpd = dvr::rising(text, &self.mpd);
-            found.push((Item::DvrMpd, plain(&Item::DvrMpd, self.mpd.clone())));
+            let text = dvr::rising(text, &self.mpd);
+            // It is looked at with every part, and changes with a segment.
+            if text != self.mpd {
+                self.mpd.clone_from(&text);
+                found.push((Item::DvrMpd, plain(&Item::DvrMpd, text)));
+            }
         }
         found
     }

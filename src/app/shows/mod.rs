@@ -6,6 +6,7 @@
 //! Time:   the wall clock, against that of the media
 //! Spec:   docs/recordings.md
 
+mod held;
 mod library;
 mod manifests;
 mod reaching;
@@ -19,8 +20,9 @@ pub(super) use recording::Recording;
 pub(super) use upkeep::Upkeep;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-use crate::id::SegmentNumber;
+use crate::id::{RenditionName, SegmentNumber};
 use crate::media::{Item, ObjectKey};
 use crate::package::show::Show;
 use crate::store::{ReadFailed, Store};
@@ -34,6 +36,15 @@ pub(super) async fn recorded_end(
     let (show, _) = read(store, shows.max()?).await.ok()??;
     show.is_ended()
         .then(|| SegmentNumber::new(show.offered().end))
+}
+
+/// The segments with `numbers` of the renditions `names`.
+fn segments(numbers: Range<u64>, names: &[RenditionName]) -> impl Iterator<Item = Item> {
+    numbers.flat_map(move |number| {
+        let number = SegmentNumber::new(number);
+        let names = names.iter();
+        names.map(move |name| Item::Segment(name.clone(), number))
+    })
 }
 
 /// The show whose record is `key`, and how many bytes that has; `None` where there is none, or none that can be

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use super::library::{Found, Library, Reading, aside};
+use super::held::{Found, Reading};
+use super::library::{Library, aside};
 use crate::app::dvr;
 use crate::id::StreamName;
 use crate::media::{Item, ObjectKey};
@@ -63,15 +64,6 @@ struct Parts {
     places: Arc<Semaphore>,
 }
 
-impl Parts {
-    /// The number with which what can be gone back to begins.
-    fn first_behind(&self) -> u64 {
-        let reach = i64::try_from(self.reach.as_micros()).unwrap_or(i64::MAX);
-        let since = self.show.ends().as_micros().saturating_sub(reach);
-        self.show.number_from(WallTime::from_micros(since))
-    }
-}
-
 impl Library {
     /// The manifest `key` that reaches further back than the live one of its stream.
     pub(super) async fn reaching(&self, key: &ObjectKey) -> Result<Clip, NoClip> {
@@ -82,9 +74,7 @@ impl Library {
         let show = self.newest(&key.stream).await?.ok_or_else(missing)?;
         let reach = show.reach().ok_or_else(missing)?;
         if show.is_ended() {
-            let reach = i64::try_from(reach.as_micros()).unwrap_or(i64::MAX);
-            let start = show.ends().as_micros().saturating_sub(reach);
-            let start = show.begins().max(WallTime::from_micros(start));
+            let start = show.begins().max(show.ends().before(reach));
             let asked = Asked { start, end: None };
             let make = async move |library: Self, key: ObjectKey, before| {
                 let file = "dvr.m3u8".to_owned();
@@ -245,7 +235,7 @@ fn media(
             behind = known.behind.clone();
             behind.next().unwrap_or(listed)
         } else {
-            parts.first_behind()
+            show.number_within(parts.reach)
         };
         // A broadcast that has just gone on elsewhere is not known here yet.
         let from = from.max(listed.saturating_sub(MAX_BEHIND));
@@ -307,7 +297,7 @@ fn mpd_of(parts: &Parts, playlist: &[u8], live: &str) -> Option<String> {
 /// The same where the source cuts.
 fn mpd_of_cuts(parts: &Parts, live: &str) -> Option<String> {
     let show = &parts.show;
-    let from = parts.first_behind();
+    let from = show.number_within(parts.reach);
     let behind = show.last_renditions().filter_map(|name| {
         let listed = first_number(live, name.as_str())?;
         // It takes no more than these, however many there are.

@@ -220,14 +220,12 @@ impl Recording {
             .reach()
             .map_or(keep, |reach| keep.max(reach + REACH_GRACE));
         let offered = show.offered();
-        let since = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
-        let since = WallTime::from_micros(now.as_micros().saturating_sub(since));
         // What is in memory is in a live playlist, or has just been.
         let renditions = 0..snapshot.period().renditions.len();
         let live = renditions.filter_map(|r| snapshot.segments(r).next());
         let live = live.map(|segment| segment.number.get()).min();
         let from = show
-            .number_from(since)
+            .number_from(now.before(keep))
             .min(live.unwrap_or(offered.start))
             .min(offered.start + MAX_LEAVING);
         if from <= offered.start {
@@ -253,12 +251,8 @@ impl Recording {
         }
         let end = self.undone.end.min(self.undone.start + MAX_LEAVING);
         let show = self.recorder.show();
-        let (numbers, names) = (self.undone.start..end, show.renditions());
-        let segments = numbers.flat_map(|number| {
-            let number = SegmentNumber::new(number);
-            let names = names.iter();
-            names.map(move |name| Item::Segment(name.clone(), number))
-        });
+        let names = show.renditions();
+        let segments = super::segments(self.undone.start..end, &names);
         let inits = show.inits_below(end).into_iter();
         let inits = inits.map(|(name, period)| Item::Init(name, period));
         self.leaving

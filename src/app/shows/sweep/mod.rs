@@ -110,7 +110,7 @@ pub(super) async fn look_after(
             continue;
         }
         let gone_at = match keep {
-            Keep::For(keep) => later(show.ends(), keep),
+            Keep::For(keep) => show.ends().after(keep),
             Keep::Window | Keep::Forever => WallTime::from_micros(i64::MAX),
         };
         if gone_at > now {
@@ -124,7 +124,7 @@ pub(super) async fn look_after(
             }
             Removed::Step => {}
             Removed::AllButListed => {
-                due.insert(first, later(now, LISTED_PAUSE));
+                due.insert(first, now.after(LISTED_PAUSE));
             }
         }
     }
@@ -134,11 +134,6 @@ pub(super) async fn look_after(
 /// The first of `shows` after `first`.
 fn following(shows: &[SegmentNumber], first: SegmentNumber) -> Option<SegmentNumber> {
     shows.iter().copied().find(|show| *show > first)
-}
-
-fn later(time: WallTime, by: Duration) -> WallTime {
-    let by = i64::try_from(by.as_micros()).unwrap_or(i64::MAX);
-    WallTime::from_micros(time.as_micros().saturating_add(by))
 }
 
 async fn store_closed(store: &Store, stream: &StreamName, show: &mut Show) -> Result<(), Failed> {
@@ -246,14 +241,14 @@ impl Look<'_> {
         show: &mut Show,
         (next, now): (Option<SegmentNumber>, WallTime),
     ) -> Result<bool, Failed> {
-        if later(show.ends(), QUIET) > now {
+        if show.ends().after(QUIET) > now {
             return Ok(false);
         }
         let (store, stream) = (self.store, self.stream);
         let before = show.clone();
         let has_all = tail::adopt(store, stream, show, next).await?;
         // Somebody writes it after all, or has done so meanwhile.
-        if later(show.latest(), QUIET) > now || !self.is_still(&before, next).await? {
+        if show.latest().after(QUIET) > now || !self.is_still(&before, next).await? {
             return Ok(false);
         }
         if !has_all {
@@ -349,11 +344,7 @@ impl Look<'_> {
         // Where two overlap, what both may offer goes with the later one.
         let own = next.map_or(u64::MAX, SegmentNumber::get);
         let numbers = step.start..step.end.min(own);
-        let segments = numbers.flat_map(|number| {
-            let number = SegmentNumber::new(number);
-            let renditions = renditions.iter();
-            renditions.map(move |name| Item::Segment(name.clone(), number))
-        });
+        let segments = super::segments(numbers, renditions);
         let segments: Vec<_> = segments.map(|item| self.key(item)).collect();
         for batch in segments.chunks(BATCH) {
             if !self.may_go((show, renditions), step.end, seen).await? {

@@ -237,7 +237,7 @@ async fn what_only_a_list_that_stays_keeps_is_not_looked_at_at_every_turn() {
     let left = keys(&store).await;
     assert_eq!(left.len(), 3 + 3, "{left:?}");
     let at = due.get(&SegmentNumber::new(first)).expect("some time");
-    assert!(*at > later(wall_now(), SECOND * 500), "{at}");
+    assert!(*at > wall_now().after(SECOND * 500), "{at}");
 }
 
 #[tokio::test]
