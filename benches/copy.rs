@@ -14,14 +14,15 @@
 
 #[path = "broadcast/mod.rs"]
 mod broadcast;
+mod peer;
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use broadcast::cpu_ns;
+use peer::{Killed, free_port};
 
 const FILM: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -38,16 +39,6 @@ const WARM_UP: Duration = Duration::from_secs(60);
 /// Where Debian has it.
 const NGINX_RTMP: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
 
-/// A child that is killed by its handle when dropped.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 fn start(command: &mut Command) -> Killed {
     command.stdin(Stdio::null()).stderr(Stdio::null());
     Killed(command.spawn().expect("started"))
@@ -57,12 +48,6 @@ fn ffmpeg(args: &[&str]) -> Command {
     let mut command = Command::new("ffmpeg");
     command.args(["-v", "error", "-y"]).args(args);
     command
-}
-
-/// Free at this moment: neither nginx nor ffmpeg can be asked which port it took.
-fn free_port() -> u16 {
-    let socket = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    socket.expect("free").port()
 }
 
 /// The film with 5 Mbit/s in all, a key frame every two seconds.

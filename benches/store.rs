@@ -14,6 +14,7 @@
 
 mod broadcast;
 mod gateway;
+mod peer;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

@@ -4,9 +4,10 @@
 #![allow(clippy::expect_used, reason = "a bench may fail loudly")]
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+use crate::peer::free_port;
 
 /// The bucket that there is.
 pub(crate) const BUCKET: &str = "bench";
@@ -86,9 +87,4 @@ impl Drop for Gateway {
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("free");
-    listener.local_addr().expect("bound").port()
 }

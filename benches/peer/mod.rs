@@ -19,13 +19,15 @@ impl Drop for Killed {
     }
 }
 
+/// Free at this moment: none of the peers can be asked which port it took.
+pub(crate) fn free_port() -> u16 {
+    let socket = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    socket.expect("free").port()
+}
+
 /// nginx serving the files in `folder` with sendfile, and its address.
 pub(crate) fn start_nginx(folder: &Path) -> (Killed, String) {
-    // Free at this moment; nginx cannot be asked which port it took.
-    let port = TcpListener::bind("127.0.0.1:0")
-        .and_then(|socket| socket.local_addr())
-        .expect("free")
-        .port();
+    let port = free_port();
     let (root, config) = (folder.display(), folder.join("nginx.conf"));
     let text = format!(
         "daemon off; master_process off; pid {root}/nginx.pid; error_log stderr error;\n\
