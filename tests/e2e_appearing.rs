@@ -34,7 +34,7 @@ use common::{
     tool,
 };
 use faulty::Faulty;
-use lips::Lips;
+use lips::{LENIENT, LIPS_US, Lips};
 use media::Segment;
 use watch::Watch;
 
@@ -42,10 +42,6 @@ use watch::Watch;
 const SOON: Duration = Duration::from_secs(60);
 /// How long `headwater inspect` looks on.
 const INSPECTED: &str = "20s";
-/// A rule of how soon something is there, which a busy machine cannot keep.
-const LENIENT: [&str; 3] = ["HLS-REFRESH", "LL-BLOCKING-TIME", "HLS-BANDWIDTH"];
-/// What the acceptance of lips asks for.
-const LIPS_US: i64 = 40_000;
 
 fn last(server: &Server, rendition: &str) -> Option<u64> {
     let answer = server.get(&format!("/live/film/{rendition}/index.m3u8"));

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use common::{Server, eventually, ffmpeg_publish, headwater, run, small_ladder};
+use common::{Server, eventually, ffmpeg_publish, run, serve_on, small_ladder};
 
 /// What no step here needs on an idle machine, many times over.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -155,16 +155,7 @@ fn a_store_whose_marker_is_damaged_is_refused_in_one_sentence_and_left_as_it_is(
     for damaged in damaged(&whole) {
         std::fs::write(&marker, &damaged).unwrap();
         let before = files(store.path());
-        let mut serve = headwater(&[
-            "serve",
-            "--rtmp",
-            "127.0.0.1:0",
-            "--http",
-            "127.0.0.1:0",
-            "--store",
-        ]);
-        serve.arg(store.path());
-        let (code, _, err) = run(serve, LIMIT);
+        let (code, _, err) = run(serve_on(store.path()), LIMIT);
         assert_eq!(code, 1, "{err}");
         let lines: Vec<_> = err
             .lines()

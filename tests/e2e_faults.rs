@@ -27,11 +27,11 @@ mod media;
 mod watch;
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use common::{Process, Server, eventually, headwater, run, small_ladder};
+use common::{Process, Server, eventually, headwater, now_us, run, small_ladder};
 use faulty::{Faulty, Rules};
-use lips::{Lips, PLAIN};
+use lips::{FLASHES, LIPS_US, Lips, PLAIN};
 use watch::Watch;
 
 /// What a stream needs to start, and to change its state, on a busy machine.
@@ -44,17 +44,8 @@ const PATIENCE: u32 = 12;
 const FEW_SLOTS: u64 = 2;
 /// Encoding that is less late than this is in time.
 const IN_TIME_MS: u64 = 250;
-/// What the acceptance of lips asks for.
-const LIPS_US: i64 = 40_000;
-/// Of the flashes of a calm stretch, those that must be there with their beeps.
-const FLASHES: usize = 3;
 const VIDEO: &str = "v180";
 const AUDIO: &str = "a96";
-
-fn now_us() -> i64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    i64::try_from(now.as_micros()).unwrap()
-}
 
 fn us(length: Duration) -> i64 {
     i64::try_from(length.as_micros()).unwrap()

@@ -32,9 +32,9 @@ mod watch;
 
 use std::time::Duration;
 
-use common::{eventually, run_ok, tool, worker_of};
+use common::{eventually, now_us, run_ok, tool, worker_of};
 use lips::Lips;
-use stage::{PLAIN, SOON, Stage, now_us};
+use stage::{PLAIN, SOON, Stage};
 
 /// How long `headwater inspect` looks on: through all faults but the death of the server.
 const INSPECTED: &str = "60s";

@@ -22,6 +22,13 @@ use std::time::Duration;
 use crate::common::{Process, run, run_ok, tool};
 use crate::media::Segment;
 
+/// What the acceptance of lips asks for.
+pub(crate) const LIPS_US: i64 = 40_000;
+/// Of the flashes of a calm stretch, those that must be there with their beeps.
+pub(crate) const FLASHES: usize = 3;
+/// Rules of how soon something is there, which a busy machine cannot keep; and of the rate that is announced when
+/// the film has been nothing but black, which the slate is not.
+pub(crate) const LENIENT: [&str; 3] = ["HLS-REFRESH", "LL-BLOCKING-TIME", "HLS-BANDWIDTH"];
 /// Longer than any reader takes over what a test makes.
 const READ_LIMIT: Duration = Duration::from_secs(120);
 /// A flash lasts three frames of 30 per second, a beep as long. At 25 per second there is a frame where each begins too.

@@ -13,7 +13,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The film clip, twelve seconds of 1280×720 at 30 fps with sound in 5.1.
 pub(crate) fn film() -> PathBuf {
@@ -50,6 +50,13 @@ pub(crate) fn headwater(args: &[&str]) -> Command {
     command
 }
 
+/// `headwater serve` on free ports, which stores in `folder`.
+pub(crate) fn serve_on(folder: &Path) -> Command {
+    let mut command = headwater(&["serve", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
+    command.arg("--store").arg(folder);
+    command
+}
+
 /// The rules that `headwater inspect` says are broken in what it printed, but for those in `lenient`.
 pub(crate) fn broken_rules<'a>(out: &'a str, lenient: &[&str]) -> Vec<&'a str> {
     let rules = [
@@ -69,6 +76,12 @@ pub(crate) fn assert_rules_kept((code, out, err): &(i32, String, String), lenien
     let broken = broken_rules(out, lenient);
     assert!(broken.is_empty(), "{code}\n{out}\n{err}");
     assert!(out.contains("rules checked"), "{code}\n{out}\n{err}");
+}
+
+/// Now, in microseconds since the epoch.
+pub(crate) fn now_us() -> i64 {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    i64::try_from(now.as_micros()).unwrap()
 }
 
 /// Runs every check, then fails with all that did not hold, by name.
@@ -240,15 +253,8 @@ impl Server {
 
     /// As [`Server::start`], on a store that may hold something already.
     pub(crate) fn start_on(store: tempfile::TempDir, args: &[&str]) -> Self {
-        let mut command = headwater(&[
-            "serve",
-            "--rtmp",
-            "127.0.0.1:0",
-            "--http",
-            "127.0.0.1:0",
-            "--store",
-        ]);
-        command.arg(store.path()).args(args);
+        let mut command = serve_on(store.path());
+        command.args(args);
         Self::start_command(command, store)
     }
 

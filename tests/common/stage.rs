@@ -19,26 +19,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::common::{
-    Process, Server, assert_rules_kept, eventually, headwater, run, run_ok, small_ladder, tool,
+    Process, Server, assert_rules_kept, eventually, headwater, now_us, run, run_ok, small_ladder,
+    tool,
 };
 use crate::faulty::{Faulty, Rules};
-use crate::lips::{self, Lips};
+use crate::lips::{self, FLASHES, LENIENT, LIPS_US, Lips};
 use crate::players;
 use crate::watch::Watch;
 
 /// What a stream needs to start, and to change its state, on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 const NAMES: [&str; 3] = ["v360", "v180", "a96"];
-/// What the acceptance of lips asks for.
-const LIPS_US: i64 = 40_000;
-/// Of a calm stretch, the flashes that must be there with their beeps.
-const FLASHES: usize = 3;
-/// Rules of how soon something is there, which a busy machine cannot keep; and of the rate that is announced when
-/// the film has been nothing but black, which the slate is not.
-const LENIENT: [&str; 3] = ["HLS-REFRESH", "LL-BLOCKING-TIME", "HLS-BANDWIDTH"];
 /// What a streamer is told to set, of the film in the size of the whole ladder.
 pub(crate) const PLAIN: [&str; 6] = ["-vf", "scale=640:360", "-bf", "0", "-tune", "zerolatency"];
 /// All of a test is looked at in the end.
@@ -68,11 +62,6 @@ pub(crate) struct Stage {
     watching: Option<JoinHandle<()>>,
     inspecting: Option<Inspection>,
     calm: Vec<Calm>,
-}
-
-pub(crate) fn now_us() -> i64 {
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap();
-    i64::try_from(now.as_micros()).unwrap()
 }
 
 fn serve(config: &Path) -> [String; 4] {
