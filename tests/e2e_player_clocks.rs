@@ -42,9 +42,6 @@ use stage::{PLAIN, SOON, Stage};
 static MACHINE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 /// How long `headwater inspect` looks on: through what befalls clocks, what befalls sound, and the rest.
 const INSPECTED: [&str; 3] = ["32s", "18s", "30s"];
-/// While sound is late, pictures are moved with it, and are published as they come: before their time. By as much
-/// nothing is new once it is in time again.
-const AHEAD: [&str; 1] = ["DASH-REFERENCE-TIME"];
 /// Where the clock of the source begins.
 const BEGINNING_MS: i64 = 5_000_000;
 const FAR_MS: i64 = 100_000_000;
@@ -95,7 +92,7 @@ fn befall(stage: &mut Stage, fault: &str, backup: &mut Option<Backup>) {
             rules.audio.coarse_ms = 10;
         }),
         "late" => {
-            stage.inspect(INSPECTED[1], &AHEAD);
+            stage.inspect(INSPECTED[1], &[]);
             change(stage, SETTLE_DELAY, |rules| {
                 rules.video.disorder_every = 0;
                 rules.audio.coarse_ms = 0;

@@ -169,7 +169,7 @@ impl Cast {
         let (mut feed, successors) = Feed::new(transcoder, Box::new(start));
         let publication = Publication::new(
             Arc::clone(&self.context),
-            Arc::clone(&self.stream),
+            (Arc::clone(&self.stream), clock),
             (past, writer),
             successors,
         );

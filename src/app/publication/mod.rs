@@ -9,6 +9,7 @@
 mod former;
 mod open;
 mod out;
+mod pace;
 mod successor;
 #[cfg(test)]
 mod tests;
@@ -23,8 +24,9 @@ use tokio::sync::mpsc;
 use self::former::Former;
 use self::open::Open;
 use self::out::Out;
+use self::pace::Paced;
 use self::successor::{Succession, Successor, Unfit};
-use crate::app::clock::wall_now;
+use crate::app::clock::{SteadyClock, wall_now};
 use crate::app::context::Context;
 use crate::app::dvr::Dvr;
 use crate::app::shows::Recording;
@@ -62,6 +64,7 @@ impl Error {
 pub(super) struct Publication {
     context: Arc<Context>,
     stream: Arc<Stream>,
+    clock: SteadyClock,
     past: Option<Past>,
     /// Where it is stored, until it opens.
     writer: Option<Writers>,
@@ -103,16 +106,18 @@ enum Source {
 }
 
 impl Publication {
-    /// What is to be published of `stream`, after what `past` left, and stored by `writer`; nothing is yet.
+    /// What is to be published of `stream` by its broadcast's `clock`, after what `past` left, and stored by `writer`;
+    /// nothing is yet.
     pub(super) fn new(
         context: Arc<Context>,
-        stream: Arc<Stream>,
+        (stream, clock): (Arc<Stream>, SteadyClock),
         (past, writer): (Option<Past>, Writers),
         successors: Successors,
     ) -> Self {
         Self {
             context,
             stream,
+            clock,
             past,
             writer: Some(writer),
             opened: None,
@@ -128,7 +133,8 @@ impl Publication {
     ///
     /// # Errors
     /// Why it ended before its source. What was made until then is closed properly all the same.
-    pub(super) async fn run(mut self, mut outputs: Outputs) -> Result<(), Error> {
+    pub(super) async fn run(mut self, outputs: Outputs) -> Result<(), Error> {
+        let mut outputs = Paced::new(outputs, self.clock);
         let result = loop {
             let taken = match self.next(&mut outputs).await {
                 Source::Current(output) => match self.take(output) {
@@ -171,7 +177,7 @@ impl Publication {
     }
 
     /// What happens next; `outputs` are those of the transcoder that is on air.
-    async fn next(&mut self, outputs: &mut Outputs) -> Source {
+    async fn next(&mut self, outputs: &mut Paced) -> Source {
         let late = self.successor.as_ref().map(Successor::deadline);
         let former = OptionFuture::from(self.former.as_mut().map(Former::next));
         let successor = OptionFuture::from(self.successor.as_mut().map(Successor::next));
@@ -274,7 +280,7 @@ impl Publication {
     ///
     /// # Errors
     /// What it has made until then cannot be packaged.
-    fn succeed(&mut self, current: &mut Outputs) -> Result<(), Error> {
+    fn succeed(&mut self, current: &mut Paced) -> Result<(), Error> {
         let both = self.open.as_mut().zip(self.successor.as_mut());
         let Some((open, successor)) = both else {
             return Ok(());
@@ -298,12 +304,13 @@ impl Publication {
         } = succession;
         let names: Vec<_> = renditions.iter().map(|r| r.name.to_string()).collect();
         let sounds = open.out.renditions.clone();
+        let outputs = Paced::opened(outputs, self.clock, &renditions);
         let beyond = match open.widen(renditions, at) {
             Ok(beyond) => beyond,
             Err(error) => return self.give_up_successor(&Unfit::Package(error)),
         };
         let former = std::mem::replace(current, outputs);
-        self.former = Some(Former::new(former, sounds, beyond));
+        self.former = Some(Former::new(former.into_outputs(), sounds, beyond));
         for (rendition, sample) in held {
             self.push(rendition, sample)?;
         }
@@ -319,11 +326,7 @@ impl Publication {
 
     /// The transcoder that is on air has failed for good soon after it took over: the one before does so from it, and
     /// there are no pictures any more. Whether there is more to come.
-    fn fall_back(
-        &mut self,
-        error: &transcode::Error,
-        outputs: &mut Outputs,
-    ) -> Result<bool, Error> {
+    fn fall_back(&mut self, error: &transcode::Error, outputs: &mut Paced) -> Result<bool, Error> {
         let Some(former) = self.former.take() else {
             return Ok(false);
         };
@@ -334,7 +337,7 @@ impl Publication {
         self.stream.give_up(Some(GivenUp { cause, retries }));
         let goes_on = !former.has_finished();
         let (former, made, held) = former.into_parts();
-        *outputs = former;
+        *outputs = Paced::new(former, self.clock);
         self.in_open(|open| {
             open.narrow(made);
             let mut held = held.into_iter();

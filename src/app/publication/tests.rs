@@ -123,6 +123,8 @@ impl Show {
         let (tell, told) = mpsc::channel(4);
         let successors = Successors { come, told: tell };
         let shown = Arc::clone(&stream);
+        let clock = SteadyClock::begin(wall_now(), Duration::ZERO);
+        let stream = (stream, clock);
         let publication = Publication::new(context, stream, (None, writer), successors);
         let (current, outputs) = Outputs::said();
         let publishing = tokio::spawn(publication.run(outputs));
