@@ -7,9 +7,8 @@ cd "$(dirname "$0")/.."
 limit=$1
 shift
 
-# What the tests read that the repository does not carry: tools from npm, and the MPEG schema of the MPD.
+# What the tests use that the repository does not carry.
 scripts/npm_tools.sh
-if [ -x scripts/dash_schema.sh ]; then scripts/dash_schema.sh; fi
 
 # In a process group of its own, so that at the limit everything that a test started goes with it;
 # Ctrl-C therefore has to be handed on.
