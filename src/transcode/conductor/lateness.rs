@@ -24,6 +24,9 @@ const MARGIN_US: i64 = 50_000;
 const BURST_SHARE: u64 = 4;
 /// How often is again and again. One long stall is not.
 const BURST_RUNS: u64 = 3;
+/// What comes later than jitter does for so long on end, in microseconds, does not come in bursts: whoever sends those
+/// is in time at the end of each.
+const BURST_US: i64 = 2_000_000;
 /// For how long what was seen counts, once and twice over.
 const MEMORY_US: i64 = 10_000_000;
 
@@ -58,8 +61,9 @@ pub(super) struct Lateness {
     before: Seen,
     /// When `now` becomes `before`.
     turn_us: i64,
-    /// Whether the last was later than jitter is.
-    is_slow: bool,
+    /// Since when all that came was later than jitter is, and how long that was when the last of it came.
+    slow_since_us: Option<i64>,
+    slow_for_us: i64,
 }
 
 impl Lateness {
@@ -69,7 +73,8 @@ impl Lateness {
             now: Seen::NOTHING,
             before: Seen::NOTHING,
             turn_us: i64::MIN,
-            is_slow: false,
+            slow_since_us: None,
+            slow_for_us: 0,
         }
     }
 
@@ -96,11 +101,13 @@ impl Lateness {
         let is_slow = beyond_us > JITTER_ALLOWANCE_US;
         if is_slow {
             seen.slow += 1;
-            seen.runs += u64::from(!self.is_slow);
+            seen.runs += u64::from(self.slow_since_us.is_none());
         } else {
             seen.jitter_us = seen.jitter_us.max(beyond_us);
         }
-        self.is_slow = is_slow;
+        self.slow_since_us = self.slow_since_us.or(Some(now_us)).filter(|_| is_slow);
+        let since_us = self.slow_since_us.unwrap_or(now_us);
+        self.slow_for_us = now_us.saturating_sub(since_us);
     }
 
     /// Forgets what was late; what is usual it keeps.
@@ -148,7 +155,8 @@ impl Lateness {
     fn allowance_us(&self) -> i64 {
         let (now, before) = (&self.now, &self.before);
         let (count, slow) = (now.count + before.count, now.slow + before.slow);
-        let is_bursty = slow * BURST_SHARE > count && now.runs + before.runs >= BURST_RUNS;
+        let is_often = slow * BURST_SHARE > count && now.runs + before.runs >= BURST_RUNS;
+        let is_bursty = is_often && self.slow_for_us <= BURST_US;
         let (seen_us, most_us) = if is_bursty {
             (now.burst_us.max(before.burst_us), BURST_ALLOWANCE_US)
         } else {
@@ -196,6 +204,22 @@ mod tests {
         // Nine seconds of nothing, then all of it at once.
         let stall = |n: i64| if n == 450 { 9 * SECOND } else { 0 };
         assert!(waited(900, stall) <= JITTER_ALLOWANCE_US);
+    }
+
+    #[test]
+    fn what_stays_late_after_some_stalls_is_no_burst() {
+        // Two stalls; then the source stands still for 700 ms, and all that comes is as much later.
+        let late = |n: i64| match n {
+            20..40 => (40 - n) * FRAME,
+            45..80 => (80 - n) * FRAME,
+            90.. => 700_000,
+            _ => 0,
+        };
+        assert!(
+            waited(100, late) > JITTER_ALLOWANCE_US,
+            "they may be bursts"
+        );
+        assert!(waited(180, late) <= JITTER_ALLOWANCE_US);
     }
 
     #[test]

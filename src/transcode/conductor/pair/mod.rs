@@ -24,6 +24,13 @@ use crate::transcode::conductor::{
 const MISPLACED_US: i64 = 2_000_000;
 /// Catching up is to come this much nearer to one's place in that time, in microseconds.
 const CATCHING_UP_US: i64 = 250_000;
+/// The same three of another source whose first media find their place filled: it is not there yet, so that there is
+/// nothing to be wrong about but what it begins with, which comes faster than it plays.
+const JOINING_US: i64 = 300_000;
+const JOINING_COUNT: u32 = 8;
+const JOINING_CATCHING_UP_US: i64 = 100_000;
+/// What is later than this is looked at for as long as of any source, in microseconds: it begins with what is past.
+const MAX_JOINING_LATE_US: i64 = 3_000_000;
 /// Less than this nothing is moved by, in microseconds: nothing is late that comes so much later than usual.
 const LEAST_MOVE_US: i64 = 100_000;
 /// Once some of a move was taken back, the rest of it is from so much on, in microseconds.
@@ -39,12 +46,46 @@ const UNSEEN_US: i64 = 1_000_000;
 /// How long sound that never came yet is waited for, in microseconds.
 const FIRST_SOUND_US: i64 = 500_000;
 
-/// How late the media come that are out of place: when that was first looked at, and the least since.
+/// How late the media come that are out of place: when that was first looked at, and what was seen since.
 #[derive(Clone, Copy, Debug)]
 struct Misplaced {
     since_us: i64,
+    count: u32,
     first_us: i64,
     least_us: i64,
+    most_us: i64,
+}
+
+impl Misplaced {
+    const fn new(lag_us: i64, now_us: i64) -> Self {
+        Self {
+            since_us: now_us,
+            count: 0,
+            first_us: lag_us,
+            least_us: lag_us,
+            most_us: lag_us,
+        }
+    }
+
+    fn see(&mut self, lag_us: i64) {
+        self.count += 1;
+        self.least_us = self.least_us.min(lag_us);
+        self.most_us = self.most_us.max(lag_us);
+    }
+
+    /// Whether the media that come at `now_us` stay out of place, or come nearer to it; `None` if that is not known
+    /// yet. `is_joining` are the first of a source.
+    fn stays(&self, is_joining: bool, lag_us: i64, now_us: i64) -> Option<bool> {
+        let since_us = now_us.saturating_sub(self.since_us);
+        if is_joining {
+            let is_known = since_us >= JOINING_US && self.count >= JOINING_COUNT;
+            let comes_nearer = self.most_us.saturating_sub(lag_us) > JOINING_CATCHING_UP_US;
+            return (is_known || comes_nearer).then_some(!comes_nearer);
+        }
+        // What came before a stall says more than what comes in one piece after it.
+        let nearer_us = self.first_us.saturating_sub(self.least_us);
+        (since_us >= MISPLACED_US).then_some(nearer_us <= CATCHING_UP_US)
+    }
 }
 
 /// One track against the clock.
@@ -62,6 +103,8 @@ struct Arrivals {
     moved_at_us: Option<i64>,
     /// When some of the move was taken back for that reason.
     returned_us: i64,
+    /// Whether another source has come, and nothing of it had a place yet.
+    is_joining: bool,
 }
 
 impl Arrivals {
@@ -73,6 +116,7 @@ impl Arrivals {
         along_us: 0,
         moved_at_us: None,
         returned_us: i64::MIN,
+        is_joining: false,
     };
 
     /// By how much media at `position_us` come earlier at `now_us` than when they were moved, if that is no
@@ -102,25 +146,19 @@ impl Arrivals {
         if is_placed || is_first {
             self.lateness.see(position_us, now_us);
             self.misplaced = None;
+            self.is_joining = false;
             return None;
         }
         if late_us > 0 {
             self.lateness.see_late(position_us, now_us);
         }
-        let lag_us = now_us.saturating_sub(position_us);
-        let fresh = Misplaced {
-            since_us: now_us,
-            first_us: lag_us,
-            least_us: lag_us,
-        };
+        let lag_us = self.lag_us;
+        let fresh = Misplaced::new(lag_us, now_us);
         let misplaced = self.misplaced.get_or_insert(fresh);
-        misplaced.least_us = misplaced.least_us.min(lag_us);
-        if now_us.saturating_sub(misplaced.since_us) < MISPLACED_US {
-            return None;
-        }
-        // What came before a stall says more than what comes in one piece after it.
+        misplaced.see(lag_us);
+        let is_joining = self.is_joining && late_us <= MAX_JOINING_LATE_US;
         let least_us = misplaced.least_us;
-        if misplaced.first_us.saturating_sub(least_us) > CATCHING_UP_US {
+        if !misplaced.stays(is_joining, lag_us, now_us)? {
             *misplaced = fresh;
             return None;
         }
@@ -164,10 +202,17 @@ impl Arrivals {
         }
     }
 
+    /// The source has gone: what comes next is another one's, which was not moved, and is as late as it is.
+    fn detach(&mut self) {
+        self.move_back(self.along_us);
+        (self.misplaced, self.moved_at_us) = (None, None);
+        (self.last_us, self.is_joining) = (i64::MIN, true);
+    }
+
     /// Both tracks were moved: forgets what was late.
     fn settle(&mut self) {
         self.lateness.forgive();
-        self.misplaced = None;
+        (self.misplaced, self.is_joining) = (None, false);
         self.moved_at_us = self.lateness.least_us();
         self.returned_us = i64::MIN;
     }
@@ -239,11 +284,8 @@ impl<F: Clone> Conductor<F> {
         self.audio.expect_sound(self.has_sound);
         self.audio.detach();
         self.shift_us = 0;
-        for track in [&mut self.pictures, &mut self.sound] {
-            let along_us = track.along_us;
-            track.move_back(along_us);
-            (track.misplaced, track.moved_at_us) = (None, None);
-        }
+        self.pictures.detach();
+        self.sound.detach();
         if let Some(video) = &mut self.video {
             video.detach();
         }

@@ -50,6 +50,8 @@ struct Simulation {
     /// The source's clock, and where its zero lies on the timeline.
     clock_us: i64,
     anchor_us: Option<i64>,
+    /// How far ahead of the clock what it makes lies.
+    lead_us: i64,
     wire: VecDeque<Media>,
     /// Sound on its way, and how many slots' time that takes longer than for pictures.
     slow_wire: VecDeque<Media>,
@@ -84,6 +86,7 @@ impl Simulation {
             now_us: START_US + SECOND,
             clock_us: 0,
             anchor_us: None,
+            lead_us: 0,
             wire: VecDeque::new(),
             slow_wire: VecDeque::new(),
             sound_takes: 0,
@@ -217,12 +220,13 @@ impl Simulation {
     /// What is made is as new as ever: the frame that came last is the last that was shown.
     fn assert_in_time(&self) {
         let video = self.conductor.video.as_ref().expect("pictures");
-        let behind_us = self.now_us - micros(video.position(), Timescale::VIDEO_90K);
+        let now_us = self.now_us + self.lead_us;
+        let behind_us = now_us - micros(video.position(), Timescale::VIDEO_90K);
         let range = -2 * self.period_us..=self.period_us;
         assert!(range.contains(&behind_us), "{behind_us} behind");
         assert_eq!(video.shown(), Shown::Source);
         let sound = self.conductor.audio.position();
-        let behind_us = self.now_us - micros(sound, self.scale);
+        let behind_us = now_us - micros(sound, self.scale);
         assert!(range.contains(&behind_us), "sound {behind_us} behind");
     }
 
@@ -444,6 +448,44 @@ fn stall_holds_then_shows_the_slate_then_the_present() {
     simulation.run(Fault::Stall(0), 100);
     assert_eq!(simulation.conductor.conducted().shown, Shown::Source);
     assert_eq!(simulation.conductor.conducted().moves, 0);
+}
+
+#[test]
+fn who_comes_after_a_source_that_was_ahead_is_seen_at_once() {
+    for (lead_ms, begins_with_ms) in [(0, 0), (500, 0), (1_000, 0), (2_500, 0), (2_500, 1_500)] {
+        let mut made = Simulation::new(30, 48_000);
+        made.lead_us = lead_ms * 1_000;
+        made.anchor_us = Some(made.now_us + made.lead_us);
+        for _ in 0..600 {
+            made.step(None);
+        }
+        made.conductor.detach();
+        for _ in 0..20 {
+            made.step(Some(Fault::Gone(0)));
+        }
+        // In time; what it has made before it was asked comes first, and all at once.
+        made.conductor.expect_sound();
+        let begins_us = begins_with_ms * 1_000;
+        made.anchor_us = Some(made.now_us - begins_us - made.clock_us);
+        for _ in 0..begins_us / made.period_us {
+            made.send(None);
+        }
+        let gone = made.last_sourced;
+        let mut steps = 0;
+        while made.last_sourced == gone {
+            made.step(None);
+            steps += 1;
+        }
+        let ms = steps * made.period_us / 1_000;
+        assert!(ms <= 400, "{lead_ms} ms ahead: {ms} ms until it was seen");
+        // And it stays where it is, with its sound.
+        let before = (made.conductor.moves, made.compared);
+        for _ in 0..600 {
+            made.step(None);
+        }
+        assert_eq!(made.conductor.moves, before.0, "{lead_ms} ms ahead");
+        assert!(made.compared > before.1 + 500, "lips were not looked at");
+    }
 }
 
 #[test]
