@@ -20,10 +20,15 @@ use crate::time::WallTime;
 
 const REPAIRS: usize = Repair::NAMES.len();
 
+/// The kind of those that the conductor makes, which the demuxer knows nothing of.
+const MOVED: &str = "moved";
+
 /// How well one stream arrives.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     repairs: [AtomicU64; REPAIRS],
+    /// How often the conductor moved all of the source's media.
+    pub(super) moved: AtomicU64,
     reports: Mutex<Both<HealthStatus>>,
 }
 
@@ -109,7 +114,8 @@ impl Health {
             .repairs
             .iter()
             .map(|count| count.load(Ordering::Relaxed));
-        Repair::NAMES.into_iter().zip(counts)
+        let moved = (MOVED, self.moved.load(Ordering::Relaxed));
+        Repair::NAMES.into_iter().zip(counts).chain([moved])
     }
 
     /// What the API says of `input` now.

@@ -385,6 +385,7 @@ impl Stream {
         more(&self.held_slots, |conducted| conducted.held_slots);
         more(&self.slate_ms, |conducted| conducted.slate_ms);
         more(&self.late_frames, |conducted| conducted.dropped_frames);
+        more(&self.health.moved, |conducted| conducted.moves);
         let same = facts
             .showing
             .filter(|showing| showing.conducted.shown == conducted.shown);

@@ -113,13 +113,15 @@ fn counts_go_on_when_a_worker_counts_anew() {
             slate_slots: 0,
             slate_ms: 0,
             dropped_frames: 0,
-            moves: 0,
+            moves: held_slots + 1,
         };
         stream.conduct(conducted, WallTime::from_micros(0));
         stream.held_slots.load(Ordering::Relaxed)
     };
     let counts = [5, 9, 2].map(|held| says(held, Shown::Held));
     assert_eq!(counts, [5, 9, 11]);
+    let repairs = stream.status().ingest.health.repairs;
+    assert_eq!(repairs.get("moved"), Some(&13), "{repairs:?}");
 }
 
 #[test]
