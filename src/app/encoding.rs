@@ -76,6 +76,11 @@ impl Encoding {
         *self.given_up() = given_up;
     }
 
+    /// Whether nothing of the pictures is encoded.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.given_up().is_some()
+    }
+
     fn given_up(&self) -> MutexGuard<'_, Option<GivenUp>> {
         // A panic while it was held leaves a whole value behind.
         self.given_up.lock().unwrap_or_else(PoisonError::into_inner)

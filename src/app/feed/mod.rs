@@ -8,8 +8,11 @@
 
 mod waiting;
 
+use std::time::Duration;
+
 use futures_util::future::OptionFuture;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use self::waiting::Waiting;
 use crate::app::inputs::Item;
@@ -19,7 +22,10 @@ use crate::time::WallTime;
 use crate::transcode::{self, Outputs, Transcoder};
 
 /// How often a successor is tried: what does not work three times will not.
-const MAX_ATTEMPTS: u32 = 3;
+pub(super) const MAX_ATTEMPTS: u32 = 3;
+
+/// How long after one that failed on air another is tried: as long as where some of the pictures are copied.
+const PAUSE: Duration = Duration::from_secs(60);
 
 /// What is told of successors and not heard yet: all that there can be of one.
 const MAX_TOLD: usize = 4;
@@ -45,6 +51,8 @@ pub(super) struct Feed {
     offer: mpsc::Sender<Outputs>,
     told: mpsc::Receiver<Told>,
     attempts: u32,
+    /// Before this, no other is tried.
+    paused_until: Option<Instant>,
 }
 
 /// A transcoder, and what it has not taken.
@@ -113,6 +121,7 @@ impl Feed {
             offer,
             told,
             attempts: 0,
+            paused_until: None,
         };
         (feed, Successors { come, told: tell })
     }
@@ -165,7 +174,10 @@ impl Feed {
     pub(super) fn may_succeed(&mut self) -> bool {
         self.listen();
         let is_alone = self.next.is_none() && self.former.is_none();
-        is_alone && self.current.waiting.is_empty() && self.attempts < MAX_ATTEMPTS
+        let is_paused = self
+            .paused_until
+            .is_some_and(|until| Instant::now() < until);
+        is_alone && !is_paused && self.current.waiting.is_empty() && self.attempts < MAX_ATTEMPTS
     }
 
     /// Starts another transcoder, which has been given `items`, to take over with segment `first` or a later one.
@@ -216,7 +228,10 @@ impl Feed {
         while let Ok(told) = self.told.try_recv() {
             let other = match told {
                 Told::TookOver => self.next.take(),
-                Told::FellBack => self.former.take(),
+                Told::FellBack => {
+                    self.paused_until = Some(Instant::now() + PAUSE);
+                    self.former.take()
+                }
                 Told::Proven => {
                     self.former = None;
                     None
@@ -427,6 +442,18 @@ mod tests {
         }
         made.feed.give(heard(0)).await.expect("taken");
         assert_eq!(made.current.await.expect("counted"), 0, "it has ended");
+        assert!(made.feed.may_succeed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_one_that_failed_on_air_another_is_tried_a_minute_later() {
+        let mut made = succeeding(0).await;
+        for told in [Told::TookOver, Told::FellBack] {
+            made.successors.told.try_send(told).expect("room");
+        }
+        made.feed.give(heard(0)).await.expect("taken");
+        assert!(!made.feed.may_succeed());
+        tokio::time::advance(PAUSE).await;
         assert!(made.feed.may_succeed());
     }
 

@@ -29,6 +29,7 @@ use self::successor::{Succession, Successor, Unfit};
 use crate::app::clock::{SteadyClock, wall_now};
 use crate::app::context::Context;
 use crate::app::dvr::Dvr;
+use crate::app::feed::MAX_ATTEMPTS;
 use crate::app::shows::Recording;
 use crate::app::status::RenditionStatus;
 use crate::app::stream::Stream;
@@ -75,6 +76,8 @@ pub(super) struct Publication {
     /// The one that the one on air has taken the place of, and that takes its place again if it fails soon.
     former: Option<Former>,
     successors: Successors,
+    /// How many there were.
+    attempts: u32,
     /// Whether a successor was given up.
     has_given_up: bool,
 }
@@ -125,6 +128,7 @@ impl Publication {
             successor: None,
             former: None,
             successors,
+            attempts: 0,
             has_given_up: false,
         }
     }
@@ -258,8 +262,9 @@ impl Publication {
     }
 
     fn begin_successor(&mut self, outputs: Outputs) {
+        self.attempts += 1;
         match &self.open {
-            Some(open) if open.is_without_pictures() => {
+            Some(open) if open.lacks_pictures() => {
                 self.successor = Some(Successor::new(outputs, self.grid()));
             }
             _ => self.tell(Told::Failed),
@@ -303,7 +308,7 @@ impl Publication {
             resting,
         } = succession;
         let names: Vec<_> = renditions.iter().map(|r| r.name.to_string()).collect();
-        let sounds = open.out.renditions.clone();
+        let sounds = open.made().to_vec();
         let outputs = Paced::opened(outputs, self.clock, &renditions);
         let beyond = match open.widen(renditions, at) {
             Ok(beyond) => beyond,
@@ -333,7 +338,7 @@ impl Publication {
         tracing::error!(stream = %self.stream.name(), %error,
             "pictures that came are gone: the transcoder for them failed soon after it had taken over; the sound goes on");
         self.tell(Told::FellBack);
-        let (cause, retries) = (error.to_string(), false);
+        let (cause, retries) = (error.to_string(), self.attempts < MAX_ATTEMPTS);
         self.stream.give_up(Some(GivenUp { cause, retries }));
         let goes_on = !former.has_finished();
         let (former, made, held) = former.into_parts();

@@ -100,10 +100,17 @@ impl Open {
         Ok(())
     }
 
-    /// Whether there is nothing but sound.
-    pub(super) fn is_without_pictures(&self) -> bool {
-        let mut kinds = self.out.renditions.iter().map(|r| r.codec.kind());
+    /// Whether nothing is made but sound.
+    pub(super) fn lacks_pictures(&self) -> bool {
+        let mut kinds = self.made().iter().map(|r| r.codec.kind());
         kinds.all(|kind| kind == MediaKind::Audio)
+    }
+
+    /// The renditions that are made now.
+    pub(super) fn made(&self) -> &[Rendition] {
+        let all = &self.out.renditions;
+        let made = (!self.silent.is_empty()).then_some(self.silent.start);
+        made.and_then(|made| all.get(..made)).unwrap_or(all)
     }
 
     /// The first segment of which no rendition has anything.
@@ -119,9 +126,9 @@ impl Open {
             .map_or_else(|| snapshot.period().first, SegmentNumber::next)
     }
 
-    /// Whether every rendition has come to segment `at`: its last sample ended there, or a later one came.
+    /// Whether every rendition that is made has come to segment `at`: its last sample ended there, or a later one came.
     pub(super) fn has_come_to(&self, at: SegmentNumber) -> bool {
-        (0..self.out.renditions.len()).all(|index| {
+        (0..self.made().len()).all(|index| {
             let mut beyond = self.beyond.iter().map(|(rendition, _)| *rendition);
             self.packager.has_ended_before(index, at)
                 || beyond.any(|rendition| self.index(rendition) == Some(index))
@@ -148,8 +155,8 @@ impl Open {
         self.rested = None;
     }
 
-    /// Goes on with `renditions` of another transcoder from segment `first` on: those of before, and more. What the one
-    /// before has made of that.
+    /// Goes on with `renditions` of another transcoder from segment `first` on: those of before, and more, or those for
+    /// which nothing was made for a while. What the one before has made of that.
     pub(super) fn widen(
         &mut self,
         renditions: Vec<Rendition>,
@@ -173,6 +180,7 @@ impl Open {
         }
         self.out.renditions = all;
         self.widened = Some(first);
+        (self.silent, self.made) = (0..0, Vec::new());
         self.drain();
         Ok(beyond)
     }

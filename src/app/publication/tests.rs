@@ -91,6 +91,7 @@ struct Show {
     stream: Arc<Stream>,
     current: mpsc::Sender<Output>,
     next: mpsc::Sender<Output>,
+    offer: mpsc::Sender<Outputs>,
     told: mpsc::Receiver<Told>,
     publishing: JoinHandle<Result<(), Error>>,
 }
@@ -131,21 +132,29 @@ impl Show {
         let renditions = SOUNDS.map(sound).to_vec();
         let cuts = transcode::Cuts::Grid;
         say(&current, [Output::Opened { renditions, cuts }]).await;
-        let (next, outputs) = Outputs::said();
-        let show = Self {
+        let (next, _) = Outputs::said();
+        let mut show = Self {
             folder,
             stream: shown,
             current,
             next,
+            offer,
             told,
             publishing,
         };
         show.hear(0..ms).await;
-        offer.send(outputs).await.expect("somebody listens");
-        while offer.capacity() == 0 {
+        show.offer_next().await;
+        show
+    }
+
+    /// Another transcoder that has said nothing yet.
+    async fn offer_next(&mut self) {
+        let (next, outputs) = Outputs::said();
+        self.next = next;
+        self.offer.send(outputs).await.expect("somebody listens");
+        while self.offer.capacity() == 0 {
             tokio::task::yield_now().await;
         }
-        show
     }
 
     /// Both sounds of the transcoder on air.
@@ -302,14 +311,61 @@ async fn sound_goes_on_where_the_transcoder_with_pictures_dies_soon_after_it_too
     );
     say(&show.current, [Output::Finished]).await;
     let folder = show.assert_whole(13_000).await;
+    assert_gaps(&folder, &[(2, false), (3, true), (5, true)]);
+}
+
+/// Whether the segments of pictures of those numbers are listed as gaps.
+fn assert_gaps(folder: &tempfile::TempDir, expected: &[(u64, bool)]) {
     let list = folder.path().join("live/film/v180/index.m3u8");
     let list = std::fs::read_to_string(list).expect("stored");
-    for (number, is_gap) in [(2, false), (3, true), (5, true)] {
+    for (number, is_gap) in expected {
         let number = FIRST + number;
         let (before, _) = list.split_once(&format!("{number}.m4s")).expect("listed");
         let tags = before.rsplit(".m4s").next().expect("something");
-        assert_eq!(tags.contains("#EXT-X-GAP"), is_gap, "{number}: {list}");
+        assert_eq!(tags.contains("#EXT-X-GAP"), *is_gap, "{number}: {list}");
     }
+}
+
+#[tokio::test]
+async fn pictures_that_were_given_up_are_tried_again_and_given_up_again() {
+    let mut show = beyond_takeover().await;
+    let failed = || Output::Failed(transcode::Error::Stalled);
+    say(&show.next, [failed()]).await;
+    assert_eq!(show.told.recv().await, Some(Told::FellBack));
+    assert!(show.stream.lacks_pictures());
+    let warning = |show: &Show| show.stream.status().encoding.warning;
+    assert!(warning(&show).is_some_and(|said| said.contains("tried again within a minute")));
+    show.hear(6_000..9_000).await;
+    show.offer_next().await;
+    show.open_next().await;
+    show.make_next(8_000..11_000).await;
+    show.hear(9_000..10_500).await;
+    assert_eq!(show.told.recv().await, Some(Told::TookOver));
+    assert!(!show.stream.lacks_pictures() && warning(&show).is_none());
+    show.make_next(11_000..13_000).await;
+    // They go once more, and come back for good.
+    say(&show.next, [failed()]).await;
+    assert_eq!(show.told.recv().await, Some(Told::FellBack));
+    show.hear(10_500..15_000).await;
+    show.offer_next().await;
+    show.open_next().await;
+    show.make_next(14_000..17_000).await;
+    show.hear(15_000..16_500).await;
+    assert_eq!(show.told.recv().await, Some(Told::TookOver));
+    show.make_next(17_000..20_000).await;
+    say(&show.next, [Output::Finished]).await;
+    let folder = show.assert_whole(20_000).await;
+    assert_gaps(
+        &folder,
+        &[
+            (2, false),
+            (4, true),
+            (5, false),
+            (7, true),
+            (8, false),
+            (9, false),
+        ],
+    );
 }
 
 /// How a transcoder that is on air comes to its end without having made anything.

@@ -352,9 +352,11 @@ impl Stream {
         !facts.renditions.is_empty() && all.all(|rendition| rendition.kind != "video")
     }
 
-    /// Whether pictures that come now are to be made something of: nothing is, and it is cut by the grid.
+    /// Whether pictures that come now are to be made something of: nothing is, or not any more, and it is cut by the
+    /// grid.
     pub(super) fn lacks_pictures(&self) -> bool {
-        self.copied_segment_ms.load(Ordering::Relaxed) == 0 && self.is_without_pictures()
+        let is_on_grid = self.copied_segment_ms.load(Ordering::Relaxed) == 0;
+        is_on_grid && (self.is_without_pictures() || self.encoding.is_given_up())
     }
 
     /// What the best rendition of pictures is given, in bits per second; `None` before there is one.
