@@ -39,7 +39,8 @@ pub(super) enum Found {
     Reaching(Arc<Reaching>),
     /// No record, or one that cannot be read.
     Nothing,
-    Failed,
+    /// The store did not say; what was made before of what it said, which comes after that when it says so again.
+    Failed(Option<Arc<Reaching>>),
 }
 
 #[derive(Clone, Debug)]

@@ -307,7 +307,7 @@ impl Library {
                     Ok(shows) => Found::Shows(Arc::new(shows)),
                     Err(error) => {
                         tracing::warn!(%stream, %error, "what is kept cannot be listed");
-                        Found::Failed
+                        Found::Failed(None)
                     }
                 };
                 let bytes = match &found {
@@ -353,7 +353,7 @@ impl Library {
         match found {
             Found::Show(show) => Ok(Some(Kept { show, bytes, at })),
             Found::Nothing => Ok(None),
-            Found::Shows(_) | Found::Reaching(_) | Found::Failed => Err(StoreFailed),
+            Found::Shows(_) | Found::Reaching(_) | Found::Failed(_) => Err(StoreFailed),
         }
     }
 }
@@ -423,7 +423,7 @@ async fn read(store: &Store, key: &ObjectKey) -> (Found, u64) {
         // What a record becomes in memory is about what it is as text.
         Ok(Some((show, bytes))) => (Found::Show(Arc::new(show)), bytes),
         Ok(None) => (Found::Nothing, 0),
-        Err(_) => (Found::Failed, 0),
+        Err(_) => (Found::Failed(None), 0),
     }
 }
 

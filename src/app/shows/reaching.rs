@@ -47,9 +47,11 @@ pub(super) struct Reaching {
 }
 
 impl Reaching {
-    /// Bytes of memory, about: the lines, and the whole of it twice.
+    /// Bytes of memory, about: the lines, what it was made of, and the whole of it with its compressed forms.
     fn bytes(&self) -> u64 {
-        3 * 48 * self.behind.len() + self.live.len() as u64
+        let text = self.version.document().text().len();
+        let all = self.live.len() + self.moving.len() + text / 2 * 3;
+        48 * self.behind.len() + all as u64
     }
 }
 
@@ -95,7 +97,7 @@ impl Library {
             async move {
                 let found = make(&store, &key, &parts, earlier).await;
                 let bytes = match &found {
-                    Found::Reaching(reaching) => reaching.bytes(),
+                    Found::Reaching(reaching) | Found::Failed(Some(reaching)) => reaching.bytes(),
                     _ => 0,
                 };
                 Reading {
@@ -120,7 +122,7 @@ impl Library {
                     },
                 })
             }
-            Found::Failed => Err(StoreFailed.into()),
+            Found::Failed(_) => Err(StoreFailed.into()),
             _ => Err(missing()),
         }
     }
@@ -134,20 +136,21 @@ async fn make(store: &Store, key: &ObjectKey, parts: &Parts, earlier: Option<Rea
         _ => Item::Multivariant,
     };
     let live = ObjectKey::new(stream.clone(), live);
+    let earlier = match earlier.map(|reading| reading.found) {
+        Some(Found::Reaching(earlier)) => Some(earlier),
+        Some(Found::Failed(earlier)) => earlier,
+        _ => None,
+    };
     let text = match get(store, &live, parts).await {
         Ok(Some(text)) => text,
         Ok(None) => return Found::Nothing,
-        Err(StoreFailed) => return Found::Failed,
-    };
-    let earlier = match earlier.map(|reading| reading.found) {
-        Some(Found::Reaching(earlier)) => Some(earlier),
-        _ => None,
+        Err(StoreFailed) => return Found::Failed(earlier),
     };
     let moving = match &key.item {
         Item::DvrMedia(_) => text.clone(),
         Item::DvrMpd => match playlist_beside(store, stream, parts, &text).await {
             Ok(playlist) => playlist,
-            Err(StoreFailed) => return Found::Failed,
+            Err(StoreFailed) => return Found::Failed(earlier),
         },
         // It names playlists, which say themselves whether they go on.
         _ => Bytes::new(),
@@ -489,6 +492,42 @@ mod tests {
         longer.show = Arc::new(Show::from_record(record.as_bytes()).expect("a record"));
         let recorded = make(&store, &key, &longer, earlier()).await;
         assert!(!Arc::ptr_eq(&document(&first), &document(&recorded)));
+    }
+
+    #[tokio::test]
+    async fn an_mpd_that_was_made_before_the_store_failed_is_not_forgotten() {
+        use super::super::tests::Counting;
+        let inner = Arc::new(Counting::default());
+        let store = Store::on(Arc::clone(&inner) as _);
+        let key: ObjectKey = "live/demo/dvr.mpd".parse().expect("a key");
+        put(&store, "manifest.mpd", MPD).await;
+        put(&store, "v720/index.m3u8", &playlist(200)).await;
+        let periods = [
+            period("v1080", 100..180, &[]),
+            period("v720", 180..200, &[]),
+        ];
+        let parts = parts(&periods, true);
+        let published = |found: &Found| match found {
+            Found::Reaching(made) => {
+                let text = String::from_utf8_lossy(made.version.document().text()).into_owned();
+                let (_, rest) = text.split_once("publishTime=\"").expect("it has one");
+                rest.split('"').next().expect("a time").to_owned()
+            }
+            found => panic!("{found:?}"),
+        };
+        let first = make(&store, &key, &parts, None).await;
+        put(&store, "v720/index.m3u8", &playlist(201)).await;
+        // The MPD cannot be read, then the playlist beside it.
+        let mut before = aged(first.clone());
+        for readable in 0..2 {
+            inner.fail_after(readable);
+            let found = make(&store, &key, &parts, Some(before.clone())).await;
+            assert!(!inner.fail_no_more(), "it was asked");
+            assert!(matches!(found, Found::Failed(Some(_))), "{found:?}");
+            before.found = found;
+        }
+        let next = make(&store, &key, &parts, Some(before)).await;
+        assert!(published(&next) > published(&first), "{}", published(&next));
     }
 
     #[tokio::test]
