@@ -41,7 +41,8 @@ pub(super) struct Window {
     closing: bool,
     discontinuity_sequence: u64,
     ended: bool,
-    mpd_changed_at: WallTime,
+    /// When what the MPD says last changed; nothing before there is anything to say.
+    mpd_changed_at: Option<WallTime>,
 }
 
 #[derive(Debug)]
@@ -98,13 +99,15 @@ impl Window {
             closing: false,
             discontinuity_sequence: 0,
             ended: false,
-            mpd_changed_at: WallTime::from_micros(0),
+            mpd_changed_at: None,
         }
     }
 
     /// Lists what an earlier run left before anything of this one: per rendition the same consecutive
-    /// numbers, up to the one before the first.
+    /// numbers, up to the one before the first. What the MPD says from now on is later than all that it said then.
     pub(super) fn go_on_from(&mut self, segments: Vec<Vec<Segment>>, discontinuity_sequence: u64) {
+        let ends = segments.iter().filter_map(|segments| segments.last());
+        self.mpd_changed_at = ends.map(|last| last.ends().to_wall()).max();
         for (track, segments) in self.tracks.iter_mut().zip(segments) {
             let oldest = segments.first().map(|segment| segment.number.get());
             self.listed.start = oldest.unwrap_or(self.listed.start).min(self.listed.end);
@@ -136,9 +139,15 @@ impl Window {
         self.presentation = Arc::new(presentation);
         let start = self.presentation.grid();
         let start = start.start_of(period.first, Timescale::MILLIS);
-        let start = start.at(Timescale::MILLIS).to_wall();
-        self.mpd_changed_at = self.mpd_changed_at.max(start);
+        self.mpd_changes(start.at(Timescale::MILLIS).to_wall());
         self.begin_period(period);
+    }
+
+    /// Notes that the MPD says something else since `at`, on the media's timeline.
+    fn mpd_changes(&mut self, at: WallTime) {
+        let before = self.mpd_changed_at.map(WallTime::as_micros);
+        let later = before.map(|before| WallTime::from_micros(before + PUBLISH_STEP_US));
+        self.mpd_changed_at = later.into_iter().chain([at]).max();
     }
 
     pub(super) fn presentation(&self) -> &Presentation {
@@ -215,39 +224,48 @@ impl Window {
         let (number, is_gap) = (segment.number.get(), segment.gap);
         let peak_changed = !is_gap && track.meter.measure(bytes, segment.duration, scale);
         let rests_until = track.rests_until.map(SegmentNumber::get);
-        let has_returned = rests_until.is_some_and(|until| number >= until + RETURN_SEGMENTS - 1);
-        if has_returned && !is_gap {
+        let has_returned =
+            !is_gap && rests_until.is_some_and(|until| number >= until + RETURN_SEGMENTS - 1);
+        if has_returned {
             track.rests_until = None;
         }
+        // What rests is not in the MPD.
+        let peak_changed = peak_changed && track.rests_until.is_none();
         track.open = None;
         track.segments.push_back(Arc::new(segment));
         track.shared = None;
+        let before = self.listed.start;
         let moved = self.advance();
-        if self.presentation.cuts.are_on_grid() {
-            if peak_changed || has_returned || self.mpd_changed_at.as_micros() == 0 {
-                self.mpd_changed_at = self.mpd_changed_at.max(end);
-            }
-        } else if moved || peak_changed || has_returned {
+        let has_news = if self.presentation.cuts.are_on_grid() {
+            self.mpd_changed_at.is_none() || self.loses_period_since(before)
+        } else {
             // Every segment is in the MPD, so that it says something new each time.
-            let later = self.mpd_changed_at.as_micros() + PUBLISH_STEP_US;
-            self.mpd_changed_at = end.max(WallTime::from_micros(later));
+            moved
+        };
+        if peak_changed || has_returned || has_news {
+            self.mpd_changes(end);
         }
         moved
     }
 
+    /// Whether a period has left the list since that began with `before`.
+    fn loses_period_since(&self, before: u64) -> bool {
+        let left = before + 1..=self.listed.start;
+        let nexts = self.earlier.iter().skip(1).chain([&self.current]);
+        let mut begun = nexts.map(|next| next.first.get());
+        !self.earlier.is_empty() && begun.any(|first| left.contains(&first))
+    }
+
     /// Marks that a rendition has nothing before segment `until`, or soon will not have.
     pub(super) fn rest(&mut self, rendition: usize, until: SegmentNumber) {
-        let start = if self.presentation.cuts.are_on_grid() {
-            let start = self.presentation.grid().start_of(until, Timescale::MILLIS);
-            start.at(Timescale::MILLIS).to_wall()
-        } else {
-            // Its number is no time.
-            WallTime::from_micros(self.mpd_changed_at.as_micros() + PUBLISH_STEP_US)
+        let Some(track) = self.tracks.get_mut(rendition) else {
+            return;
         };
-        if let Some(track) = self.tracks.get_mut(rendition)
-            && track.rests_until.replace(until).is_none()
-        {
-            self.mpd_changed_at = self.mpd_changed_at.max(start);
+        let has_begun = track.rests_until.replace(until).is_none();
+        let ends = self.tracks.iter().filter_map(|t| t.segments.back());
+        let newest = ends.map(|last| last.ends().to_wall()).max();
+        if let Some(newest) = newest.filter(|_| has_begun) {
+            self.mpd_changes(newest);
         }
     }
 
@@ -265,7 +283,7 @@ impl Window {
         let snapshot = self.snapshot();
         let ends = (0..self.tracks.len()).filter_map(|r| snapshot.listed_end(r));
         if let Some(end) = ends.map(MediaTime::to_wall).max() {
-            self.mpd_changed_at = self.mpd_changed_at.max(end);
+            self.mpd_changes(end);
         }
     }
 
@@ -396,7 +414,7 @@ impl Window {
             first: SegmentNumber::new(self.first),
             discontinuity_sequence: self.discontinuity_sequence,
             ended: self.ended,
-            mpd_changed_at: self.mpd_changed_at,
+            mpd_changed_at: self.mpd_changed_at.unwrap_or(WallTime::from_micros(0)),
         }
     }
 }

@@ -531,6 +531,8 @@ mod hole;
 mod open;
 mod output;
 #[cfg(test)]
+mod past_tests;
+#[cfg(test)]
 mod recording_tests;
 mod source;
 #[cfg(test)]

@@ -342,8 +342,36 @@ fn top_manifests_follow_their_outline(run: &Run) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// What the MPD says, and when it says that it changed.
+fn published(snapshot: &Snapshot) -> Option<(String, String)> {
+    let text = if snapshot.is_ended() {
+        dash::mpd::render_ending(snapshot)
+    } else {
+        dash::mpd::render(snapshot)
+    };
+    let text = text?;
+    let (_, at) = text.split_once(" publishTime=\"")?;
+    let at = at.split('"').next()?.to_owned();
+    Some((text, at))
+}
+
+/// Every MPD that is not the one before says that it is later.
+pub(super) fn mpd_says_when_it_changed<'a>(
+    snapshots: impl IntoIterator<Item = &'a Snapshot>,
+) -> Result<(), TestCaseError> {
+    let mut last: Option<(String, String)> = None;
+    for (text, at) in snapshots.into_iter().filter_map(published) {
+        if let Some((before, then)) = last.filter(|(before, _)| *before != text) {
+            prop_assert!(at > then, "{} after {}:\n{}\n{}", at, then, before, text);
+        }
+        last = Some((text, at));
+    }
+    Ok(())
+}
+
 pub(super) fn playlists_keep_their_word(run: &Run) -> Result<(), TestCaseError> {
     top_manifests_follow_their_outline(run)?;
+    mpd_says_when_it_changed(run.snapshots().map(AsRef::as_ref))?;
     let mut sequence = 0;
     let mut constants = None;
     let mut known: std::collections::BTreeMap<String, String> = Default::default();

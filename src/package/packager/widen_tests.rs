@@ -1,4 +1,4 @@
-use super::tests::{FIRST, aac_at, config, feed, value, video};
+use super::tests::{FIRST, aac_at, config, feed, mpd_says_when_it_changed, value, video};
 use super::*;
 use crate::package::window::tests::aac;
 use crate::package::{dash, hls};
@@ -157,6 +157,12 @@ fn mpd_has_a_period_for_each_until_the_first_has_left_the_list() {
         text.contains(&second) && text.contains(&template),
         "it stays where it is: {text}"
     );
+    let run = widened(false, 40);
+    let snapshots = run.outputs.iter().filter_map(|output| match output {
+        Output::WindowChanged(snapshot) => Some(snapshot.as_ref()),
+        _ => None,
+    });
+    mpd_says_when_it_changed(snapshots).expect("later");
 }
 
 #[test]

@@ -1,0 +1,91 @@
+use super::tests::{FIRST, config, feed, mpd_says_when_it_changed, video};
+use super::*;
+use crate::package::window::tests::aac;
+use crate::package::hls;
+
+/// What `snapshot` leaves behind where its server dies: the playlists in the store, and what they list.
+fn broken_off(snapshot: &Snapshot) -> Past {
+    let renditions = &snapshot.period().renditions;
+    let listings = renditions.iter().enumerate().map(|(index, rendition)| {
+        let text = hls::media::render_plain(snapshot, index).expect("listed");
+        (rendition.name.clone(), hls::parse(&text).expect("ours"))
+    });
+    let mut past = Past::of(listings.collect()).expect("it broke off");
+    for (index, rendition) in renditions.iter().enumerate() {
+        let init = snapshot.init_segment(index, past.period()).expect("kept");
+        let stored = snapshot.segments(index).filter(|segment| !segment.gap);
+        let numbers = stored.map(|segment| segment.number);
+        past.add(rendition.name.clone(), init.to_bytes(), numbers);
+    }
+    past
+}
+
+/// The snapshots of a run that begins with segment `first`, after `past`, and has `count` segments.
+fn going_on(
+    past: Option<&Past>,
+    (first, count): (u64, u64),
+    renditions: &[Rendition],
+) -> Vec<Arc<Snapshot>> {
+    let number = SegmentNumber::new(first);
+    let config = config(2_000, true);
+    let packager = Packager::after(&config, number, renditions.to_vec(), past);
+    let outputs = feed(
+        &mut packager.expect("valid"),
+        first..first + count,
+        |_, s| Some(s),
+    );
+    let snapshots = outputs.into_iter().filter_map(|output| match output {
+        Output::WindowChanged(snapshot) => Some(snapshot),
+        _ => None,
+    });
+    snapshots.collect()
+}
+
+/// Two ladders of the same names: with another size of the pictures.
+fn two_sizes() -> [Vec<Rendition>; 2] {
+    let mut wide = video("v720", (30, 1));
+    if let crate::media::CodecConfig::H264(codec) = &mut wide.codec {
+        codec.dimensions.width = 960;
+    }
+    [video("v720", (30, 1)), wide].map(|pictures| vec![pictures, aac("a128", 128_000)])
+}
+
+#[test]
+fn mpd_after_a_crash_is_later_than_the_one_before() {
+    let [before, other] = two_sizes();
+    for now in [&before, &other] {
+        let mut all = going_on(None, (FIRST, 6), &before);
+        for first in [FIRST + 7, FIRST + 14] {
+            let past = broken_off(all.last().expect("some"));
+            all.extend(going_on(Some(&past), (first, 6), now));
+        }
+        mpd_says_when_it_changed(all.iter().map(AsRef::as_ref)).expect("later");
+    }
+}
+
+/// [DASH] §5.3.1.2: who compares publish times must not take the newer one for the one that it has.
+#[test]
+fn mpd_is_later_for_each_of_several_changes_at_one_time() {
+    let renditions = ["v720", "v540", "v360"].map(|name| video(name, (30, 1)));
+    let packager = Packager::new(
+        &config(2_000, false),
+        PeriodId::new(FIRST),
+        renditions.to_vec(),
+    );
+    let mut packager = packager.expect("valid");
+    let mut outputs = feed(&mut packager, FIRST..FIRST + 4, |_, s| Some(s));
+    // Two rest, for as long; then peaks of segments with one number; then the end, before those are back.
+    for rendition in [0, 1] {
+        packager.rest_soon(rendition, SegmentNumber::new(FIRST + 6));
+    }
+    outputs.extend(feed(&mut packager, FIRST + 4..FIRST + 5, |_, sample| {
+        let data = vec![0; 200_000].into();
+        Some(Sample { data, ..sample })
+    }));
+    outputs.extend(packager.finish().expect("finished"));
+    let snapshots = outputs.iter().filter_map(|output| match output {
+        Output::WindowChanged(snapshot) => Some(snapshot.as_ref()),
+        _ => None,
+    });
+    mpd_says_when_it_changed(snapshots).expect("later");
+}
