@@ -61,6 +61,14 @@ impl Past {
         self.period
     }
 
+    /// Whether another period was before it, listed or not.
+    pub(super) fn has_discontinuity(&self) -> bool {
+        self.listing.discontinuity_sequence > 0
+            || self
+                .listing
+                .is_discontinuity(SegmentNumber::new(self.period.get()))
+    }
+
     /// The oldest segment that may be listed.
     #[must_use]
     pub const fn first(&self) -> SegmentNumber {
@@ -121,10 +129,16 @@ impl Past {
         let left = self.renditions.get(&rendition.name);
         let is_stored = |number| left.is_some_and(|left| left.segments.contains(&number));
         let listing = self.listing.clone().from(SegmentNumber::new(numbers.start));
+        // One that was not there in an earlier period has another init segment for its gaps.
+        let own = self.listings.get(&rendition.name);
         numbers
             .map(SegmentNumber::new)
             .map(|number| {
-                let before = || listing.period_of(number).unwrap_or(self.period);
+                let own = own.and_then(|own| own.period_of(number));
+                let before = || {
+                    own.or_else(|| listing.period_of(number))
+                        .unwrap_or(self.period)
+                };
                 let period = left.map_or(current, |_| before());
                 Segment {
                     period,

@@ -24,7 +24,7 @@ pub struct Period {
     pub renditions: Vec<Rendition>,
     /// The init segment of each rendition.
     pub init_segments: Vec<Payload>,
-    /// Whether another period is listed before it: EXT-X-DISCONTINUITY.
+    /// Whether another period was before it, listed or not: EXT-X-DISCONTINUITY precedes its first segment.
     pub discontinuity: bool,
     /// Where the earliest of its first segments begins; known once they are listed.
     pub start: Option<MediaTime>,
@@ -53,7 +53,7 @@ impl Period {
 
     /// Whether an EXT-X-DISCONTINUITY precedes its segment `number`.
     pub(super) fn breaks_at(&self, number: SegmentNumber) -> bool {
-        self.discontinuity && number == self.first
+        self.discontinuity && number.get() == self.id.get()
     }
 }
 

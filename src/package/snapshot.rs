@@ -129,8 +129,6 @@ pub struct Snapshot {
     pub(super) current: Arc<Period>,
     pub(super) tracks: Vec<TrackView>,
     pub(super) listed: Range<u64>,
-    /// The first segment of this run.
-    pub(super) first: SegmentNumber,
     pub(super) closing: bool,
     pub(super) discontinuity_sequence: u64,
     pub(super) ended: bool,

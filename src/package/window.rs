@@ -411,7 +411,6 @@ impl Window {
             tracks: self.tracks.iter().map(Track::view).collect(),
             listed: self.listed.clone(),
             closing: self.closing,
-            first: SegmentNumber::new(self.first),
             discontinuity_sequence: self.discontinuity_sequence,
             ended: self.ended,
             mpd_changed_at: self.mpd_changed_at.unwrap_or(WallTime::from_micros(0)),

@@ -39,7 +39,8 @@ const UTC_ADDRESS: &str = "/time";
 /// The MPD: dynamic while the broadcast lives, static with the listed segments after its end.
 ///
 /// `None` until enough is listed for a player to begin [`DELAY_SEGMENTS`] behind the present; a
-/// broadcast that ended earlier is described whatever its length.
+/// broadcast that ended earlier is described whatever its length, and one that goes on with another period after
+/// a crash from the first segment of that.
 #[must_use]
 pub fn render(snapshot: &Snapshot) -> Option<String> {
     render_with(snapshot, snapshot.presentation().config.low_latency.is_on())
@@ -60,11 +61,9 @@ fn render_with(snapshot: &Snapshot, low_latency: bool) -> Option<String> {
     };
     let low_latency = low_latency && line.dynamic;
     let mpd = Mpd::new(snapshot, line, low_latency);
-    let count = mpd.count();
-    if count == 0 || (count < DELAY_SEGMENTS && !snapshot.is_ended()) {
-        return None;
-    }
-    mpd.to_text()
+    (mpd.count() >= mpd.least())
+        .then(|| mpd.to_text())
+        .flatten()
 }
 
 /// The dynamic MPD as it is while the broadcast lives, but with its end in it and no more updates: what
@@ -162,13 +161,33 @@ impl<'a> Mpd<'a> {
         mpd
     }
 
-    /// How many segments it describes.
+    /// How many of the listed segments it describes.
     fn count(&self) -> u64 {
         if self.snapshot.presentation().cuts.are_on_grid() {
             let listed = self.snapshot.listed();
-            return listed.end - listed.start;
+            let begins = self
+                .grid_periods()
+                .next()
+                .map(|period| self.first_of(period));
+            return listed
+                .end
+                .saturating_sub(begins.unwrap_or(0).max(listed.start));
         }
         self.stretches.iter().map(Stretch::count).sum()
+    }
+
+    /// How many there have to be: a player begins [`DELAY_SEGMENTS`] behind the present, but not before the first
+    /// period, where that says where it begins.
+    fn least(&self) -> u64 {
+        let says_begin = |period| self.first_of(period) != self.line.first;
+        let on_grid = self.snapshot.presentation().cuts.are_on_grid();
+        if self.snapshot.is_ended()
+            || (on_grid && self.grid_periods().next().is_some_and(says_begin))
+        {
+            1
+        } else {
+            DELAY_SEGMENTS
+        }
     }
 
     /// The length of a segment, or the most of it, in milliseconds.
@@ -192,11 +211,11 @@ impl<'a> Mpd<'a> {
         all.into_iter().skip(first)
     }
 
-    /// The segment that a period of the grid counts from: that of the line, unless another one of this run was
-    /// before it.
+    /// The segment that a period of the grid counts from: that of the line, unless another one was before it, of
+    /// which there may be segments yet.
     fn first_of(&self, period: &period::Period) -> u64 {
-        if self.line.dynamic && period.first > self.snapshot.first {
-            period.first.get()
+        if self.line.dynamic && period.discontinuity {
+            period.id.get()
         } else {
             self.line.first
         }

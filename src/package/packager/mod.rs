@@ -140,6 +140,7 @@ impl Packager {
         if let Some((past, _)) = &past {
             if cuts.are_on_grid() && past.is_same(&period.renditions, &period.init_segments) {
                 period.id = past.period();
+                period.discontinuity = past.has_discontinuity();
             } else {
                 period.discontinuity = true;
             }

@@ -1,7 +1,7 @@
 use super::tests::{FIRST, config, feed, mpd_says_when_it_changed, video};
 use super::*;
 use crate::package::window::tests::aac;
-use crate::package::hls;
+use crate::package::{dash, hls};
 
 /// What `snapshot` leaves behind where its server dies: the playlists in the store, and what they list.
 fn broken_off(snapshot: &Snapshot) -> Past {
@@ -61,6 +61,76 @@ fn mpd_after_a_crash_is_later_than_the_one_before() {
         }
         mpd_says_when_it_changed(all.iter().map(AsRef::as_ref)).expect("later");
     }
+}
+
+/// A template of numbers has one init segment: it may not reach back to what another one is for.
+#[test]
+fn mpd_of_another_ladder_after_a_crash_begins_with_its_own_segments() {
+    let [before, other] = two_sizes();
+    let first = FIRST + 7;
+    let past = broken_off(going_on(None, (FIRST, 6), &before).last().expect("some"));
+    let run = going_on(Some(&past), (first, 3), &other);
+    let start = (first - 1) * 2;
+    let period = format!("<Period id=\"{first}\" start=\"PT{start}S\">");
+    let template = format!(
+        "startNumber=\"{first}\" presentationTimeOffset=\"{}\" \
+         initialization=\"$RepresentationID$/init-{first}.mp4\"",
+        first * 2_000
+    );
+    let is_ours = |text: &str| {
+        text.matches("<Period ").count() == 1 && text.contains(&period) && text.contains(&template)
+    };
+    for snapshot in &run {
+        let text = dash::mpd::render(snapshot);
+        assert_eq!(
+            text.is_some(),
+            snapshot.listed().contains(&first),
+            "{text:?}"
+        );
+        assert!(text.is_none_or(|text| is_ours(&text)));
+    }
+    // The same period goes on after another crash: where it begins does not change.
+    let past = broken_off(run.last().expect("some"));
+    for count in [1, 40] {
+        let run = going_on(Some(&past), (first + 5, count), &other);
+        for snapshot in [&run[0], &run[run.len() - 1]] {
+            let text = dash::mpd::render(snapshot).expect("it goes on");
+            assert!(is_ours(&text), "{text}");
+        }
+    }
+}
+
+#[test]
+fn what_was_listed_keeps_its_init_segment_through_two_crashes_and_another_ladder() {
+    let sound = || aac("a128", 128_000);
+    let before = [sound(), video("v720", (30, 1))];
+    let now = [sound(), video("v360", (30, 1))];
+    let past = broken_off(going_on(None, (FIRST, 4), &before).last().expect("some"));
+    let run = going_on(Some(&past), (FIRST + 5, 1), &now);
+    let past = broken_off(run.last().expect("some"));
+    let run = going_on(Some(&past), (FIRST + 7, 1), &now);
+    let texts = [0, 1].map(|index| hls::media::render(&run[0], index).expect("listed"));
+    let maps = texts.each_ref().map(|text| {
+        let maps = text.lines().filter(|line| line.starts_with("#EXT-X-MAP"));
+        maps.count()
+    });
+    let [first, second] = [FIRST, FIRST + 5].map(|n| format!("init-{n}.mp4\"\n"));
+    assert_eq!(maps, [2, 2], "{texts:?}");
+    assert!(texts[0].contains(&first) && texts[0].contains(&second));
+    assert!(!texts[1].contains(&first), "that was never made");
+}
+
+#[test]
+fn mpd_of_the_first_ladder_counts_from_where_it_did_after_a_crash() {
+    let [ladder, _] = two_sizes();
+    let past = broken_off(going_on(None, (FIRST, 6), &ladder).last().expect("some"));
+    let run = going_on(Some(&past), (FIRST + 7, 1), &ladder);
+    let text = dash::mpd::render(&run[0]).expect("it goes on");
+    let period = format!("<Period id=\"{FIRST}\" start=\"PT0S\">");
+    assert!(
+        text.contains(&period) && text.contains("startNumber=\"1\""),
+        "{text}"
+    );
 }
 
 /// [DASH] §5.3.1.2: who compares publish times must not take the newer one for the one that it has.
