@@ -32,6 +32,10 @@ const MAX_EVENTS: usize = 4_096;
 /// The same in bytes: patience, at 100 Mbit/s.
 const MAX_EVENT_BYTES: usize = 64 << 20;
 
+/// How far numbers may run ahead of the clock's: each period that begins before its time gains a part of one. Beyond
+/// that what follows would begin in the future; so much is within what a broadcast may lead by.
+const MAX_AHEAD: u64 = 2;
+
 /// The rendition that leads, and the one that follows.
 const LEAD: usize = 0;
 const FOLLOWER: usize = 1;
@@ -223,8 +227,14 @@ impl Relay {
         let keyframe = timed.sample.keyframe;
         match (self.lead.awaits, self.segment) {
             (Awaits::Nothing, Some(open)) => self.cut(open, &timed),
-            (Awaits::Change, Some(open)) if !keyframe => self.cut(open, &timed),
-            _ if keyframe && timed.at >= self.lead.end && timed.at > self.followed() => {
+            (Awaits::Change, Some(open)) if !keyframe || !self.may_begin_period(timed.at) => {
+                self.cut(open, &timed);
+            }
+            _ if keyframe
+                && timed.at >= self.lead.end
+                && timed.at > self.followed()
+                && self.may_begin_period(timed.at) =>
+            {
                 self.begin_period(timed.at);
                 self.lead.period_run = timed.run;
             }
@@ -269,6 +279,13 @@ impl Relay {
         let number = open.number.next();
         self.open(number, timed.at, keyed);
         self.events.push_back(Event::Cut(number, timed.at));
+    }
+
+    /// Whether the clock allows a period at `at`. Of a source that changes all the time, what comes before that is
+    /// left out: it cannot be in the period before.
+    fn may_begin_period(&self, at: i64) -> bool {
+        let most = self.cell(at).get().saturating_add(MAX_AHEAD);
+        self.segment.is_none_or(|open| open.number.get() < most)
     }
 
     /// Has a period begin at `at`.
@@ -465,8 +482,11 @@ impl Relay {
         if !is_new || waited <= PICTURE_WAIT && !follower.is_full() {
             return false;
         }
-        if at < follower.end.max(self.lead.end) {
-            follower.leave_out();
+        let is_late = at < follower.end.max(self.lead.end);
+        if is_late || !self.may_begin_period(at) {
+            if let Some(follower) = &mut self.follower {
+                follower.leave_out();
+            }
             return true;
         }
         self.begin_period(at);

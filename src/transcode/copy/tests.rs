@@ -578,3 +578,42 @@ fn check_lenient(inputs: &[(TrackId, Sample)], outputs: &[Output]) {
 fn longest_ms_or(outputs: &[Output]) -> u32 {
     outputs.first().map_or(0, |_| longest_ms(outputs))
 }
+
+/// The greatest number by which `outputs` of pictures that are one GOP of `gop` frames each are ahead of the clock.
+fn lead_of_changes(gop: i64, length_s: i64) -> (i64, Counts) {
+    let mut copier = copier();
+    assert!(copier.track(pictures(640)));
+    let (mut at, mut lead) = (EPOCH_S * 90_000, i64::MIN);
+    for index in 0..length_s * 30 / gop {
+        // Parameter sets that alternate, once it is open.
+        let is_other = index * gop > 200 && index % 2 == 1;
+        copier.track(pictures(if is_other { 320 } else { 640 }));
+        for picture in 0..gop {
+            copier.sample(VIDEO, sample(at, PICTURE, picture == 0));
+            at += PICTURE;
+        }
+        for output in drain(&mut copier) {
+            let number = match output {
+                Output::Cut { number, .. } => number,
+                Output::Period { first, .. } | Output::Opened { first, .. } => first,
+                Output::Sample { .. } => continue,
+            };
+            let clock = grid().segment_at(Ticks::new(at).at(Timescale::VIDEO_90K));
+            lead = lead.max(number.get().cast_signed() - clock.get().cast_signed());
+        }
+    }
+    (lead, copier.counts())
+}
+
+#[test]
+fn a_source_that_changes_all_the_time_does_not_run_ahead_of_the_clock() {
+    for gop in [30, 15, 45] {
+        let (lead, counts) = lead_of_changes(gop, 600);
+        assert!(lead <= 2, "{lead}");
+        // Half of it at most is left out.
+        assert!(counts.left_out <= 600 * 30 * 3 / 4, "{counts:?}");
+        assert!(counts.periods > 100, "{counts:?}");
+    }
+    let (_, counts) = lead_of_changes(60, 600);
+    assert_eq!(counts.left_out, 0, "one that is in time loses nothing");
+}
