@@ -151,12 +151,12 @@ impl Cast {
         let store = &self.context.store;
         let writer = store.writers(self.stream.name());
         let inventory = writer.inventory(INVENTORY_LIMIT).await;
-        let past = past::read(store, self.stream.name(), &inventory).await;
+        let left = past::read(store, self.stream.name(), &inventory).await;
         if !self.context.config.store.keep.is_on() {
             past::tell_recorded(store, &inventory, &writer).await;
         }
         // A run of which nothing can be known may have broken off a moment ago.
-        let broke_off = past.is_some() || !inventory.is_known();
+        let broke_off = !left.has_ended || !inventory.is_known();
         let stored = inventory.highest_segment();
         let first = earliest_segment(&self.context, &self.stream, (stored, broke_off));
         let clock = clock_from(first, grid);
@@ -170,7 +170,7 @@ impl Cast {
         let publication = Publication::new(
             Arc::clone(&self.context),
             (Arc::clone(&self.stream), clock),
-            (past, writer),
+            (left.past, writer),
             successors,
         );
         let mut publishing = tokio::spawn(publication.run(outputs));

@@ -1,7 +1,7 @@
 //! Reads from the store what a run that broke off left published of a stream.
 //!
 //! Enters: the store, and what it holds
-//! Leaves: a [`Past`] for the packager that goes on
+//! Leaves: a [`Past`] for the packager that goes on, and whether there may have been more than is stored
 //! Never:  fails: what cannot be read is as if it were not there
 //! Time:   none
 //! Spec:   docs/resilience.md
@@ -10,28 +10,33 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::app::shows;
-use crate::id::StreamName;
+use crate::id::{RenditionName, SegmentNumber, StreamName};
 use crate::media::{Item, ObjectKey};
 use crate::package::Past;
-use crate::package::hls;
+use crate::package::hls::{self, Listing};
 use crate::store::{Inventory, ReadFailed, Store, Writers};
 
 /// How long a broadcast waits for it: its first part is worth more than the end of the run before.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// What is left of `stream`, of which `inventory` is stored; `None` if its last run came to its end, or nothing can be read.
-pub(super) async fn read(
-    store: &Store,
-    stream: &StreamName,
-    inventory: &Inventory,
-) -> Option<Past> {
-    let error = match tokio::time::timeout(LIMIT, try_read(store, inventory.keys())).await {
-        Ok(Ok(past)) => return past,
+/// What is known of the last run.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// What it left published; nothing if it came to its end, or nothing can be read.
+    pub(super) past: Option<Past>,
+    /// Whether it is known to have come to its end, so that all that it published is stored.
+    pub(super) has_ended: bool,
+}
+
+/// What is left of `stream`, of which `inventory` is stored.
+pub(super) async fn read(store: &Store, stream: &StreamName, inventory: &Inventory) -> Left {
+    let error = match tokio::time::timeout(LIMIT, try_read(store, inventory)).await {
+        Ok(Ok(left)) => return left,
         Ok(Err(error)) => error.to_string(),
         Err(late) => late.to_string(),
     };
     tracing::warn!(%stream, %error, "what the last run listed is not listed any more");
-    None
+    Left::default()
 }
 
 /// Tells `writers` where what is recorded ends of a stream of which `inventory` is stored, as far as that can be
@@ -50,8 +55,9 @@ pub(super) async fn tell_recorded(store: &Store, inventory: &Inventory, writers:
     futures_util::future::join_all(told).await;
 }
 
-async fn try_read(store: &Store, keys: &BTreeSet<ObjectKey>) -> Result<Option<Past>, ReadFailed> {
-    let mut listings = Vec::new();
+async fn try_read(store: &Store, inventory: &Inventory) -> Result<Left, ReadFailed> {
+    let keys = inventory.keys();
+    let (mut listings, mut is_whole_all) = (Vec::new(), true);
     for key in keys {
         if let Item::Media(name) = &key.item
             && let Some(text) = store.get(key).await?
@@ -60,15 +66,35 @@ async fn try_read(store: &Store, keys: &BTreeSet<ObjectKey>) -> Result<Option<Pa
             let text = String::from_utf8_lossy(&text);
             let listing = hls::parse(&text);
             if !is_whole(&text, listing.is_some()) {
+                is_whole_all = false;
                 tracing::warn!(%key, "this playlist was cut short, or is another program's: \
                     what it listed and cannot be read is gone on without");
             }
             listings.extend(listing.map(|listing| (name.clone(), listing)));
         }
     }
-    let Some(mut past) = Past::of(listings) else {
-        return Ok(None);
+    let has_ended = is_whole_all && has_ended(&listings, inventory.highest_segment());
+    let past = match Past::of(listings) {
+        Some(past) => Some(complete(past, store, keys).await?),
+        None => None,
     };
+    Ok(Left { past, has_ended })
+}
+
+/// Whether the run that left `listings` came to its end: they all say so, and nothing newer is stored than they
+/// list. `highest` is the newest.
+fn has_ended(listings: &[(RenditionName, Listing)], highest: Option<SegmentNumber>) -> bool {
+    let end = listings.iter().map(|(_, listing)| listing.end).max();
+    let is_listed = highest.is_none_or(|highest| Some(highest) < end);
+    is_listed && listings.iter().all(|(_, listing)| listing.ended)
+}
+
+/// Adds what is stored of its renditions to `past`.
+async fn complete(
+    mut past: Past,
+    store: &Store,
+    keys: &BTreeSet<ObjectKey>,
+) -> Result<Past, ReadFailed> {
     for key in keys {
         let Item::Init(name, period) = &key.item else {
             continue;
@@ -90,7 +116,7 @@ async fn try_read(store: &Store, keys: &BTreeSet<ObjectKey>) -> Result<Option<Pa
             keys.iter().filter_map(number),
         );
     }
-    Ok(Some(past))
+    Ok(past)
 }
 
 /// Whether `playlist`, of which what it lists could be read if `is_read`, is as somebody wrote it who knows ours,
@@ -102,7 +128,7 @@ fn is_whole(playlist: &str, is_read: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::hls;
+    use super::{SegmentNumber, hls};
 
     fn is_whole(playlist: &str) -> bool {
         super::is_whole(playlist, hls::parse(playlist).is_some())
@@ -126,5 +152,34 @@ mod tests {
         ] {
             assert!(!is_whole(text), "{text}");
         }
+    }
+
+    /// The numbers that such a run used last are known: none is used again by one that goes on.
+    #[test]
+    fn a_run_has_ended_whose_playlists_all_say_so_and_list_the_newest() {
+        let of = |name: &str, number: u64, end: &str| {
+            let text = format!(
+                "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:{number}\n#EXT-X-MAP:URI=\"init-{number}.mp4\"\n\
+                 #EXTINF:2.000000,\n{number}.m4s\n{end}"
+            );
+            (
+                name.parse().expect("valid"),
+                hls::parse(&text).expect("ours"),
+            )
+        };
+        let has_ended = |listings: &[_], highest: Option<u64>| {
+            super::has_ended(listings, highest.map(SegmentNumber::new))
+        };
+        let ended = of("v1080", 7, "#EXT-X-ENDLIST\n");
+        let alone = std::slice::from_ref(&ended);
+        assert!(has_ended(alone, Some(7)));
+        assert!(has_ended(&[], None), "there was none");
+        assert!(
+            !has_ended(&[], Some(7)),
+            "it died before its first playlist"
+        );
+        assert!(!has_ended(alone, Some(8)));
+        let open = of("v720", 9, "");
+        assert!(!has_ended(&[ended, open], Some(9)));
     }
 }

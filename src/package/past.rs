@@ -38,15 +38,18 @@ struct Left {
 
 impl Past {
     /// The rest of the run that left `listings`, one of each rendition. `None` if there are none, or it was
-    /// brought to its end: then nothing goes on.
+    /// brought to its end: then nothing goes on. What an earlier broadcast ended with, of renditions that the last
+    /// one had not, says nothing of that.
     #[must_use]
-    pub fn of(listings: Vec<(RenditionName, Listing)>) -> Option<Self> {
+    pub fn of(mut listings: Vec<(RenditionName, Listing)>) -> Option<Self> {
+        // Playlists are stored one after another; the newest of them says what has left the list.
+        let open = listings.iter().filter(|(_, listing)| !listing.ended);
+        let newest = open.max_by_key(|(_, listing)| listing.first)?;
+        let listing = newest.1.clone();
+        listings.retain(|(_, other)| !other.ended || other.end > listing.first);
         if listings.iter().any(|(_, listing)| listing.ended) {
             return None;
         }
-        // Playlists are stored one after another; the newest of them says what has left the list.
-        let newest = listings.iter().max_by_key(|(_, listing)| listing.first)?;
-        let listing = newest.1.clone();
         Some(Self {
             period: listing.last_period()?,
             listing,

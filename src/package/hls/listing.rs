@@ -19,6 +19,8 @@ const MAX_LINES: usize = 100_000;
 pub struct Listing {
     /// The first listed segment: EXT-X-MEDIA-SEQUENCE.
     pub first: SegmentNumber,
+    /// The number after the last listed segment's.
+    pub end: SegmentNumber,
     /// EXT-X-DISCONTINUITY-SEQUENCE.
     pub discontinuity_sequence: u64,
     /// Whether it says that nothing more will come.
@@ -131,9 +133,10 @@ pub fn parse(text: &str) -> Option<Listing> {
             discontinuity = false;
         }
     }
-    let first = first.filter(|_| next != first)?;
+    let (first, end) = first.zip(next).filter(|(first, end)| first != end)?;
     Some(Listing {
         first,
+        end,
         discontinuity_sequence: sequence,
         ended,
         target_duration_s,
@@ -170,8 +173,8 @@ mod tests {
     fn a_playlist_of_two_periods_is_read_back() {
         let listing = parse(TEXT).expect("ours");
         assert_eq!(
-            (listing.first, listing.discontinuity_sequence),
-            (number(7), 3)
+            (listing.first, listing.end, listing.discontinuity_sequence),
+            (number(7), number(11), 3)
         );
         assert!(!listing.ended);
         let periods = [7, 8, 9, 10].map(|n| listing.period_of(number(n)).map(PeriodId::get));

@@ -569,5 +569,13 @@ fn a_run_that_ended_is_not_gone_on_from() {
     let open = read("v720", &text);
     let ended = read("a128", &format!("{text}#EXT-X-ENDLIST\n"));
     assert!(Past::of(vec![open.clone()]).is_some());
-    assert!(Past::of(vec![open, ended]).is_none());
+    assert!(Past::of(vec![open.clone(), ended.clone()]).is_none());
+    // Another rendition of the show before, whose playlist is still there.
+    let number = |text: &str, number: u64| text.replace(&FIRST.to_string(), &number.to_string());
+    let later = read("v720", &number(&text, FIRST + 1));
+    let past = Past::of(vec![ended.clone(), later]).expect("it broke off");
+    assert_eq!(past.first().get(), FIRST + 1);
+    // One that broke off and was gone on from, without it, to the end.
+    let older = read("v1080", &number(&text, FIRST - 1));
+    assert!(Past::of(vec![older, ended]).is_none());
 }
