@@ -346,3 +346,48 @@ fn plays_across(store: &Path) {
         "{frames} frames\n{text}"
     );
 }
+
+/// The number that the clock has now for segments of one second.
+fn second() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    now.as_secs()
+}
+
+/// Segments of two seconds would have half the numbers: begun after those that are used, they lie decades ahead, where
+/// no player of DASH looks.
+#[test]
+fn longer_segments_do_not_take_a_known_stream_into_the_future() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = |segment: &str| {
+        let path = folder.path().join(format!("{segment}.toml"));
+        std::fs::write(&path, format!("[package]\nsegment = \"{segment}\"\n")).unwrap();
+        path.display().to_string()
+    };
+    let (short, long) = (settings("1s"), settings("2s"));
+    let server = Server::start(&["--config", &short, "--ladder", &small_ladder()]);
+    let publisher = ffmpeg_publish(&server.publish_url("film"), 300);
+    wait_for_segments(&server, 2);
+    let (_, before, _) = listed(&server, "v180").unwrap();
+    drop(publisher);
+    let (code, store) = server.drain();
+    assert_eq!(code, 0);
+    let server = Server::start_on(store, &["--config", &long, "--ladder", &small_ladder()]);
+    let _publisher = ffmpeg_publish(&server.publish_url("film"), 300);
+    let text = eventually("new segments", LIMIT, || {
+        let (_, last, text) = listed(&server, "v180")?;
+        (last > before + 5 && !text.contains("ENDLIST")).then_some(text)
+    });
+    assert!(text.contains("#EXTINF:1.0"), "{text}");
+    // What a player asks for that computes the number from the clock.
+    eventually("the segment of five seconds ago", LIMIT, || {
+        let path = format!("/live/film/v180/{}.m4s", second() - 5);
+        (server.get(&path).status == 200).then_some(())
+    });
+    let mpd = eventually("an MPD", LIMIT, || {
+        let answer = server.get("/live/film/manifest.mpd");
+        (answer.status == 200).then(|| answer.text())
+    });
+    assert!(mpd.contains(" duration=\"1000\""), "{mpd}");
+    let log = server.log();
+    assert!(log.contains("package.segment does not count"), "{log}");
+}

@@ -11,6 +11,7 @@
 //!                  (this task)                         (a task of its own)
 //! ```
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,17 +19,19 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::app::clock::SteadyClock;
+use crate::app::clock::{SteadyClock, wall_now};
 use crate::app::context::Context;
 use crate::app::feed::Feed;
 use crate::app::inputs::{self, Both, Relay};
 use crate::app::intake::MAX_LEAD;
 use crate::app::line::Line;
+use crate::app::numbering::{self, Used};
 use crate::app::past;
 use crate::app::publication::{self, Publication};
 use crate::app::stream::Stream;
-use crate::id::SegmentNumber;
+use crate::id::{SegmentNumber, StreamName};
 use crate::ingest::rtmp::{EndReason, RefusalCode};
+use crate::package;
 use crate::time::{Grid, Timescale};
 use crate::transcode::template::Pipeline;
 use crate::transcode::{self, Outputs, Transcoder};
@@ -51,6 +54,9 @@ pub(super) enum Error {
     /// What came out of the transcoder could not be published.
     #[error(transparent)]
     Publication(#[from] publication::Error),
+    /// What is stored of the stream cannot be gone on from.
+    #[error(transparent)]
+    Numbering(#[from] numbering::Unknown),
     /// This program could not find itself to start a worker.
     #[error("the path of this program is not known: {0}")]
     Program(std::io::Error),
@@ -147,7 +153,6 @@ impl Cast {
 
     /// Moves the media of the publishers through the stages, to the end.
     async fn carry(&mut self, held: Held) -> Result<EndReason, Error> {
-        let grid = Grid::new(self.context.config.package.segment_ms);
         let store = &self.context.store;
         let writer = store.writers(self.stream.name());
         let inventory = writer.inventory(INVENTORY_LIMIT).await;
@@ -157,25 +162,38 @@ impl Cast {
         }
         // A run of which nothing can be known may have broken off a moment ago.
         let broke_off = !left.has_ended || !inventory.is_known();
-        let stored = inventory.highest_segment();
-        let first = earliest_segment(&self.context, &self.stream, (stored, broke_off));
+        let in_memory = self.stream.highest_segment();
+        let used = Used {
+            highest: inventory.highest_segment().max(in_memory),
+            // What is in memory is of late.
+            dated: left
+                .dated
+                .or_else(|| in_memory.map(|number| (number, wall_now()))),
+        };
+        let package = package_of(&self.context.config.package, self.stream.name(), used)?;
+        let grid = Grid::new(package.segment_ms);
+        let first = used.first(
+            package.segment_ms,
+            broke_off.then_some(self.context.started),
+        );
         let clock = clock_from(first, grid);
         let maker = Maker {
             context: Arc::clone(&self.context),
             stream: Arc::clone(&self.stream),
+            part_ms: package.part_ms,
         };
         let (transcoder, outputs) = maker.start_transcoder(grid, first)?;
         let start = move |first| maker.start_transcoder(grid, first).ok();
         let (mut feed, successors) = Feed::new(transcoder, Box::new(start));
         let publication = Publication::new(
             Arc::clone(&self.context),
-            (Arc::clone(&self.stream), clock),
+            (Arc::clone(&self.stream), clock, package),
             (left.past, writer),
             successors,
         );
         let mut publishing = tokio::spawn(publication.run(outputs));
         let fed = tokio::select! {
-            fed = self.relay.run(&mut feed, clock) => fed.map_err(Error::from),
+            fed = self.relay.run(&mut feed, (clock, grid)) => fed.map_err(Error::from),
             // What is published fails on its own only when the transcoder or the packager does.
             published = &mut publishing => return Err(early_end(published)),
         };
@@ -190,6 +208,7 @@ impl Cast {
 struct Maker {
     context: Arc<Context>,
     stream: Arc<Stream>,
+    part_ms: NonZeroU32,
 }
 
 impl Maker {
@@ -208,7 +227,7 @@ impl Maker {
             template: template.as_ref().clone(),
             machine: self.context.machine_share(),
             grid,
-            part_ms: self.context.config.package.part_ms.get(),
+            part_ms: self.part_ms.get(),
             first,
             program: own_program().map_err(Error::Program)?,
             absence: self.context.absence.clone(),
@@ -256,24 +275,26 @@ async fn finished(publishing: JoinHandle<Result<(), publication::Error>>) -> Res
     }
 }
 
-/// The first segment that no earlier broadcast of this stream has used; `stored` is the last that is stored,
-/// `broke_off` whether the last broadcast never came to its end.
-fn earliest_segment(
-    context: &Context,
-    stream: &Stream,
-    (stored, broke_off): (Option<SegmentNumber>, bool),
-) -> SegmentNumber {
-    // Parts are not stored: of a run that broke off, the segment after the last may have been begun, and what
-    // it published in all was before this process began.
-    let begun = broke_off.then(|| {
-        let started = context.started.to_ticks(Timescale::MILLIS);
-        let grid = Grid::new(context.config.package.segment_ms);
-        let before = grid.segment_at(started.at(Timescale::MILLIS));
-        stored.map_or(before, |last| last.next().max(before))
-    });
-    let known = stored.into_iter().chain(stream.highest_segment());
-    let highest = known.chain(begun).max();
-    highest.map_or(SegmentNumber::new(0), SegmentNumber::next)
+/// How `package` is for a broadcast of `stream`, of which `used` is known: as configured, but for the length of
+/// segments where numbers would go back.
+fn package_of(
+    package: &package::Config,
+    stream: &StreamName,
+    used: Used,
+) -> Result<package::Config, numbering::Unknown> {
+    let wanted = package.segment_ms;
+    let segment_ms = used.segment_ms(wanted, wall_now())?;
+    if segment_ms != wanted {
+        tracing::warn!(%stream, segment_ms, configured_ms = wanted, "package.segment does not count for this stream: \
+            what is stored of it has shorter segments, and numbers may not go back. For longer ones publish under \
+            another name, or remove the stream's folder from the store");
+    }
+    let half = NonZeroU32::new(segment_ms.get() / 2).unwrap_or(segment_ms);
+    Ok(package::Config {
+        segment_ms,
+        part_ms: package.part_ms.min(half),
+        ..package.clone()
+    })
 }
 
 /// The clock of a broadcast whose first segment is `first` or a later one.

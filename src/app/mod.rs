@@ -34,6 +34,7 @@ mod intake;
 mod latency;
 mod line;
 mod metrics;
+mod numbering;
 mod origin;
 mod past;
 mod pipelines;

@@ -15,6 +15,7 @@ use crate::media::{Item, ObjectKey};
 use crate::package::Past;
 use crate::package::hls::{self, Listing};
 use crate::store::{Inventory, ReadFailed, Store, Writers};
+use crate::time::WallTime;
 
 /// How long a broadcast waits for it: its first part is worth more than the end of the run before.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -26,6 +27,8 @@ pub(super) struct Left {
     pub(super) past: Option<Past>,
     /// Whether it is known to have come to its end, so that all that it published is stored.
     pub(super) has_ended: bool,
+    /// The newest segment of which a playlist says when it was, and that.
+    pub(super) dated: Option<(SegmentNumber, WallTime)>,
 }
 
 /// What is left of `stream`, of which `inventory` is stored.
@@ -73,12 +76,20 @@ async fn try_read(store: &Store, inventory: &Inventory) -> Result<Left, ReadFail
             listings.extend(listing.map(|listing| (name.clone(), listing)));
         }
     }
+    let dated = listings
+        .iter()
+        .filter_map(|(_, listing)| listing.last_time());
+    let dated = dated.max();
     let has_ended = is_whole_all && has_ended(&listings, inventory.highest_segment());
     let past = match Past::of(listings) {
         Some(past) => Some(complete(past, store, keys).await?),
         None => None,
     };
-    Ok(Left { past, has_ended })
+    Ok(Left {
+        past,
+        has_ended,
+        dated,
+    })
 }
 
 /// Whether the run that left `listings` came to its end: they all say so, and nothing newer is stored than they

@@ -54,6 +54,7 @@ const HEAD_START_US: i64 = 1_000_000;
 struct Way<'a> {
     feed: &'a mut Feed,
     clock: SteadyClock,
+    grid: Grid,
 }
 
 /// The inputs of one broadcast.
@@ -114,9 +115,9 @@ impl Relay {
     pub(in crate::app) async fn run(
         &mut self,
         feed: &mut Feed,
-        clock: SteadyClock,
+        (clock, grid): (SteadyClock, Grid),
     ) -> Result<EndReason, Error> {
-        let way = &mut Way { feed, clock };
+        let way = &mut Way { feed, clock, grid };
         let mut looks = tokio::time::interval(LOOK_PERIOD);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut ticks = tokio::time::interval(CLOCK_PERIOD);
@@ -269,10 +270,9 @@ impl Relay {
 
     /// Has another transcoder made ready, which makes pictures too.
     fn widen(&mut self, input: Input, way: &mut Way<'_>) {
-        let grid = Grid::new(self.context.config.package.segment_ms);
         let soon = WallTime::from_micros(self.passed_us.saturating_add(HEAD_START_US));
         let soon = soon.to_ticks(Timescale::MICROS).at(Timescale::MICROS);
-        let first = grid.segment_at(soon).next();
+        let first = way.grid.segment_at(soon).next();
         tracing::info!(stream = %self.stream.name(), %first, "pictures come to a broadcast of sound");
         self.appearance.forget();
         way.feed

@@ -66,6 +66,8 @@ pub(super) struct Publication {
     context: Arc<Context>,
     stream: Arc<Stream>,
     clock: SteadyClock,
+    /// How it is cut and how much of it is listed.
+    package: package::Config,
     past: Option<Past>,
     /// Where it is stored, until it opens.
     writer: Option<Writers>,
@@ -109,11 +111,11 @@ enum Source {
 }
 
 impl Publication {
-    /// What is to be published of `stream` by its broadcast's `clock`, after what `past` left, and stored by `writer`;
-    /// nothing is yet.
+    /// What is to be published of `stream` by its broadcast's `clock`, as `package` says, after what `past` left, and
+    /// stored by `writer`; nothing is yet.
     pub(super) fn new(
         context: Arc<Context>,
-        (stream, clock): (Arc<Stream>, SteadyClock),
+        (stream, clock, package): (Arc<Stream>, SteadyClock, package::Config),
         (past, writer): (Option<Past>, Writers),
         successors: Successors,
     ) -> Self {
@@ -121,6 +123,7 @@ impl Publication {
             context,
             stream,
             clock,
+            package,
             past,
             writer: Some(writer),
             opened: None,
@@ -381,7 +384,7 @@ impl Publication {
     }
 
     fn grid(&self) -> Grid {
-        Grid::new(self.context.config.package.segment_ms)
+        Grid::new(self.package.segment_ms)
     }
 
     /// The segment of the grid that `sample` of `rendition` lies in.
@@ -397,7 +400,7 @@ impl Publication {
         first: SegmentNumber,
         renditions: Vec<Rendition>,
     ) -> Result<Open, package::Error> {
-        let config = &self.context.config.package;
+        let config = &self.package;
         let past = self.past.as_ref();
         let packager = Packager::cut_by(cuts, config, first, renditions.clone(), past)?;
         let name = self.stream.name();

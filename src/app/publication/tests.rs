@@ -125,7 +125,7 @@ impl Show {
         let successors = Successors { come, told: tell };
         let shown = Arc::clone(&stream);
         let clock = SteadyClock::begin(wall_now(), Duration::ZERO);
-        let stream = (stream, clock);
+        let stream = (stream, clock, context.config.package.clone());
         let publication = Publication::new(context, stream, (None, writer), successors);
         let (current, outputs) = Outputs::said();
         let publishing = tokio::spawn(publication.run(outputs));

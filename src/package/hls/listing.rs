@@ -55,6 +55,13 @@ impl Listing {
         self.times.get(&number).copied()
     }
 
+    /// The last segment of which it says where it begins, and that.
+    #[must_use]
+    pub fn last_time(&self) -> Option<(SegmentNumber, WallTime)> {
+        let (number, (begins, _)) = self.times.last_key_value()?;
+        Some((*number, *begins))
+    }
+
     /// Whether an EXT-X-DISCONTINUITY precedes segment `number`.
     #[must_use]
     pub fn is_discontinuity(&self, number: SegmentNumber) -> bool {
