@@ -6,6 +6,7 @@
 //! Time:   the grid: `$Number$` and `@duration`; where the source cuts, `$Number$` and a SegmentTimeline
 //! Spec:   [DASH] §5
 
+pub(super) mod laid;
 pub mod mpd;
 pub(super) mod text;
 mod timeline;

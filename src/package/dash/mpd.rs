@@ -11,13 +11,13 @@
 use std::fmt::{self, Write};
 use std::mem::{Discriminant, discriminant};
 
-use super::text::{Escaped, Micros, Period, Rate, Seconds, WholeSecond, gcd};
+use super::laid::{self, Laid};
+use super::text::{Escaped, Micros, Period, Rate, Seconds, WholeSecond};
 use super::timeline::{Layout, Stretch};
-use crate::id::SegmentNumber;
 use crate::media::{CodecConfig, CodecString, MediaKind, Rendition};
 use crate::package::period;
 use crate::package::snapshot::Snapshot;
-use crate::time::{Timescale, WallTime};
+use crate::time::WallTime;
 
 /// `@suggestedPresentationDelay` in segments, and how many have to be there before an MPD is: a player
 /// begins this far behind the present and must not ask for what came before the broadcast.
@@ -92,8 +92,7 @@ struct Line {
 }
 
 impl Line {
-    /// The line of a live broadcast begins with the earliest segment since the epoch, but number zero,
-    /// that begins on a whole second.
+    /// The line of a live broadcast begins with [`laid::line_first`].
     ///
     /// This is the time line of an `@availabilityStartTime` at the epoch with `@startNumber` 0, to the
     /// letter. But ffmpeg's demuxer takes an `@availabilityStartTime` of zero for an absent one and reads
@@ -101,32 +100,43 @@ impl Line {
     fn live(snapshot: &Snapshot) -> Self {
         let step = u64::from(snapshot.presentation().config.segment_ms.get());
         Self {
-            first: 1_000 / gcd(step, 1_000),
+            first: laid::line_first(step),
             dynamic: true,
         }
     }
 
     /// The line of a broadcast that is over begins with its first listed segment, or with the last period: of
-    /// those before, the init segments are not described. There is no way to name a gap, and a player begins there:
-    /// so it is the first segment that none lacks of the renditions that have half of them or more.
+    /// those before, the init segments are not described.
     fn recorded(snapshot: &Snapshot) -> Self {
-        let listed = snapshot.listed();
-        let period = snapshot.period().id.get();
-        let numbers = listed.start.max(period.min(listed.end))..listed.end;
-        let has = |rendition, number| {
-            let segment = snapshot.segment(rendition, SegmentNumber::new(number));
-            segment.is_some_and(|segment| !segment.gap)
-        };
-        let is_mostly_there = |rendition: &usize| {
-            let there = numbers.clone().filter(|number| has(*rendition, *number));
-            2 * there.count() as u64 >= numbers.end - numbers.start
-        };
-        let renditions = 0..snapshot.period().renditions.len();
-        let renditions: Vec<_> = renditions.filter(is_mostly_there).collect();
-        let is_whole = |number: &u64| renditions.iter().all(|index| has(*index, *number));
+        let laid = laid::recorded(snapshot);
+        let first = laid.first().map(|laid| laid.first);
         Self {
-            first: numbers.clone().find(is_whole).unwrap_or(numbers.start),
+            first: first.unwrap_or_else(|| snapshot.listed().start),
             dynamic: false,
+        }
+    }
+}
+
+/// Where the segments of a Period lie.
+enum Place<'a> {
+    Grid(&'a Laid<'a>),
+    /// Where the source cuts.
+    Cut(&'a Stretch<'a>),
+}
+
+impl Place<'_> {
+    /// Whether `rendition` is named there.
+    fn has(&self, rendition: usize) -> bool {
+        match self {
+            Self::Grid(laid) => !laid.lacking.contains(&rendition),
+            Self::Cut(stretch) => stretch.has(rendition),
+        }
+    }
+
+    const fn cut(&self) -> Option<&Stretch<'_>> {
+        match self {
+            Self::Grid(_) => None,
+            Self::Cut(stretch) => Some(stretch),
         }
     }
 }
@@ -165,13 +175,8 @@ impl<'a> Mpd<'a> {
     fn count(&self) -> u64 {
         if self.snapshot.presentation().cuts.are_on_grid() {
             let listed = self.snapshot.listed();
-            let begins = self
-                .grid_periods()
-                .next()
-                .map(|period| self.first_of(period));
-            return listed
-                .end
-                .saturating_sub(begins.unwrap_or(0).max(listed.start));
+            let begins = self.first().unwrap_or(0);
+            return listed.end.saturating_sub(begins.max(listed.start));
         }
         self.stretches.iter().map(Stretch::count).sum()
     }
@@ -179,11 +184,9 @@ impl<'a> Mpd<'a> {
     /// How many there have to be: a player begins [`DELAY_SEGMENTS`] behind the present, but not before the first
     /// period, where that says where it begins.
     fn least(&self) -> u64 {
-        let says_begin = |period| self.first_of(period) != self.line.first;
+        let says_begin = |first| first != self.line.first;
         let on_grid = self.snapshot.presentation().cuts.are_on_grid();
-        if self.snapshot.is_ended()
-            || (on_grid && self.grid_periods().next().is_some_and(says_begin))
-        {
+        if self.snapshot.is_ended() || (on_grid && self.first().is_some_and(says_begin)) {
             1
         } else {
             DELAY_SEGMENTS
@@ -197,37 +200,17 @@ impl<'a> Mpd<'a> {
         presentation.cuts.longest_ms(step).into()
     }
 
-    /// The periods of the grid: while the broadcast lives, all that are listed; then the last.
-    fn grid_periods(&self) -> impl Iterator<Item = &period::Period> {
-        let listed = self.snapshot.listed().start;
-        let all: Vec<_> = self.snapshot.periods().collect();
-        let ends = all.iter().skip(1).map(|next| next.first.get());
-        let gone = ends.filter(|end| *end <= listed).count();
-        let first = if self.line.dynamic {
-            gone
-        } else {
-            all.len().saturating_sub(1)
-        };
-        all.into_iter().skip(first)
+    /// The segment that the first Period of the grid counts from.
+    fn first(&self) -> Option<u64> {
+        self.laid().first().map(|laid| laid.first)
     }
 
-    /// The segment that a period of the grid counts from: that of the line, unless another one was before it, of
-    /// which there may be segments yet.
-    fn first_of(&self, period: &period::Period) -> u64 {
-        if self.line.dynamic && period.discontinuity {
-            period.id.get()
-        } else {
-            self.line.first
+    /// The Periods of the grid.
+    fn laid(&self) -> Vec<Laid<'_>> {
+        if self.line.dynamic {
+            return laid::live(self.snapshot, self.line.first);
         }
-    }
-
-    /// The media time of a period's zero, and of the line's, in milliseconds.
-    fn zero_of(&self, period: &period::Period) -> u64 {
-        self.in_ms(self.first_of(period))
-    }
-
-    fn zero_ms(&self) -> u64 {
-        self.in_ms(self.line.first)
+        laid::recorded(self.snapshot)
     }
 
     fn in_ms(&self, segment: u64) -> u64 {
@@ -248,10 +231,14 @@ impl<'a> Mpd<'a> {
             self.write_service(out)?;
         }
         if self.snapshot.presentation().cuts.are_on_grid() {
-            for period in self.grid_periods() {
-                let start = Period(self.zero_of(period) - self.zero_ms());
-                writeln!(out, "  <Period id=\"{}\" start=\"{start}\">", period.id)?;
-                self.write_sets(out, period, None)?;
+            for laid in self.laid() {
+                let (id, start) = (laid.id, Period(laid.at_ms));
+                write!(out, "  <Period id=\"{id}\" start=\"{start}\"")?;
+                if let Some(length) = laid.length_ms {
+                    write!(out, " duration=\"{}\"", Period(length))?;
+                }
+                out.write_str(">\n")?;
+                self.write_sets(out, laid.period, &Place::Grid(&laid))?;
             }
         }
         for stretch in &self.stretches {
@@ -261,7 +248,7 @@ impl<'a> Mpd<'a> {
                 write!(out, " duration=\"{}\"", Micros(length))?;
             }
             out.write_str(">\n")?;
-            self.write_sets(out, stretch.period, Some(stretch))?;
+            self.write_sets(out, stretch.period, &Place::Cut(stretch))?;
         }
         if self.line.dynamic {
             writeln!(
@@ -338,13 +325,8 @@ impl<'a> Mpd<'a> {
     }
 
     /// Where in a set the wall clock is tied to its media, and how far apart its parts are.
-    fn write_references(
-        &self,
-        out: &mut String,
-        id: usize,
-        period: &period::Period,
-    ) -> fmt::Result {
-        let zero_ms = i64::try_from(self.zero_of(period)).unwrap_or(i64::MAX);
+    fn write_references(&self, out: &mut String, id: usize, laid: &Laid<'_>) -> fmt::Result {
+        let zero_ms = i64::try_from(self.in_ms(laid.first)).unwrap_or(i64::MAX);
         let at = WallTime::from_micros(zero_ms.saturating_mul(1_000));
         writeln!(
             out,
@@ -372,17 +354,13 @@ impl<'a> Mpd<'a> {
             let end_us = u64::try_from(last.end_us()).unwrap_or(0);
             return Period(end_us.div_ceil(1_000));
         }
-        let step = u64::from(self.snapshot.presentation().config.segment_ms.get());
-        let grid_end = self.snapshot.listed().end.saturating_mul(step);
-        let renditions = 0..self.snapshot.period().renditions.len();
-        let ends = renditions.filter_map(|index| self.snapshot.listed_end(index));
-        let end = ends
-            .map(|end| end.rescale_ceil(Timescale::MILLIS).get())
-            .max();
-        let end = end.and_then(|end| u64::try_from(end).ok());
-        let end = end.map_or(grid_end, |end| end.min(grid_end));
-        let start = self.line.first.saturating_mul(step);
-        Period(end.saturating_sub(start))
+        if !self.line.dynamic
+            && let Some(length) = laid::recorded_ms(&self.laid())
+        {
+            return Period(length);
+        }
+        let start = self.in_ms(self.line.first);
+        Period(laid::end_ms(self.snapshot).saturating_sub(start))
     }
 
     /// Writes what a period consists of, and its end.
@@ -390,16 +368,15 @@ impl<'a> Mpd<'a> {
         &self,
         out: &mut String,
         period: &period::Period,
-        stretch: Option<&Stretch<'_>>,
+        place: &Place<'_>,
     ) -> fmt::Result {
         for (index, set) in switching_sets(period).iter().enumerate() {
             // There is no way to name a gap.
             let rests = |index: usize| self.line.dynamic && self.snapshot.is_resting(index);
-            let there =
-                |index: &usize| !rests(*index) && stretch.is_none_or(|stretch| stretch.has(*index));
+            let there = |index: &usize| !rests(*index) && place.has(*index);
             let set: Vec<_> = set.iter().copied().filter(there).collect();
             if !set.is_empty() {
-                self.write_set(out, (index + 1, &set), period, stretch)?;
+                self.write_set(out, (index + 1, &set), period, place)?;
             }
         }
         out.write_str("  </Period>\n")
@@ -410,8 +387,9 @@ impl<'a> Mpd<'a> {
         out: &mut String,
         (id, set): (usize, &[usize]),
         period: &period::Period,
-        stretch: Option<&Stretch<'_>>,
+        place: &Place<'_>,
     ) -> fmt::Result {
+        let stretch = place.cut();
         let renditions = &period.renditions;
         let members: Vec<_> = set.iter().filter_map(|i| renditions.get(*i)).collect();
         let Some(first) = members.first() else {
@@ -441,12 +419,14 @@ impl<'a> Mpd<'a> {
                  value=\"{channels}\"/>"
             )?;
         }
-        if self.low_latency {
-            self.write_references(out, id, period)?;
+        if self.low_latency
+            && let Place::Grid(laid) = place
+        {
+            self.write_references(out, id, laid)?;
         }
         out.write_str("      <Role schemeIdUri=\"urn:mpeg:dash:role:2011\" value=\"main\"/>\n")?;
-        if stretch.is_none() {
-            self.write_template(out, period)?;
+        if let Place::Grid(laid) = place {
+            self.write_template(out, laid)?;
         }
         for (index, rendition) in set.iter().zip(&members) {
             self.write_representation(out, (*index, rendition), stretch)?;
@@ -454,7 +434,7 @@ impl<'a> Mpd<'a> {
         out.write_str("    </AdaptationSet>\n")
     }
 
-    fn write_template(&self, out: &mut String, period: &period::Period) -> fmt::Result {
+    fn write_template(&self, out: &mut String, laid: &Laid<'_>) -> fmt::Result {
         let presentation = self.snapshot.presentation();
         out.write_str("      <SegmentTemplate timescale=\"1000\"")?;
         if self.low_latency {
@@ -471,9 +451,9 @@ impl<'a> Mpd<'a> {
             " duration=\"{}\" startNumber=\"{}\" presentationTimeOffset=\"{}\" initialization=\"$RepresentationID$/init-{}.mp4\" \
              media=\"$RepresentationID$/$Number$.m4s\"/>",
             presentation.config.segment_ms,
-            self.first_of(period),
-            self.zero_of(period),
-            period.id,
+            laid.first,
+            self.in_ms(laid.first),
+            laid.period.id,
         )
     }
 

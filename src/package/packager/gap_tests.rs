@@ -452,6 +452,58 @@ fn what_an_earlier_run_listed_is_listed_first() {
     assert_eq!(evicted[..5], [4, 5, 6, 7, 10]);
 }
 
+/// In a static MPD dash.js and Shaka Player stop for good at a segment that is not there.
+#[test]
+fn an_mpd_of_what_is_over_names_nothing_that_is_not_there() {
+    let config = Config {
+        window_segments: 8,
+        kept_segments: 9,
+        ..config(2_000, false)
+    };
+    let renditions = [
+        video("v720", (30, 1)),
+        video("v360", (30, 1)),
+        aac("a128", 128_000),
+    ];
+    let packager = Packager::new(&config, PeriodId::new(FIRST), renditions.to_vec());
+    let grid = Grid::new(config.segment_ms);
+    let encode = |rendition: usize, sample: Sample| {
+        let at = sample.dts.at(renditions[rendition].timescale);
+        let lacks = match grid.segment_at(at).get() - FIRST {
+            2 | 3 => rendition == 0,
+            5 => true,
+            _ => false,
+        };
+        (!lacks).then_some(sample)
+    };
+    let run = drive(packager.expect("valid"), FIRST..FIRST + 8, encode);
+    let last = run.snapshots().last().expect("some");
+    assert_eq!(numbers(last, 0), [0, 1, -2, -3, 4, -5, 6, 7]);
+    let text = dash::mpd::render(last).expect("there");
+    let heads: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains("<Period "))
+        .map(str::trim)
+        .collect();
+    let head = |id: u64, start: u64, length: u64| {
+        format!(
+            "<Period id=\"{}\" start=\"PT{start}S\" duration=\"PT{length}S\">",
+            FIRST + id
+        )
+    };
+    assert_eq!(
+        heads,
+        [head(0, 0, 4), head(2, 4, 4), head(4, 8, 2), head(6, 10, 4)],
+        "{text}"
+    );
+    assert_eq!(text.matches("id=\"v720\"").count(), 3, "{text}");
+    assert_eq!(text.matches("id=\"v360\"").count(), 4, "{text}");
+    assert!(
+        text.contains("mediaPresentationDuration=\"PT14S\""),
+        "{text}"
+    );
+}
+
 /// hls.js goes from part to part, and saw no gap after a restart for as long as parts of what followed were listed.
 #[test]
 fn what_is_missing_after_a_restart_lists_its_parts_as_far_back_as_parts_are_listed() {

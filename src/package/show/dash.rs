@@ -1,7 +1,8 @@
 //! Renders a stretch in DASH.
 //!
 //! Enters: a [`Stretch`]
-//! Leaves: an MPD: dynamic while it grows, static once nothing is added; a Period per section
+//! Leaves: an MPD: dynamic while it grows, static once nothing is added; a Period wherever renditions begin or cease to
+//! be stored, since a template has no word for a hole, and players stop for good at a segment that is not there
 //! Never:  a list of segments that the grid gives
 //! Time:   milliseconds of presentation; `@presentationTimeOffset` puts media time onto it
 //! Spec:   [DASH] §5.3
@@ -11,8 +12,13 @@ use std::fmt::{self, Write};
 use super::stretch::{Section, Stretch};
 use super::{Picture, Track};
 use crate::media::MediaKind;
+use crate::package::dash::laid::playable;
 use crate::package::dash::text::{Escaped, Period, Rate, WholeSecond, gcd};
 use crate::time::{Timescale, WallTime};
+
+/// The most Periods that an MPD is taken apart into. What has holes enough for more says nothing of those that only some
+/// renditions have.
+const MAX_PERIODS: usize = 500;
 
 /// The scheme by which players set their clock, and the address of the clock.
 const UTC_TIMING: &str =
@@ -28,11 +34,12 @@ impl Stretch<'_> {
     }
 
     fn write_mpd(&self, out: &mut String) -> fmt::Result {
-        let (Some(first), Some(last)) = (self.sections.first(), self.sections.last()) else {
+        let sections = self.periods();
+        let (Some(first), Some(last)) = (sections.first(), sections.last()) else {
             return Err(fmt::Error);
         };
         let step = u64::from(last.show.segment_ms.get());
-        let targets = self.sections.iter().map(|s| s.show.target_duration_s);
+        let targets = sections.iter().map(|s| s.show.target_duration_s);
         let target = targets.max().unwrap_or(1);
         // Of what grows, the line begins where that of the live MPD does: with the earliest segment, but
         // number zero, that begins on a whole second. ffmpeg takes the epoch itself for no time at all.
@@ -46,7 +53,7 @@ impl Stretch<'_> {
              profiles=\"urn:mpeg:dash:profile:isoff-live:2011,urn:mpeg:dash:profile:cmaf:2019\" \
              type=\"{kind}\""
         )?;
-        let total = self.length_ms();
+        let total = lengths(&sections).fold(0, u64::saturating_add);
         if self.closed {
             write!(out, " mediaPresentationDuration=\"{}\"", Period(total))?;
         } else {
@@ -65,10 +72,9 @@ impl Stretch<'_> {
             Period(step)
         )?;
         let mut at = 0;
-        let alone = self.sections.len() == 1 && first.is_on_grid();
-        for section in &self.sections {
+        let alone = sections.len() == 1 && first.is_on_grid();
+        for (section, length) in sections.iter().zip(lengths(&sections)) {
             let growing = !self.closed && std::ptr::eq(section, last);
-            let length = section.length_ms();
             // As the live MPD has it: ffmpeg's live window knows no Period@start.
             let from = if alone && !self.closed {
                 zero
@@ -100,9 +106,28 @@ impl Stretch<'_> {
         out.write_str("</MPD>\n")
     }
 
+    /// What is to be a Period each.
+    fn periods(&self) -> Vec<Section<'_>> {
+        let mut found = Vec::new();
+        for (index, section) in self.sections.iter().enumerate() {
+            let pieces = section.pieces();
+            let kinds: Vec<_> = pieces
+                .iter()
+                .map(|piece| (piece.numbers.clone(), piece.kinds()))
+                .collect();
+            let kept = playable(&kinds, index + 1 == self.sections.len());
+            let kept = pieces.into_iter().zip(kept).filter(|(_, kept)| *kept);
+            found.extend(kept.map(|(piece, _)| piece));
+            if found.len() > MAX_PERIODS {
+                return self.sections.clone();
+            }
+        }
+        found
+    }
+
     fn write_sets(&self, out: &mut String, section: &Section<'_>, from: u64) -> fmt::Result {
         let mut families: Vec<(&str, Vec<&Track>)> = Vec::new();
-        for track in &section.chapter.tracks {
+        for &track in &section.tracks {
             match families
                 .iter_mut()
                 .find(|(found, _)| *found == track.family())
@@ -199,13 +224,19 @@ impl Stretch<'_> {
 }
 
 impl Section<'_> {
+    /// Whether it has pictures, and sound.
+    fn kinds(&self) -> [bool; 2] {
+        [MediaKind::Video, MediaKind::Audio]
+            .map(|kind| self.tracks.iter().any(|track| track.kind == kind))
+    }
+
     /// The media time at which it begins, in milliseconds: of the grid, or of the earliest rendition.
     pub(super) fn begins_ms(&self) -> u64 {
         let step = u64::from(self.show.segment_ms.get());
         if self.is_on_grid() {
             return self.numbers.start * step;
         }
-        let tracks = self.chapter.tracks.iter();
+        let tracks = self.tracks.iter();
         let begins = tracks.map(|track| {
             let (start, _) = track.place(self.show.grid(), self.numbers.start);
             let begins = start.at(track.timescale);
@@ -222,7 +253,7 @@ impl Section<'_> {
     fn ends_ms(&self) -> u64 {
         let step = u64::from(self.show.segment_ms.get());
         let last = self.last();
-        let tracks = self.chapter.tracks.iter();
+        let tracks = self.tracks.iter();
         let there = tracks.filter(|track| track.stored.contains(last));
         let ends = there.map(|track| {
             let ends = track.ends(self.show.grid(), last);
@@ -240,6 +271,20 @@ impl Section<'_> {
     pub(super) fn length_ms(&self) -> u64 {
         self.ends_ms().saturating_sub(self.begins_ms())
     }
+}
+
+/// How long each of `sections` is, in milliseconds: up to the next, where that follows.
+fn lengths<'a>(sections: &'a [Section<'_>]) -> impl Iterator<Item = u64> + 'a {
+    sections.iter().enumerate().map(|(index, section)| {
+        let next = sections.get(index + 1);
+        let follows = |next: &&Section<'_>| {
+            std::ptr::eq(next.chapter, section.chapter) && next.numbers.start == section.numbers.end
+        };
+        match next.filter(follows) {
+            Some(next) => next.begins_ms().saturating_sub(section.begins_ms()),
+            None => section.length_ms(),
+        }
+    })
 }
 
 /// The times of every segment, where the grid does not give them.

@@ -60,6 +60,8 @@ pub struct Stretch<'a> {
 pub(super) struct Section<'a> {
     pub(super) show: &'a Show,
     pub(super) chapter: &'a Chapter,
+    /// The renditions that it is about.
+    pub(super) tracks: Vec<&'a Track>,
     pub(super) numbers: Range<u64>,
 }
 
@@ -234,7 +236,32 @@ impl<'a> Section<'a> {
     pub(super) fn is_on_grid(&self) -> bool {
         let but_last = self.numbers.start..self.last();
         let odd = |track: &Track| track.odd.range(but_last.clone()).next().is_some();
-        !self.chapter.tracks.iter().any(odd) && self.show.independent
+        !self.tracks.iter().copied().any(odd) && self.show.independent
+    }
+
+    /// Itself, taken apart where a rendition begins or ceases to be stored: each piece is about those that have all of
+    /// its segments.
+    pub(super) fn pieces(&self) -> Vec<Self> {
+        let stored = self.tracks.iter().flat_map(|track| track.stored.as_slice());
+        let bounds = stored.flat_map(|range| [range.start, range.end]);
+        let within = |number: &u64| self.numbers.start < *number && *number < self.numbers.end;
+        let mut bounds: Vec<_> = bounds.filter(within).collect();
+        bounds.extend([self.numbers.start, self.numbers.end]);
+        bounds.sort_unstable();
+        bounds.dedup();
+        let pairs = bounds.iter().zip(bounds.iter().skip(1));
+        let pieces = pairs.map(|(start, end)| Self {
+            tracks: self.having(*start),
+            numbers: *start..*end,
+            ..*self
+        });
+        pieces.collect()
+    }
+
+    /// The renditions that have segment `number`.
+    fn having(&self, number: u64) -> Vec<&'a Track> {
+        let all = self.tracks.iter().copied();
+        all.filter(|track| track.stored.contains(number)).collect()
     }
 }
 
@@ -257,6 +284,7 @@ fn add<'a>(
             sections.push(Section {
                 show,
                 chapter,
+                tracks: chapter.tracks.iter().collect(),
                 numbers: range.clone(),
             });
         }
