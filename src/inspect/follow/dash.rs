@@ -158,10 +158,8 @@ impl Player {
             let behind = u64::try_from(depth).unwrap_or(0).saturating_sub(2);
             [(newest, true), (newest.saturating_sub(behind), false)]
         } else {
-            let count = mpd
-                .length_us
-                .map_or(1, |length| (length + step - 1) / step)
-                .max(1);
+            let length = period_length_us(mpd, representation);
+            let count = length.map_or(1, |length| (length + step - 1) / step).max(1);
             let first = representation.first();
             let last = first.saturating_add(u64::try_from(count).unwrap_or(1) - 1);
             [(last, true), (first, true)]
@@ -175,6 +173,13 @@ impl Player {
             }
         }
     }
+}
+
+/// How long the Period of `representation` is, of a recording: by its own word, up to the next, or up to the end.
+fn period_length_us(mpd: &Mpd, representation: &Representation) -> Option<i64> {
+    let end = next_period_us(mpd, representation).or(mpd.length_us);
+    let to_end = end.and_then(|end| end.checked_sub(representation.period_start_us));
+    representation.period_length_us.or(to_end)
 }
 
 /// Where the Period after that of `representation` begins, in microseconds from the MPD's zero.
