@@ -6,6 +6,9 @@
 //! Time:   90 kHz ticks from the Unix epoch
 //! Spec:   none
 
+mod shown;
+
+use self::shown::Shown;
 use crate::time::{FrameRate, Timescale};
 
 /// Ticks in a millisecond.
@@ -26,6 +29,9 @@ const DECIDE_FRAMES: i64 = 16;
 
 /// Stamps off their slots in a row after which the cadence is given up.
 const MAX_OUTLIERS: u32 = 3;
+
+/// Farthest that a decode stamp lies from its picture's place for the two to be compared: disorder is less.
+const MAX_DISORDER: i64 = 500 * MS;
 
 /// Highest rate that is looked for: stamps in milliseconds cannot carry a cadence much faster.
 const MAX_RATE: u32 = 120;
@@ -222,13 +228,30 @@ impl Lock {
         self.phase.saturating_add(slot_offset(self.rate, slot))
     }
 
+    fn period(&self) -> i64 {
+        slot_offset(self.rate, 1).max(1)
+    }
+
+    /// How far from its slot a stamp may lie.
+    fn tolerance(&self) -> i64 {
+        MAX_OFF_SLOT.min(self.period() / 3)
+    }
+
+    /// The slot nearest to `at`.
+    fn nearest(&self, at: i64) -> i64 {
+        let period = self.period();
+        let off = at.saturating_sub(self.at(self.slot));
+        let slots = off.saturating_add(period / 2).div_euclid(period);
+        self.slot.saturating_add(slots)
+    }
+
     fn step(&mut self, stamp: i64) -> Step {
-        let period = slot_offset(self.rate, 1).max(1);
+        let period = self.period();
         let off = stamp.saturating_sub(self.at(self.slot + 1));
         let missing = off.saturating_add(period / 2).div_euclid(period).max(0);
         let slots = 1 + missing;
         let off = stamp.saturating_sub(self.at(self.slot.saturating_add(slots)));
-        if off.saturating_abs() > MAX_OFF_SLOT.min(period / 3) {
+        if off.saturating_abs() > self.tolerance() {
             self.slot += 1;
             self.outliers += 1;
             return Step::Outlier;
@@ -276,6 +299,7 @@ pub struct Cadence {
     last_stamp: Option<i64>,
     last_at: Option<i64>,
     last_duration: Option<u64>,
+    shown: Shown,
 }
 
 impl Cadence {
@@ -319,16 +343,40 @@ impl Cadence {
         }
     }
 
-    /// The offset of presentation for the picture placed last: in whole frames where a cadence is in force
-    /// and `ticks` is near to one.
-    #[must_use]
-    pub fn composition_offset(&self, ticks: i64) -> i64 {
-        let (Some(lock), Some(at)) = (&self.lock, self.last_at) else {
+    /// The offset of presentation for the picture placed last, which was sent with `ticks`: in whole frames where
+    /// a cadence is in force and `ticks` is near to one. A decode stamp that is not believed does not take the
+    /// presentation with it: where the two stamps together say another instant, that is kept.
+    pub fn composition_offset(&mut self, ticks: i64) -> i64 {
+        let (Some(stamp), Some(at)) = (self.last_stamp, self.last_at) else {
             return ticks;
         };
-        let period = slot_offset(lock.rate, 1).max(1);
-        let frames = ticks.saturating_add(period / 2).div_euclid(period);
-        let there = lock.at(lock.slot.saturating_add(frames));
+        let follows = at.saturating_add(self.following(ticks, at));
+        let off = stamp.saturating_sub(at).saturating_abs();
+        let is_regular = off <= self.tolerance();
+        let stamped = if is_regular || off > MAX_DISORDER {
+            None
+        } else {
+            self.stamped(stamp.saturating_add(ticks))
+        };
+        let period = self.period();
+        // Where pictures are sent in another order than shown, either may be wrong. An offset like that of others
+        // speaks for a picture all of which was stamped wrong.
+        let is_right = |stamped: &i64| {
+            !self.shown.is_taken(*stamped, period)
+                && (!self.shown.is_usual(ticks) || self.shown.is_taken(follows, period))
+        };
+        let shown = stamped.filter(is_right).unwrap_or(follows);
+        self.shown.push(shown, ticks, is_regular);
+        shown.saturating_sub(at)
+    }
+
+    /// The offset of a picture whose presentation follows its decoding.
+    fn following(&self, ticks: i64, at: i64) -> i64 {
+        let Some(lock) = &self.lock else {
+            return ticks;
+        };
+        let period = lock.period();
+        let there = lock.at(lock.nearest(lock.at(lock.slot).saturating_add(ticks)));
         let snapped = there.saturating_sub(lock.at(lock.slot));
         // A picture that was pushed off its slot keeps its presentation there.
         let pushed = at.saturating_sub(lock.at(lock.slot));
@@ -337,6 +385,27 @@ impl Cadence {
         } else {
             ticks
         }
+    }
+
+    /// The slot at `at`, where a cadence is in force; `None` if there is none.
+    fn stamped(&self, at: i64) -> Option<i64> {
+        let Some(lock) = &self.lock else {
+            return Some(at);
+        };
+        let there = lock.at(lock.nearest(at));
+        (there.abs_diff(at) <= lock.tolerance().unsigned_abs()).then_some(there)
+    }
+
+    /// How far a stamp may lie from the place of its picture.
+    fn tolerance(&self) -> i64 {
+        self.lock.as_ref().map_or(0, Lock::tolerance)
+    }
+
+    /// The distance of two pictures.
+    fn period(&self) -> i64 {
+        let known = self.lock.as_ref().map(|lock| lock.rate);
+        let known = known.or(self.announced).or(self.declared);
+        known.map_or(90_000 / 30, |rate| slot_offset(rate, 1).max(1))
     }
 
     fn begin(&mut self, stamp: i64) {
@@ -452,10 +521,7 @@ impl Cadence {
         let expected = match (&self.lock, self.last_at, self.last_duration) {
             (Some(lock), ..) => lock.at(lock.slot.saturating_add(1)).saturating_sub(at),
             (None, Some(last), _) if at - last < 90_000 => at - last,
-            (None, ..) => self
-                .announced
-                .or(self.declared)
-                .map_or(90_000 / 30, |rate| slot_offset(rate, 1)),
+            (None, ..) => self.period(),
         };
         u64::try_from(expected.max(1)).unwrap_or(1)
     }
@@ -478,5 +544,7 @@ fn average_rate(ticks: i64, frames: i64) -> Option<FrameRate> {
     FrameRate::new(u32::try_from(rate.clamp(1, i128::from(MAX_RATE))).ok()?, 1)
 }
 
+#[cfg(test)]
+mod shown_tests;
 #[cfg(test)]
 mod tests;

@@ -268,6 +268,21 @@ fn decode_time_that_stands_or_goes_back_is_nudged() {
 }
 
 #[test]
+fn presentation_is_kept_where_a_decode_time_goes_back() {
+    let mut run = broadcast(0, 1);
+    for (stamp, composition) in [(1_000, 67), (933, 167), (1_067, 67)] {
+        run.video(stamp, 1, composition, SLICE);
+    }
+    check_invariants(&run.outputs).expect("promises");
+    let first = run.samples(VIDEO_TRACK)[0].pts.get();
+    let shown = run.samples(VIDEO_TRACK).into_iter().skip(30);
+    let shown: Vec<i64> = shown
+        .map(|sample| (sample.pts.get() - first) / 3_000)
+        .collect();
+    assert_eq!(shown, [30, 31, 32]);
+}
+
+#[test]
 fn composition_offsets_are_signed_and_bounded() {
     let mut run = broadcast(0, 1);
     run.video(1_000, 1, -33, SLICE);
