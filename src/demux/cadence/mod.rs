@@ -33,6 +33,10 @@ const MAX_OUTLIERS: u32 = 3;
 /// Farthest that a decode stamp lies from its picture's place for the two to be compared: disorder is less.
 const MAX_DISORDER: i64 = 500 * MS;
 
+/// Frames that keep to another rate, and not to the one in force, after which the rate has changed: about a second.
+/// Fewer may be those that are left of a cadence that misses some.
+const CHANGE_FRAMES: i64 = 32;
+
 /// Highest rate that is looked for: stamps in milliseconds cannot carry a cadence much faster.
 const MAX_RATE: u32 = 120;
 
@@ -204,6 +208,8 @@ struct Lock {
     phase: i64,
     slot: i64,
     outliers: u32,
+    /// What the latest stamps would say if nothing were known, and nothing missing.
+    afresh: Survivors,
     drift: Drift,
 }
 
@@ -214,18 +220,32 @@ enum Step {
 }
 
 impl Lock {
-    const fn new(rate: FrameRate, phase: i64, slot: i64) -> Self {
+    fn new(rate: FrameRate, phase: i64, slot: i64) -> Self {
         Self {
             rate,
             phase,
             slot,
             outliers: 0,
+            afresh: Survivors::new(phase.saturating_add(slot_offset(rate, slot))),
             drift: Drift::new(MS),
         }
     }
 
     fn at(&self, slot: i64) -> i64 {
         self.phase.saturating_add(slot_offset(self.rate, slot))
+    }
+
+    /// What the stamps have been keeping to instead, once they have for long enough. Of a cadence of twice their
+    /// rate, every other picture would be missing for ever.
+    fn changed(&mut self, stamp: i64) -> Option<(Survivors, Candidate)> {
+        self.afresh.push(stamp, 1);
+        if !self.afresh.candidates.is_empty() && self.afresh.frames < CHANGE_FRAMES {
+            return None;
+        }
+        let found = std::mem::replace(&mut self.afresh, Survivors::new(stamp));
+        let best = *found.best()?;
+        let is_known = found.get(self.rate).is_some() || is_near(best.rate, self.rate);
+        (!is_known).then_some((found, best))
     }
 
     fn period(&self) -> i64 {
@@ -288,11 +308,14 @@ pub struct Paced {
 /// Without one, the stamps are taken as they are until sixteen of them leave a choice. Stamps that keep to no
 /// rate (variable frame rate) are taken as they are for good, and looked at again all the time. 29.97 and 30
 /// cannot be told apart in sixteen stamps; undeclared, the likelier is chosen and corrected as soon as the
-/// stamps contradict it, two to three seconds later.
+/// stamps contradict it, two to three seconds later. A rate that changes is found anew: at once where another one
+/// is declared, else once the stamps contradict the old one, or keep to another one for a second.
 #[derive(Clone, Debug, Default)]
 pub struct Cadence {
     declared: Option<FrameRate>,
     announced: Option<FrameRate>,
+    /// What was announced holds no longer, and nothing else was found yet.
+    is_in_doubt: bool,
     survivors: Option<Survivors>,
     lock: Option<Lock>,
     unlocked_frames: i64,
@@ -311,8 +334,14 @@ impl Cadence {
 
     /// Says which rate a publisher declares; rates outside 1 to 120 are ignored.
     pub fn declare(&mut self, rate: FrameRate) {
-        if (1_000..=u64::from(MAX_RATE) * 1_000).contains(&rate.millihertz()) {
-            self.declared = Some(snapped(rate));
+        if !(1_000..=u64::from(MAX_RATE) * 1_000).contains(&rate.millihertz()) {
+            return;
+        }
+        let rate = snapped(rate);
+        let is_news = self.declared.replace(rate) != Some(rate);
+        if is_news && self.announced.is_some_and(|known| !is_near(known, rate)) {
+            (self.lock, self.survivors) = (None, None);
+            self.is_in_doubt = true;
         }
     }
 
@@ -411,16 +440,22 @@ impl Cadence {
     fn begin(&mut self, stamp: i64) {
         self.survivors = Some(Survivors::new(stamp));
         self.unlocked_frames = 0;
-        self.lock = self
-            .announced
-            .or(self.declared)
-            .map(|rate| Lock::new(rate, stamp, 0));
+        let known = self.announced.or(self.declared);
+        let known = known.filter(|_| !self.is_in_doubt);
+        self.lock = known.map(|rate| Lock::new(rate, stamp, 0));
     }
 
     fn push_locked(&mut self, stamp: i64) -> (i64, i64, Option<FrameRate>) {
         let Some(lock) = &mut self.lock else {
             return (stamp, 0, None);
         };
+        if let Some((survivors, best)) = lock.changed(stamp) {
+            self.survivors = Some(survivors);
+            self.lock_to(best);
+            let decided = self.announce(Some(best.rate));
+            let at = self.lock.as_ref().map_or(stamp, |lock| lock.at(lock.slot));
+            return (at, 0, decided);
+        }
         match lock.step(stamp) {
             // Twice the true rate would look like every other picture missing.
             Step::Slots(2..) if self.announced.is_none() => {
@@ -508,6 +543,7 @@ impl Cadence {
             let middle = found.least.saturating_add(found.most) / 2;
             let phase = survivors.first.saturating_add(middle);
             self.lock = Some(Lock::new(found.rate, phase, survivors.frames));
+            self.is_in_doubt = false;
         }
     }
 
@@ -531,6 +567,12 @@ impl Cadence {
 fn is_unusual(rate: FrameRate) -> bool {
     let standard = STANDARD.contains(&(rate.num(), rate.den()));
     !standard && (rate.den() != 1 || rate.num() > MAX_RATE)
+}
+
+/// Whether two rates are the same as far as a second of stamps tells: 29.97 is measured better than it is declared.
+fn is_near(one: FrameRate, other: FrameRate) -> bool {
+    let (one, other) = (one.millihertz(), other.millihertz());
+    one.abs_diff(other) <= one / 100
 }
 
 fn snapped(rate: FrameRate) -> FrameRate {

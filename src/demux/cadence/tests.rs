@@ -86,6 +86,63 @@ fn a_declared_rate_that_lies_is_overruled() {
 }
 
 #[test]
+fn a_rate_that_changes_to_a_part_of_it_is_found() {
+    for (before, after) in [(60, 30), (50, 25), (48, 24), (60, 20), (60, 15)] {
+        for is_declared in [true, false] {
+            let mut cadence = Cadence::new();
+            cadence.declare(rate(before, 1));
+            let count = 10 * i64::from(before);
+            for n in 0..count {
+                cadence.push(stamp(rate(before, 1), n, noise(n)), false);
+            }
+            if is_declared {
+                cadence.declare(rate(after, 1));
+            }
+            let first = 10 * i64::from(after);
+            let (mut missing, mut decided) = (0, Vec::new());
+            for n in first..7 * first {
+                let paced = cadence.push(stamp(rate(after, 1), n, noise(n)), false);
+                missing += paced.missing;
+                decided.extend(paced.decided);
+            }
+            assert_eq!(decided, [rate(after, 1)], "{before}, {is_declared}");
+            let most = CHANGE_FRAMES.unsigned_abs() * u64::from(before / after);
+            assert!(missing <= if is_declared { 0 } else { most }, "{missing}");
+        }
+    }
+}
+
+#[test]
+fn every_other_picture_missing_for_a_while_is_not_another_rate() {
+    let rate = rate(60, 1);
+    let mut cadence = Cadence::new();
+    cadence.declare(rate);
+    let mut missing = 0;
+    for n in (0..6_000).filter(|n| n % 100 < 40 || n % 2 == 0) {
+        let paced = cadence.push(stamp(rate, n, noise(n)), false);
+        missing += paced.missing;
+        assert_eq!(paced.at - stamp(rate, 0, noise(0)), slot_offset(rate, n));
+    }
+    // After the last one nothing comes.
+    assert_eq!(missing, 60 * 30 - 1);
+}
+
+#[test]
+fn a_header_that_goes_on_lying_takes_nothing_away() {
+    let (claimed, true_rate) = (rate(25, 1), rate(30, 1));
+    let mut cadence = Cadence::new();
+    for n in 0..900 {
+        if n % 100 == 0 {
+            cadence.declare(claimed);
+        }
+        let paced = cadence.push(stamp(true_rate, n, noise(n)), false);
+        let off = paced.at - BASE - slot_offset(true_rate, n);
+        assert!(off.abs() <= 4 * MS, "{n}: {off}");
+        assert_eq!(paced.decided, (n == DECIDE_FRAMES).then_some(true_rate));
+    }
+}
+
+#[test]
 fn missing_frames_are_followed_at_once() {
     let rate = rate(30, 1);
     let mut cadence = Cadence::new();
@@ -173,7 +230,35 @@ fn numbers_of_metadata_snap_to_the_rates_they_mean() {
     assert_eq!(snap_millihertz(0), None);
 }
 
+/// Rates that a publisher may change between, whose stamps do not allow two of them for seconds.
+const CHANGES: [u32; 8] = [60, 50, 48, 30, 25, 24, 20, 15];
+
 proptest! {
+    /// Whatever a publisher changes between, and whether it says so or not.
+    #[test]
+    fn a_rate_that_changes_is_found_within_some_seconds(stretches in proptest::collection::vec((0..CHANGES.len(), any::<bool>(), 8_i64..14), 1..8)) {
+        let mut cadence = Cadence::new();
+        let (mut begin, mut announced) = (0, None);
+        for (which, declares, seconds) in stretches {
+            let rate = rate(CHANGES[which], 1);
+            if declares {
+                cadence.declare(rate);
+            }
+            let count = seconds * i64::from(rate.num());
+            for n in 0..count {
+                let at = begin + stamp(rate, n, noise(n));
+                let paced = cadence.push(at, false);
+                announced = paced.decided.or(announced);
+                if n > count - 2 * i64::from(rate.num()) {
+                    prop_assert_eq!(announced, Some(rate));
+                    prop_assert_eq!(paced.missing, 0);
+                    prop_assert!((paced.at - at).abs() <= 5 * MS);
+                }
+            }
+            begin += seconds * 90_000;
+        }
+    }
+
     #[test]
     fn positions_always_increase(stamps in proptest::collection::vec((-1_i64 << 40..1 << 40, any::<bool>()), 1..80), declared in 0_u32..200_000) {
         let mut cadence = Cadence::new();
