@@ -133,10 +133,16 @@ struct Expected {
     repairs: &'static [Repair],
 }
 
-/// A picture that was stamped like the one before.
-const NUDGED: Repair = Repair::Nudged {
-    kind: MediaKind::Video,
-};
+/// Two pictures and an access unit of sound, each stamped like the one before.
+const NUDGED: [Repair; 3] = [
+    nudged(MediaKind::Video),
+    nudged(MediaKind::Video),
+    nudged(MediaKind::Audio),
+];
+
+const fn nudged(kind: MediaKind) -> Repair {
+    Repair::Nudged { kind }
+}
 
 fn check(expected: &Expected) {
     let replay = Replay::of(expected.name, 1_460);
@@ -235,7 +241,7 @@ fn rtmp2sink_is_taken() {
         pictures: 120,
         sounds: 188,
         reordered: true,
-        repairs: &[NUDGED; 2],
+        repairs: &NUDGED,
     });
 }
 
@@ -252,7 +258,7 @@ fn rtmpsink_is_taken() {
         pictures: 120,
         sounds: 188,
         reordered: true,
-        repairs: &[NUDGED; 2],
+        repairs: &NUDGED,
     });
 }
 

@@ -19,6 +19,8 @@ pub struct Counted {
     pub at: i64,
     /// Access units missing before it.
     pub missing: u64,
+    /// The stamp was not later than the one before.
+    pub nudged: bool,
 }
 
 /// The count of one track.
@@ -26,6 +28,7 @@ pub struct Counted {
 pub struct SampleCount {
     noise: i64,
     next: Option<i64>,
+    last_stamp: Option<i64>,
     drift: Drift,
 }
 
@@ -36,6 +39,7 @@ impl SampleCount {
         Self {
             noise: i64::from(sample_rate) * i64::from(NOISE_MS) / 1_000,
             next: None,
+            last_stamp: None,
             drift: Drift::new(i64::from(sample_rate) / 1_000),
         }
     }
@@ -48,7 +52,18 @@ impl SampleCount {
     /// followed by one tick per access unit (about 0.1 %). A stamp behind by more is sound that was stamped
     /// in bursts: counting is right.
     pub fn push(&mut self, stamp: i64, frame_samples: u32, moved: bool) -> Counted {
-        let frame = i64::from(frame_samples.max(1));
+        let nudged = !moved && self.last_stamp.is_some_and(|last| stamp <= last);
+        self.last_stamp = Some(stamp);
+        let (at, missing) = self.place(stamp, i64::from(frame_samples.max(1)), moved);
+        Counted {
+            at,
+            missing,
+            nudged,
+        }
+    }
+
+    /// Where it lies, and how many are missing before it.
+    fn place(&mut self, stamp: i64, frame: i64, moved: bool) -> (i64, u64) {
         let goes_on =
             |next: &i64| !moved || stamp.saturating_sub(*next).saturating_abs() <= self.noise;
         let Some(next) = self.next.filter(goes_on) else {
@@ -72,9 +87,9 @@ impl SampleCount {
         self.placed(at, frame, u64::try_from(missing).unwrap_or(0))
     }
 
-    const fn placed(&mut self, at: i64, frame: i64, missing: u64) -> Counted {
+    const fn placed(&mut self, at: i64, frame: i64, missing: u64) -> (i64, u64) {
         self.next = Some(at.saturating_add(frame));
-        Counted { at, missing }
+        (at, missing)
     }
 }
 
@@ -99,7 +114,8 @@ mod tests {
                 counted,
                 Counted {
                     at: n * 1_024,
-                    missing: 0
+                    missing: 0,
+                    nudged: false
                 }
             );
         }
@@ -124,7 +140,8 @@ mod tests {
         let mut count = SampleCount::new(44_100);
         for n in 0..1_000_i64 {
             let stamp = ticks_of_ms((n - n % 4) * 1_024 * 1_000 / RATE);
-            assert_eq!(count.push(stamp, 1_024, false).at, n * 1_024);
+            let counted = count.push(stamp, 1_024, false);
+            assert_eq!((counted.at, counted.nudged), (n * 1_024, n % 4 > 0));
         }
     }
 
@@ -158,11 +175,9 @@ mod tests {
             for (n, length) in lengths.iter().cycle().take(2_000).enumerate() {
                 let rounding = [0, 1, -1][n % 3];
                 let stamp = (expected / 48 + rounding) * 48;
-                let placed = Counted {
-                    at: expected,
-                    missing: 0,
-                };
-                assert_eq!(count.push(stamp, *length, false), placed, "{lengths:?} {n}");
+                let counted = count.push(stamp, *length, false);
+                let found = (counted.at, counted.missing);
+                assert_eq!(found, (expected, 0), "{lengths:?} {n}");
                 expected += i64::from(*length);
             }
             let after = count.push(expected + 48_000, 960, false);

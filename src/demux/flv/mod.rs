@@ -361,6 +361,9 @@ impl Demuxer {
                 samples: counted.missing,
             });
         }
+        if counted.nudged {
+            self.repair(Repair::Nudged { kind: KIND });
+        }
         self.outputs.push_back(Output::Sample {
             track: AUDIO_TRACK,
             sample: Sample {

@@ -268,6 +268,22 @@ fn decode_time_that_stands_or_goes_back_is_nudged() {
 }
 
 #[test]
+fn sound_whose_stamp_stands_or_goes_back_is_nudged() {
+    let mut run = broadcast(0, 1);
+    let before = run.samples(AUDIO_TRACK).len();
+    let last = run.samples(AUDIO_TRACK)[before - 1].dts.get();
+    // The next one is due at 981 ms.
+    for stamp in [981, 981, 970, 1_045] {
+        run.audio(stamp, 1, &[1, 2, 3]);
+    }
+    let placed = run.samples(AUDIO_TRACK).into_iter().skip(before);
+    let placed: Vec<i64> = placed.map(|sample| sample.dts.get() - last).collect();
+    assert_eq!(placed, [1_024, 2_048, 3_072, 4_096]);
+    let kind = MediaKind::Audio;
+    assert_eq!(run.repairs(), [Repair::Nudged { kind }; 2]);
+}
+
+#[test]
 fn presentation_is_kept_where_a_decode_time_goes_back() {
     let mut run = broadcast(0, 1);
     for (stamp, composition) in [(1_000, 67), (933, 167), (1_067, 67)] {
