@@ -125,6 +125,16 @@ impl Repair {
         "start_codes",
     ];
 
+    /// Whether samples of `kind` may lie elsewhere from now on, farther from those before than they were sent.
+    #[must_use]
+    pub(crate) fn moves(&self, kind: MediaKind) -> bool {
+        match self {
+            Self::ClockJump { .. } | Self::Reanchored { .. } => true,
+            Self::Realigned { kind: moved, .. } => *moved == kind,
+            _ => false,
+        }
+    }
+
     /// The place of this kind in [`Self::NAMES`].
     #[must_use]
     pub const fn index(&self) -> usize {

@@ -50,7 +50,9 @@ impl Events {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Way {
-    last_us: Option<i64>,
+    has_come: bool,
+    /// For how long only the other track has come since.
+    missing_us: i64,
     least_us: Option<i64>,
     usual_us: Option<i64>,
 }
@@ -58,7 +60,6 @@ struct Way {
 /// The arrivals of one publisher.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Arrivals {
-    began_us: Option<i64>,
     last_us: Option<i64>,
     window_us: Option<i64>,
     video: Way,
@@ -71,12 +72,12 @@ pub(super) struct Arrivals {
 impl Arrivals {
     /// A sample that lies at `at_us` arrived at `now_us`.
     pub(super) fn push(&mut self, kind: MediaKind, now_us: i64, at_us: i64) {
-        self.began_us.get_or_insert(now_us);
-        if let Some(last) = self.last_us.replace(now_us) {
-            let waited = now_us.saturating_sub(last);
-            if waited >= STALL_US {
-                self.stalls.push(now_us, waited);
-            }
+        let waited = self.last_us.replace(now_us);
+        let waited = waited.map_or(0, |last| now_us.saturating_sub(last));
+        // Where nothing comes for longer, it is not this track that is missing.
+        let missing = waited.min(STALL_US);
+        if waited >= STALL_US {
+            self.stalls.push(now_us, waited);
         }
         if now_us.saturating_sub(*self.window_us.get_or_insert(now_us)) >= WINDOW_US {
             self.window_us = Some(now_us);
@@ -84,12 +85,13 @@ impl Arrivals {
                 way.usual_us = way.least_us.take();
             }
         }
-        let way = match kind {
-            MediaKind::Video => &mut self.video,
-            MediaKind::Audio => &mut self.audio,
+        let (way, other) = match kind {
+            MediaKind::Video => (&mut self.video, &mut self.audio),
+            MediaKind::Audio => (&mut self.audio, &mut self.video),
         };
         let late = now_us.saturating_sub(at_us);
-        way.last_us = Some(now_us);
+        (way.has_come, way.missing_us) = (true, 0);
+        other.missing_us = other.missing_us.saturating_add(missing);
         way.least_us = Some(way.least_us.map_or(late, |least| least.min(late)));
     }
 
@@ -103,19 +105,19 @@ impl Arrivals {
 
     /// Whether any sample of that kind ever came.
     pub(super) const fn has(&self, kind: MediaKind) -> bool {
-        match kind {
-            MediaKind::Video => self.video.last_us.is_some(),
-            MediaKind::Audio => self.audio.last_us.is_some(),
-        }
+        self.way(kind).has_come
     }
 
-    /// Since when no sample of that kind has come.
-    pub(super) fn missing_since(&self, kind: MediaKind) -> Option<i64> {
+    /// For how long samples of the other kind alone have come.
+    pub(super) const fn missing_us(&self, kind: MediaKind) -> i64 {
+        self.way(kind).missing_us
+    }
+
+    const fn way(&self, kind: MediaKind) -> &Way {
         match kind {
-            MediaKind::Video => self.video.last_us,
-            MediaKind::Audio => self.audio.last_us,
+            MediaKind::Video => &self.video,
+            MediaKind::Audio => &self.audio,
         }
-        .or(self.began_us)
     }
 
     /// How much later sound arrives than the pictures of its instant.

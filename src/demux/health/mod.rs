@@ -193,6 +193,9 @@ impl Checkup {
 
     fn repaired(&mut self, repair: Repair, now: WallTime) {
         let now_us = now.as_micros();
+        if repair.moves(MediaKind::Video) {
+            self.pictures.moved();
+        }
         match repair {
             Repair::ClockJump { .. } | Repair::Realigned { .. } => self.arrivals.jumped(now_us),
             Repair::Reanchored { by_ms: 1.. } => self.arrivals.fell_behind(now_us),
@@ -249,8 +252,8 @@ impl Checkup {
     /// What was found and what is expected, if something of this kind is wrong now.
     fn look(&self, kind: Kind, now_us: i64) -> Option<(String, String)> {
         match kind {
-            Kind::NoSound => self.missing(MediaKind::Audio, now_us),
-            Kind::NoPicture => self.missing(MediaKind::Video, now_us),
+            Kind::NoSound => self.missing(MediaKind::Audio),
+            Kind::NoPicture => self.missing(MediaKind::Video),
             Kind::PicturesLeftOut => {
                 let is_found = self.leaves_out_pictures && self.arrivals.has(MediaKind::Video);
                 let found = "pictures after the broadcast had begun";
@@ -288,9 +291,8 @@ impl Checkup {
         }
     }
 
-    fn missing(&self, kind: MediaKind, now_us: i64) -> Option<(String, String)> {
-        let since_us = self.arrivals.missing_since(kind)?;
-        let for_us = now_us.saturating_sub(since_us);
+    fn missing(&self, kind: MediaKind) -> Option<(String, String)> {
+        let for_us = self.arrivals.missing_us(kind);
         let what = match kind {
             MediaKind::Audio => "sound",
             MediaKind::Video => "pictures",

@@ -24,8 +24,15 @@ const SEGMENT_SLACK_MS: i64 = 450;
 const SHORT_GOP: i64 = 25 * SECOND / 10;
 /// The stretch over which frames and bytes are counted.
 const WINDOW: i64 = 10 * SECOND;
-/// A distance of two pictures beyond this is a stall, not a row of missing pictures.
+/// A distance of two pictures beyond this is a stall, not a row of missing pictures. It says nothing of how the
+/// pictures are made.
 const STALL: i64 = 2 * SECOND;
+/// A distance beyond this, or below, is the move that was told, not a row of missing pictures, or of uneven ones: what
+/// is moved back is squeezed together.
+const FAR_MOVE: i64 = SECOND * 2 / 5;
+const NEAR_MOVE: i64 = SECOND / 1_000;
+/// A track comes to where it is moved within two GOPs.
+const MOVING_GOPS: u8 = 2;
 /// From this share on, in percent, missing and uneven pictures are told.
 const MISSING_PERCENT: i64 = 2;
 const UNEVEN_PERCENT: i64 = 10;
@@ -66,6 +73,8 @@ pub(super) struct Pictures {
     gops: VecDeque<i64>,
     now: Count,
     before: Option<Count>,
+    /// Time was put right, and pictures may lie elsewhere from one of the next on: before so many key frames.
+    may_move: u8,
     /// The longest that a segment may be which these pictures make as they are, in ticks.
     copied_segment: Option<i64>,
 }
@@ -84,7 +93,18 @@ impl Pictures {
 
     pub(super) fn push(&mut self, sample: &Sample, picture: Option<Picture>) {
         let at = sample.dts.get();
+        let distance = self.last.replace(at).map(|last| at.saturating_sub(last));
+        let is_moved = |distance: i64| {
+            self.may_move > 0 && !(NEAR_MOVE..FAR_MOVE).contains(&distance) || distance >= STALL
+        };
+        let distance = distance.filter(|distance| !is_moved(*distance));
+        match distance {
+            Some(distance) => self.space(distance),
+            // How far the next key frame is from the last one is not the encoder's doing.
+            None => self.keyframe = None,
+        }
         if sample.keyframe {
+            self.may_move = self.may_move.saturating_sub(1);
             self.is_open = false;
             let gop = self
                 .keyframe
@@ -94,9 +114,6 @@ impl Pictures {
                 self.gops.pop_front();
             }
             self.gops.extend(gop);
-        }
-        if let Some(last) = self.last.replace(at) {
-            self.space(at.saturating_sub(last));
         }
         let now = &mut self.now;
         now.frames += 1;
@@ -115,10 +132,15 @@ impl Pictures {
         }
     }
 
+    /// Time was put right: pictures lie elsewhere, be it from one of the next on.
+    pub(super) const fn moved(&mut self) {
+        self.may_move = MOVING_GOPS;
+    }
+
     /// Counts the distance of two pictures.
     fn space(&mut self, distance: i64) {
         self.now.ticks = self.now.ticks.saturating_add(distance.max(0));
-        let Some(rate) = self.rate.filter(|_| distance < STALL) else {
+        let Some(rate) = self.rate else {
             return;
         };
         let period = rate.slot_start(1, Timescale::VIDEO_90K).get().max(1);
@@ -132,8 +154,9 @@ impl Pictures {
 
     /// The longest of the latest distances of key frames, in ticks; one that still grows counts.
     pub(super) fn longest_gop(&self) -> Option<i64> {
-        let growing = self.last?.saturating_sub(self.keyframe?);
-        self.gops.iter().copied().chain([growing]).max()
+        let growing = self.last.zip(self.keyframe);
+        let growing = growing.map(|(last, keyframe)| last.saturating_sub(keyframe));
+        self.gops.iter().copied().chain(growing).max()
     }
 
     /// How far presentation is from decoding, in ticks.

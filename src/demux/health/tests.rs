@@ -312,6 +312,83 @@ fn what_was_mended_is_told_once_and_gone() {
     assert_eq!((run.told.len(), mended.len()), (4, 2), "{:?}", run.told);
 }
 
+/// A phone that was put away for half a minute, in the middle of a GOP, and went on with the same connection.
+#[test]
+fn hole_is_a_stall_and_nothing_else() {
+    for moved in [None, Some(Repair::Reanchored { by_ms: 30_000 })] {
+        let mut run = Run::new(CLEAN);
+        run.send(CLEAN, 0, 61);
+        assert_eq!(run.found(), [""; 0]);
+        if let Some(repair) = moved {
+            run.tell(&Output::Repair(repair), 91_000_000);
+        }
+        run.sound = 91 * 48_000 / 1_024;
+        run.send(CLEAN, 91, 125);
+        let told = |kind| {
+            run.told
+                .iter()
+                .any(|told| matches!(told, Change::Found(found) if found.kind == kind))
+        };
+        let expected = 1 + usize::from(moved.is_some());
+        assert_eq!(run.told.len(), expected, "{:?}", run.told);
+        assert!(told(Kind::UplinkStalls));
+        assert_eq!(told(Kind::StaysBehind), moved.is_some());
+        assert_eq!(run.checkup.figures().keyframe_interval_ms, Some(2_000));
+    }
+}
+
+#[test]
+fn pictures_that_are_moved_are_neither_missing_nor_uneven() {
+    for by_ms in [900, -2_000] {
+        let mut run = Run::new(CLEAN);
+        run.send(CLEAN, 0, 31);
+        run.tell(&Output::Repair(Repair::Reanchored { by_ms }), 31_000_000);
+        // All of it comes as ever, and lies elsewhere; what lies behind what was there is squeezed together.
+        let at = |n: i64| START_US / 1_000_000 * 90_000 + n * 3_000;
+        let mut last = at(31 * 30 - 1);
+        for n in 31 * 30..60 * 30 {
+            last = (at(n) + by_ms * 90).max(last + 1);
+            let dts = Ticks::new(last);
+            let sample = Sample {
+                dts,
+                pts: dts,
+                duration: Span::new(3_000),
+                keyframe: n % 60 == 0,
+                data: vec![0; 12_000].into(),
+            };
+            let track = VIDEO;
+            run.tell(&Output::Sample { track, sample }, n * 1_000_000 / 30);
+        }
+        let found = |change: &Change| match change {
+            Change::Found(finding) => Some(finding.kind.id()),
+            Change::Mended(_) => None,
+        };
+        let told: Vec<_> = run.told.iter().filter_map(found).collect();
+        let expected: &[&str] = if by_ms > 0 {
+            &["no_sound", "stays_behind"]
+        } else {
+            &["no_sound"]
+        };
+        assert!(told.iter().all(|told| expected.contains(told)), "{told:?}");
+    }
+}
+
+#[test]
+fn track_is_missing_for_as_long_as_the_other_comes_without_it() {
+    let mut run = Run::new(CLEAN);
+    run.send(CLEAN, 0, 20);
+    let mute = Source {
+        sound: false,
+        ..CLEAN
+    };
+    run.send(mute, 20, 22);
+    // Nothing comes, and then pictures alone.
+    run.send(mute, 40, 41);
+    assert!(!run.found().contains(&"no_sound"));
+    run.send(mute, 41, 44);
+    assert!(run.found().contains(&"no_sound"));
+}
+
 #[test]
 fn repairs_and_drift_are_told() {
     let mut run = Run::new(CLEAN);
