@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -25,6 +26,10 @@ pub(super) const SILENT_AFTER: Duration = Duration::from_secs(3);
 
 /// Lines that may wait to be looked at: whoever comes when one waits already is turned away.
 pub(super) const MAX_LINES: usize = 1;
+
+/// Lines that may stand in the door at once: one that was let in and lost its network before its first media, and the
+/// same encoder's next.
+const MAX_CANDIDATES: usize = 2;
 
 /// What a line may say before its first media: metadata, which comes once or twice.
 const MAX_SAID: usize = 4;
@@ -80,8 +85,8 @@ pub(super) struct Door {
     input: Input,
     displace: Displace,
     lines: mpsc::Receiver<Line>,
-    /// One that has not shown media yet.
-    candidate: Option<Line>,
+    /// Those that have not shown media yet, with when they came, the first first.
+    candidates: VecDeque<(Line, Instant)>,
 }
 
 impl Door {
@@ -97,41 +102,34 @@ impl Door {
             input,
             displace,
             lines,
-            candidate: None,
+            candidates: VecDeque::new(),
         }
     }
 
     /// Whether somebody stands in it who may yet show media.
-    pub(super) const fn is_used(&self) -> bool {
-        self.candidate.is_some()
+    pub(super) fn is_used(&self) -> bool {
+        !self.candidates.is_empty()
     }
 
     /// The next line that shows media and may be listened to instead of `present`, or `None` when one has
     /// gone without. Cancel safe.
     pub(super) async fn next(&mut self, present: Option<&Publisher>) -> Option<Line> {
         loop {
-            let Some(candidate) = &mut self.candidate else {
+            let (at, message) = tokio::select! {
+                said = next_said(&mut self.candidates) => said,
                 // The stream holds the other end for as long as the broadcast lasts.
-                let Some(line) = self.lines.recv().await else {
-                    return std::future::pending().await;
-                };
-                self.candidate = Some(line);
-                continue;
-            };
-            let message = tokio::select! {
-                message = candidate.media.recv() => message,
                 Some(line) = self.lines.recv() => {
-                    turn_away(line, &self.stream, &candidate.publisher);
+                    self.admit(line, Instant::now());
                     continue;
                 }
             };
             match message {
                 None | Some(Message::End(_)) => {
-                    self.candidate = None;
+                    self.candidates.remove(at);
                     return None;
                 }
                 Some(message @ (Message::Video { .. } | Message::Audio { .. })) => {
-                    let mut line = self.candidate.take()?;
+                    let (mut line, _) = self.candidates.remove(at)?;
                     line.said.push_back(message);
                     match present {
                         Some(present) if !self.may_displace() => {
@@ -141,12 +139,41 @@ impl Door {
                     }
                 }
                 Some(message) => {
+                    let (candidate, _) = self.candidates.get_mut(at)?;
                     if candidate.said.len() < MAX_SAID {
                         candidate.said.push_back(message);
                     }
                 }
             }
         }
+    }
+
+    /// Lets `line`, who comes at `now`, stand beside who stands there already: whoever shows media first is listened
+    /// to. Where there is no room, the first that has shown nothing for long enough makes some.
+    fn admit(&mut self, line: Line, now: Instant) {
+        let gives_way = |(_, came): &(Line, Instant)| match self.displace {
+            Displace::Always => true,
+            Displace::Never => false,
+            Displace::Stale => now.saturating_duration_since(*came) >= SILENT_AFTER,
+        };
+        let room = match self.displace {
+            Displace::Never => 1,
+            Displace::Always | Displace::Stale => MAX_CANDIDATES,
+        };
+        if self.candidates.len() >= room {
+            let Some(at) = self.candidates.iter().position(gives_way) else {
+                if let Some((first, _)) = self.candidates.front() {
+                    turn_away(line, &self.stream, &first.publisher);
+                }
+                return;
+            };
+            if let Some((before, _)) = self.candidates.remove(at) {
+                let by = &line.publisher.address;
+                let reason = format!("{by} came with the same stream key while you sent nothing");
+                before.refuse(RefusalCode::Failed, reason);
+            }
+        }
+        self.candidates.push_back((line, now));
     }
 
     fn may_displace(&self) -> bool {
@@ -161,7 +188,9 @@ impl Door {
     pub(super) fn close(mut self) {
         self.lines.close();
         let queued = std::iter::from_fn(|| self.lines.try_recv().ok());
-        for line in self.candidate.take().into_iter().chain(queued) {
+        let standing = std::mem::take(&mut self.candidates);
+        let standing = standing.into_iter().map(|(line, _)| line);
+        for line in standing.chain(queued) {
             let description = "The broadcast has just ended; publish again.".to_owned();
             line.refuse(RefusalCode::Failed, description);
         }
@@ -174,12 +203,142 @@ impl Door {
 
     /// Lets `line` stand in it.
     pub(super) fn keep(&mut self, line: Line) {
-        self.candidate = Some(line);
+        self.admit(line, Instant::now());
     }
+}
+
+/// What one of them says next, and which. Pends for ever where there is none.
+async fn next_said(candidates: &mut VecDeque<(Line, Instant)>) -> (usize, Option<Message>) {
+    std::future::poll_fn(|context| {
+        for (at, (line, _)) in candidates.iter_mut().enumerate() {
+            if let Poll::Ready(said) = line.media.poll_recv(context) {
+                return Poll::Ready((at, said));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 fn turn_away(line: Line, stream: &Stream, present: &Publisher) {
     let reason = taken(stream, present);
     tracing::warn!(peer = %line.publisher.address, %reason, "publisher refused");
     line.refuse(RefusalCode::BadName, reason);
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::app::stream::tests::{line, publisher};
+
+    /// Somebody who was let in.
+    struct Guest {
+        media: mpsc::Sender<Message>,
+        refused: oneshot::Receiver<Refusal>,
+    }
+
+    impl Guest {
+        fn show_media(&self) {
+            let message = Message::Audio {
+                timestamp_ms: 0,
+                data: Bytes::from_static(&[0xAF, 1]),
+                arrived: Instant::now(),
+            };
+            self.media.try_send(message).expect("room");
+        }
+
+        fn refusal(&mut self) -> Option<RefusalCode> {
+            self.refused.try_recv().ok().map(|refusal| refusal.code)
+        }
+    }
+
+    fn guest(conn: u64) -> (Line, Guest) {
+        let (media, received) = mpsc::channel(8);
+        let (close, refused) = oneshot::channel();
+        let line = Line {
+            media: received,
+            close,
+            ..line(publisher(conn))
+        };
+        (line, Guest { media, refused })
+    }
+
+    fn door(displace: Displace) -> (Door, mpsc::Sender<Line>) {
+        let stream = Arc::new(Stream::new("film".parse().expect("a name")));
+        let (lines, received) = mpsc::channel(MAX_LINES);
+        (Door::new(stream, Input::Primary, displace, received), lines)
+    }
+
+    /// Who is listened to next, if that is certain by now.
+    async fn next(door: &mut Door) -> Option<ConnId> {
+        let next = std::pin::pin!(door.next(None));
+        tokio::select! {
+            biased;
+            line = next => line.map(|line| line.publisher.conn),
+            () = tokio::task::yield_now() => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn encoder_whose_first_connection_died_before_its_first_media_is_let_in_by_its_second() {
+        for displace in [Displace::Stale, Displace::Always] {
+            let (mut door, lines) = door(displace);
+            let (line, mut dead) = guest(1);
+            lines.send(line).await.expect("room");
+            assert_eq!(next(&mut door).await, None);
+            let (line, mut alive) = guest(2);
+            lines.send(line).await.expect("room");
+            assert_eq!(next(&mut door).await, None);
+            alive.show_media();
+            assert_eq!(next(&mut door).await, Some(ConnId::new(2)));
+            assert_eq!((dead.refusal(), alive.refusal()), (None, None));
+        }
+    }
+
+    #[tokio::test]
+    async fn who_shows_media_first_is_listened_to_whoever_came_first() {
+        let (mut door, lines) = door(Displace::Stale);
+        let guests = [1, 2].map(guest);
+        let mut media = Vec::new();
+        for (line, guest) in guests {
+            lines.send(line).await.expect("room");
+            assert_eq!(next(&mut door).await, None);
+            media.push(guest);
+        }
+        media[0].show_media();
+        assert_eq!(next(&mut door).await, Some(ConnId::new(1)));
+        // The other one may still take the place of a silent one.
+        assert!(door.is_used() && media[1].refusal().is_none());
+    }
+
+    #[tokio::test]
+    async fn who_has_shown_nothing_makes_room_only_once_that_is_stale() {
+        let now = Instant::now();
+        for (displace, room, after) in [
+            (Displace::Stale, 2, Some(SILENT_AFTER)),
+            (Displace::Always, 2, Some(Duration::ZERO)),
+            (Displace::Never, 1, None),
+        ] {
+            let (mut door, _lines) = door(displace);
+            let mut guests = Vec::new();
+            for conn in 0..room {
+                let (line, guest) = guest(conn);
+                door.admit(line, now);
+                guests.push(guest);
+            }
+            if after != Some(Duration::ZERO) {
+                let (line, mut early) = guest(8);
+                door.admit(line, now + SILENT_AFTER / 2);
+                assert_eq!(early.refusal(), Some(RefusalCode::BadName), "{displace}");
+            }
+            let (line, mut late) = guest(9);
+            door.admit(line, now + after.unwrap_or(SILENT_AFTER * 9));
+            let is_in = after.is_some();
+            assert_eq!(late.refusal().is_none(), is_in, "{displace}");
+            let first = guests[0].refusal();
+            assert_eq!(first, is_in.then_some(RefusalCode::Failed), "{displace}");
+        }
+    }
 }
