@@ -2,7 +2,7 @@
 //!
 //! Enters: tracks and samples of one publisher, in decode order
 //! Leaves: the same again, from a key frame on; whether and how it may be joined
-//! Never:  holds more than [`MAX_BYTES`] and [`MAX_US`]; copies a sample's bytes
+//! Never:  holds more than [`MAX_BYTES`], [`MAX_ITEMS`] and [`MAX_US`]; copies a sample's bytes
 //! Time:   microseconds on the broadcast's timeline
 //! Spec:   docs/resilience.md
 
@@ -16,11 +16,14 @@ use std::collections::VecDeque;
 
 use crate::app::inputs::selector::Joinable;
 use crate::id::TrackId;
-use crate::media::{MediaKind, Sample, TrackInfo};
+use crate::media::{CodecConfig, MediaKind, Sample, TrackInfo};
 
-/// The most bytes of samples that are held: ten seconds, the longest usual GOP, at 12 Mbit/s. What is longer is
+/// The most bytes that are held, with what it takes to hold them: ten seconds, the longest usual GOP, at 12 Mbit/s. What is longer is
 /// joined at its next key frame.
 const MAX_BYTES: usize = 16 << 20;
+/// The most samples that are held, and changes of tracks between them: twelve seconds of 120 pictures per second and
+/// of the shortest packets of sound are fewer.
+const MAX_ITEMS: usize = 8_192;
 /// The longest stretch that is held: as long takes seconds to decode.
 const MAX_US: i64 = 12_000_000;
 /// How far back is held at least where there is so much: to where a lost input was last seen, so that the
@@ -58,6 +61,25 @@ impl Item {
             Self::Sample { kind, .. } => *kind,
         }
     }
+
+    /// What it takes in memory.
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Track(info) => header_bytes(info),
+                Self::Sample { sample, .. } => sample.data.len(),
+            }
+    }
+}
+
+/// How long the header is that a track refers to.
+fn header_bytes(info: &TrackInfo) -> usize {
+    match &info.codec {
+        CodecConfig::H264(config) => config.avcc.len(),
+        CodecConfig::Hevc(config) => config.hvcc.len(),
+        CodecConfig::Aac(config) => config.asc.len(),
+        CodecConfig::Vp9(_) | CodecConfig::Av1(_) | CodecConfig::Opus(_) => 0,
+    }
 }
 
 /// Samples from one place where decoding may begin to the next.
@@ -70,6 +92,26 @@ struct Piece {
     tracks: Vec<TrackInfo>,
     items: Vec<Item>,
     bytes: usize,
+}
+
+impl Piece {
+    fn push(&mut self, item: &Item) {
+        self.items.push(item.clone());
+        self.bytes += item.bytes();
+    }
+
+    /// Forgets a track of `kind` that no sample came after: only the last of each kind counts, however many come.
+    fn forget_said(&mut self, kind: MediaKind) {
+        let is_track = |item: &Item| matches!(item, Item::Track(_));
+        // They are two at most.
+        let last = self.items.iter().rposition(|item| !is_track(item));
+        let said = last.map_or(0, |last| last + 1);
+        let mut said = said..self.items.len();
+        let is_old = |at: &usize| self.items.get(*at).is_some_and(|item| item.kind() == kind);
+        if let Some(at) = said.find(is_old) {
+            self.bytes -= self.items.remove(at).bytes();
+        }
+    }
 }
 
 /// What is held of one publisher.
@@ -98,16 +140,10 @@ impl Hold {
                 self.tracks.retain(|known| known.codec.kind() != kind);
                 self.tracks.push(info.clone());
                 if let Some(piece) = self.pieces.back_mut() {
-                    // Without samples between them only the last of each kind counts, however many come.
-                    let is_track = |item: &Item| matches!(item, Item::Track(_));
-                    let rest = piece.items.iter().rposition(|item| !is_track(item));
-                    let mut at = 0;
-                    piece.items.retain(|known| {
-                        let is_old = rest.is_none_or(|rest| at > rest) && known.kind() == kind;
-                        at += 1;
-                        !is_old
-                    });
-                    piece.items.push(item.clone());
+                    self.bytes -= piece.bytes;
+                    piece.forget_said(kind);
+                    piece.push(item);
+                    self.bytes += piece.bytes;
                 }
             }
             Item::Sample {
@@ -122,13 +158,12 @@ impl Hold {
                 // Pictures before the first key frame are of no use to anybody.
                 let fits = |piece: &&mut Piece| piece.is_start || *kind == MediaKind::Audio;
                 if let Some(piece) = self.pieces.back_mut().filter(fits) {
-                    piece.items.push(item.clone());
-                    piece.bytes += sample.data.len();
-                    self.bytes += sample.data.len();
+                    piece.push(item);
+                    self.bytes += item.bytes();
                 }
-                self.trim();
             }
         }
+        self.trim();
     }
 
     /// Begins a piece where one begins.
@@ -141,27 +176,32 @@ impl Hold {
             }
         };
         if is_due {
+            let bytes = self.tracks.iter().map(header_bytes).sum();
+            self.bytes += bytes;
             self.pieces.push_back(Piece {
                 begin_us: at_us,
                 is_start,
                 tracks: self.tracks.clone(),
                 items: Vec::new(),
-                bytes: 0,
+                bytes,
             });
         }
     }
 
     fn trim(&mut self) {
         let newest_us = self.newest_us;
+        let mut count: usize = self.pieces.iter().map(|piece| piece.items.len()).sum();
         while let Some(oldest) = self.pieces.front() {
             let is_long = newest_us.saturating_sub(oldest.begin_us) > MAX_US;
             let is_needless = self.pieces.get(1).is_some_and(|second| {
                 !oldest.is_start || newest_us.saturating_sub(second.begin_us) >= REACH_US
             });
-            if !is_long && !is_needless && self.bytes <= MAX_BYTES {
+            let is_much = self.bytes > MAX_BYTES || count > MAX_ITEMS;
+            if !is_long && !is_needless && !is_much {
                 break;
             }
             self.bytes -= oldest.bytes;
+            count -= oldest.items.len();
             self.pieces.pop_front();
         }
     }
@@ -373,6 +413,47 @@ pub(in crate::app) mod tests {
         assert!((2_400..=3_000).contains(&begin), "{begin}");
     }
 
+    fn held_items(hold: &Hold) -> impl Iterator<Item = &Item> {
+        hold.pieces.iter().flat_map(|piece| &piece.items)
+    }
+
+    #[test]
+    fn however_small_samples_are_there_are_not_too_many() {
+        let mut hold = Hold::default();
+        hold.push(&pictures());
+        for n in 0..30_000 {
+            hold.push(&sample(MediaKind::Video, n / 10, n % 10_000 == 0, 6));
+            assert!(held_items(&hold).count() <= MAX_ITEMS);
+        }
+        // What does not fit is joined at the next key frame.
+        assert!(!hold.joinable(0).now);
+        hold.push(&sample(MediaKind::Video, 3_000, true, 6));
+        assert!(hold.joinable(0).now);
+    }
+
+    #[test]
+    fn headers_that_change_all_the_time_are_counted() {
+        let header = |bytes: usize| {
+            let Item::Track(mut info) = pictures() else {
+                unreachable!("a track")
+            };
+            let CodecConfig::H264(config) = &mut info.codec else {
+                unreachable!("pictures")
+            };
+            config.avcc = Bytes::from_static(&ZEROES).slice(..bytes);
+            Item::Track(info)
+        };
+        let mut hold = Hold::default();
+        for n in 0..2_000 {
+            hold.push(&header(400_000 - n));
+            hold.push(&header(399_999 - n));
+            let ms = i64::try_from(n).expect("small");
+            hold.push(&sample(MediaKind::Video, ms, n % 500 == 0, 6));
+            let headers = held_items(&hold).filter(|item| matches!(item, Item::Track(_)));
+            assert!(headers.count() * 398_000 <= MAX_BYTES);
+        }
+    }
+
     proptest! {
         /// Whatever comes, it is bounded, and what may be joined begins with a key frame.
         #[test]
@@ -389,7 +470,7 @@ pub(in crate::app) mod tests {
                     sample(MediaKind::Audio, n * 40, true, bytes / 10)
                 };
                 hold.push(&item);
-                prop_assert!(hold.bytes <= MAX_BYTES);
+                prop_assert!(hold.bytes <= MAX_BYTES && held_items(&hold).count() <= MAX_ITEMS);
                 if n % 10 > 0 {
                     continue;
                 }
@@ -398,7 +479,7 @@ pub(in crate::app) mod tests {
                     Item::Sample { kind, at_us, sample, .. } => Some((*kind, *at_us, sample)),
                     Item::Track(_) => None,
                 });
-                prop_assert_eq!(samples().map(|(.., sample)| sample.data.len()).sum::<usize>(), hold.bytes);
+                prop_assert_eq!(held_items(&hold).map(Item::bytes).sum::<usize>(), hold.bytes);
                 prop_assert!(samples().all(|(_, at_us, _)| hold.newest_us - at_us <= MAX_US));
                 let pictures = samples().find(|(kind, ..)| *kind == MediaKind::Video);
                 if hold.joinable(0).now {
