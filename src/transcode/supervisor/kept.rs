@@ -19,7 +19,7 @@ use crate::id::TrackId;
 use crate::media::{MediaKind, Sample, TrackInfo};
 use crate::time::{MediaTime, Timescale};
 
-/// The most bytes of samples that are kept: ten seconds, the longest usual GOP, at 25 Mbit/s.
+/// The most bytes that are kept, with what it takes to keep them: ten seconds, the longest usual GOP, at 25 Mbit/s.
 const MAX_BYTES: usize = 32 << 20;
 /// The longest stretch of one track that is kept, in milliseconds: the longest usual GOP, and as much again for
 /// a worker that hangs before it is given up. More could not be caught up with in time anyway.
@@ -214,8 +214,8 @@ impl Lane {
         let same = |piece: &&mut Piece| piece.track.number == track.number;
         if let Some(piece) = self.pieces.back_mut().filter(same) {
             piece.samples.push((number, sample.clone()));
-            piece.bytes += sample.data.len();
-            self.bytes += sample.data.len();
+            piece.bytes += size(sample);
+            self.bytes += size(sample);
         }
         while let Some(oldest) = self.pieces.front()
             && at_ms.saturating_sub(oldest.begin_ms) > MAX_MS
@@ -243,6 +243,11 @@ impl Lane {
         self.bytes -= oldest.as_ref().map_or(0, |piece| piece.bytes);
         oldest.is_some()
     }
+}
+
+/// What one sample takes in memory.
+fn size(sample: &Sample) -> usize {
+    size_of::<(u64, Sample)>() + sample.data.len()
 }
 
 fn millis(at: MediaTime) -> i64 {
@@ -414,6 +419,17 @@ mod tests {
         assert_eq!(said(&kept), ["sound", "w640", "a0"]);
     }
 
+    #[test]
+    fn however_small_samples_are_there_are_not_too_many() {
+        let mut kept = Kept::default();
+        kept.push(&pictures(640));
+        for n in 0..800_000 {
+            kept.push(&sample(1, START_MS * 90 + n, n % 50_000 == 0, 1));
+        }
+        let samples = kept.video.pieces.iter().map(|piece| piece.samples.len());
+        assert!(samples.sum::<usize>() * size_of::<Sample>() <= MAX_BYTES);
+    }
+
     proptest! {
         /// Whatever comes, it is bounded, in order, and begins where decoding may begin.
         #[test]
@@ -435,7 +451,7 @@ mod tests {
             }
             let all = kept.inputs();
             let bytes: usize = all.iter().map(|input| match input {
-                Input::Sample(_, sample) => sample.data.len(),
+                Input::Sample(_, sample) => size(sample),
                 _ => 0,
             }).sum();
             prop_assert_eq!(bytes, kept.video.bytes + kept.audio.bytes);
