@@ -45,3 +45,27 @@ impl Context {
         }
     }
 }
+
+#[cfg(test)]
+impl Context {
+    /// What broadcasts of tests share, with a store in `folder`.
+    pub(super) async fn made_up(folder: &std::path::Path) -> Self {
+        let config = crate::store::Config {
+            url: folder.display().to_string(),
+            ..crate::store::Config::default()
+        };
+        let store = Store::open(config).await.expect("opens");
+        Self {
+            config: Config::default(),
+            pipeline: Pipeline::Copy {
+                name: String::new(),
+                summary: String::new(),
+            },
+            started: crate::app::clock::wall_now(),
+            absence: Absence::default(),
+            cores: 1,
+            registry: Arc::new(Registry::new(store.clone(), 1_935, Arc::default())),
+            store,
+        }
+    }
+}

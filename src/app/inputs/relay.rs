@@ -18,7 +18,7 @@ use crate::app::context::Context;
 use crate::app::feed::Feed;
 use crate::app::inputs::hold::Item;
 use crate::app::inputs::lane::{Event, Lane};
-use crate::app::inputs::selector::{Choice, Selector, Why};
+use crate::app::inputs::selector::{Choice, Heard, Selector, Why};
 use crate::app::inputs::{Both, Input};
 use crate::app::line::{Door, Line};
 use crate::app::stream::Stream;
@@ -224,10 +224,9 @@ impl Relay {
         message: Message,
         way: &mut Way<'_>,
     ) -> Result<(), Error> {
-        let kind = match &message {
-            Message::Video { .. } => Some(MediaKind::Video),
-            Message::Audio { .. } => Some(MediaKind::Audio),
-            _ => None,
+        let mut heard = match &message {
+            Message::Video { .. } | Message::Audio { .. } => Heard::Media,
+            _ => Heard::Words,
         };
         let is_live = self.selector.live() == Some(input);
         let lane = self.lanes.get_mut(input);
@@ -251,6 +250,9 @@ impl Relay {
                 continue;
             };
             self.has_samples = true;
+            if kind == MediaKind::Video {
+                heard = Heard::Picture;
+            }
             if is_live {
                 let is_picture = kind == MediaKind::Video && self.stream.lacks_pictures();
                 has_appeared |= is_picture && self.appearance.see(at_us, sample.keyframe);
@@ -261,7 +263,7 @@ impl Relay {
             present.pace(at_us, way.clock);
         }
         let joinable = lane.hold.joinable(self.passed_us);
-        self.selector.hear(input, kind, joinable, way.clock.now());
+        self.selector.hear(input, heard, joinable, way.clock.now());
         if has_appeared && way.feed.may_succeed() {
             self.widen(input, way);
         }
@@ -374,7 +376,141 @@ async fn pass_on(feed: &mut Feed, item: Item) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+    use std::num::NonZeroU32;
+
+    use bytes::Bytes;
+
     use super::*;
+    use crate::app::stream::tests::{line, publisher};
+    use crate::id::SegmentNumber;
+    use crate::transcode::Transcoder;
+
+    /// Headers of H.264: 1280x720 of x264, and 322x182 of OpenH264.
+    const HEADERS: [&[u8]; 2] = [
+        &[
+            0x17, 0, 0, 0, 0, 0x01, 0x64, 0x00, 0x1F, 0xFF, 0xE1, 0x00, 0x1A, 0x67, 0x64, 0x00,
+            0x1F, 0xAC, 0xD9, 0x80, 0x50, 0x05, 0xBB, 0x01, 0x10, 0x00, 0x00, 0x03, 0x00, 0x10,
+            0x00, 0x00, 0x03, 0x03, 0xC0, 0xF1, 0x83, 0x19, 0xA0, 0x01, 0x00, 0x05, 0x68, 0xE9,
+            0x7B, 0x2C, 0x8B, 0xFD, 0xF8, 0xF8, 0x00,
+        ],
+        &[
+            0x17, 0, 0, 0, 0, 0x01, 0x42, 0xC0, 0x0D, 0xFF, 0xE1, 0x00, 0x10, 0x67, 0x42, 0xC0,
+            0x0D, 0x8C, 0x8D, 0x40, 0xA8, 0xCB, 0x11, 0x34, 0x03, 0xC2, 0x21, 0x1A, 0x80, 0x01,
+            0x00, 0x04, 0x68, 0xCE, 0x3C, 0x80,
+        ],
+    ];
+    const IDR: &[u8] = &[0x17, 1, 0, 0, 0, 0, 0, 0, 2, 0x65, 0x88];
+    const SLICE: &[u8] = &[0x27, 1, 0, 0, 0, 0, 0, 0, 2, 0x41, 0x9A];
+
+    /// Two publishers, by a clock that is set.
+    struct Scene {
+        relay: Relay,
+        feed: Feed,
+        begin: Instant,
+        start: WallTime,
+        ms: u32,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Scene {
+        async fn begin() -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let context = Arc::new(Context::made_up(folder.path()).await);
+            let name = "film".parse().expect("a name");
+            let stream = Arc::new(Stream::new(name));
+            let lines = || mpsc::channel(1).1;
+            let lines = Both {
+                primary: lines(),
+                backup: lines(),
+            };
+            let relay = Relay::new((&context, &stream), 1, lines, watch::channel(false).1);
+            let grid = Self::grid();
+            let copy = Transcoder::copy(stream.name().clone(), grid, SegmentNumber::new(0));
+            let (transcoder, mut outputs) = copy;
+            tokio::spawn(async move { while outputs.next().await.is_some() {} });
+            let (feed, _) = Feed::new(transcoder, Box::new(|_| None));
+            // By far ahead of the machine's clock.
+            let start = WallTime::from_micros(wall_now().as_micros() + 3_600_000_000);
+            let mut scene = Self {
+                relay,
+                feed,
+                begin: Instant::now(),
+                start,
+                ms: 0,
+                _folder: folder,
+            };
+            for (conn, input) in (1..).zip(Input::ALL) {
+                let said = VecDeque::new();
+                let line = Line {
+                    input,
+                    said,
+                    ..line(publisher(conn))
+                };
+                let way = &mut Way {
+                    clock: scene.clock(),
+                    feed: &mut scene.feed,
+                    grid: Self::grid(),
+                };
+                scene.relay.listen(line, way).await.expect("listened to");
+            }
+            scene
+        }
+
+        fn grid() -> Grid {
+            Grid::new(NonZeroU32::new(2_000).expect("not zero"))
+        }
+
+        fn clock(&self) -> SteadyClock {
+            let at_us = self.start.as_micros() + i64::from(self.ms) * 1_000;
+            SteadyClock::begin(WallTime::from_micros(at_us), Duration::ZERO)
+        }
+
+        async fn say(&mut self, input: Input, body: &'static [u8]) {
+            let message = Message::Video {
+                timestamp_ms: self.ms,
+                data: Bytes::from_static(body),
+                arrived: self.begin + Duration::from_millis(self.ms.into()),
+            };
+            let clock = self.clock();
+            let way = &mut Way {
+                clock,
+                feed: &mut self.feed,
+                grid: Self::grid(),
+            };
+            let taken = self.relay.take(input, message, way).await;
+            taken.expect("understood");
+            if let Some(choice) = self.relay.selector.decide(clock.now()) {
+                self.relay.switch(choice, way).await.expect("switched");
+            }
+        }
+
+        /// Both send pictures for so many seconds, with a key frame every second; the primary those that it `sends`.
+        async fn pass(&mut self, seconds: u32, sends: impl Fn(&'static [u8]) -> bool) {
+            for n in 0..seconds * 25 {
+                self.ms += 40;
+                let body = if n % 25 == 0 { IDR } else { SLICE };
+                if sends(body) {
+                    self.say(Input::Primary, body).await;
+                }
+                self.say(Input::Backup, body).await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn pictures_that_cannot_be_decoded_are_none() {
+        let mut scene = Scene::begin().await;
+        for input in Input::ALL {
+            scene.say(input, HEADERS[0]).await;
+        }
+        scene.pass(4, |_| true).await;
+        assert_eq!(scene.relay.selector.live(), Some(Input::Primary));
+        // Without a key frame nothing can be made of what comes after another header.
+        scene.say(Input::Primary, HEADERS[1]).await;
+        scene.pass(3, |body| body != IDR).await;
+        assert_eq!(scene.relay.selector.live(), Some(Input::Backup));
+    }
 
     #[test]
     fn who_is_done_is_not_waited_for_and_who_is_lost_is_for_the_grace() {

@@ -21,7 +21,6 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::app::inputs::{Both, Input};
-use crate::media::MediaKind;
 use crate::time::WallTime;
 
 /// An input of which nothing arrives for this long is lost. Encoders send sound every 20 ms and pictures every
@@ -85,6 +84,17 @@ impl fmt::Display for Why {
 pub(super) struct Choice {
     pub(super) input: Input,
     pub(super) why: Why,
+}
+
+/// What has come of a publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Heard {
+    /// Words: it is there, and that is all.
+    Words,
+    /// Media: sound, or what is needed to decode pictures, or pictures that cannot be decoded.
+    Media,
+    /// A picture that can be decoded after those before it.
+    Picture,
 }
 
 /// How an input may be joined.
@@ -194,25 +204,19 @@ impl Selector {
     }
 
     /// Something of `input` has arrived, and it may now be joined as `joinable` says.
-    pub(super) fn hear(
-        &mut self,
-        input: Input,
-        kind: Option<MediaKind>,
-        joinable: Joinable,
-        now: WallTime,
-    ) {
+    pub(super) fn hear(&mut self, input: Input, heard: Heard, joinable: Joinable, now: WallTime) {
         let now_us = now.as_micros();
         let Some(known) = self.inputs.get_mut(input) else {
             return;
         };
-        let is_picture = kind == Some(MediaKind::Video);
+        let is_picture = heard == Heard::Picture;
         let broke_off = known.is_silent(now_us)
             || is_picture && known.joinable.pictures && known.lacks_pictures(now_us);
         if broke_off {
             known.steady_since_us = now_us;
         }
         known.joinable = joinable;
-        if kind.is_some() {
+        if heard >= Heard::Media {
             known.heard_us = now_us;
         }
         if is_picture {
@@ -363,7 +367,7 @@ mod tests {
                 self.ms += STEP_MS;
                 for input in sending {
                     let now = at(self.ms);
-                    self.selector.hear(*input, Some(MediaKind::Video), ALL, now);
+                    self.selector.hear(*input, Heard::Picture, ALL, now);
                 }
                 self.decide();
             }
@@ -410,8 +414,8 @@ mod tests {
             scene.ms += STEP_MS;
             let now = at(scene.ms);
             let selector = &mut scene.selector;
-            selector.hear(Primary, Some(MediaKind::Audio), sound, now);
-            selector.hear(Backup, Some(MediaKind::Video), ALL, now);
+            selector.hear(Primary, Heard::Media, sound, now);
+            selector.hear(Backup, Heard::Picture, ALL, now);
             scene.decide();
         }
         assert_eq!(scene.said().len(), 2, "{:?}", scene.said());
@@ -459,7 +463,7 @@ mod tests {
         scene.attach(Backup);
         scene.pass(5_000, &[Primary, Backup]);
         for _ in 0..200 {
-            let (now, sound) = (at(scene.ms), Some(MediaKind::Audio));
+            let (now, sound) = (at(scene.ms), Heard::Media);
             scene.selector.hear(Primary, sound, ALL, now);
             scene.pass(STEP_MS, &[Backup]);
         }
@@ -522,7 +526,7 @@ mod tests {
                 }
                 scene
                     .selector
-                    .hear(input, Some(MediaKind::Video), joinable, at(scene.ms));
+                    .hear(input, Heard::Picture, joinable, at(scene.ms));
                 self.steady += self.silent + 1;
                 self.silent = 0;
                 self.joinable = if doing.joinable { self.joinable + 1 } else { 0 };

@@ -12,12 +12,8 @@ use std::path::Path;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::app::registry::Registry;
-use crate::config::Config;
 use crate::package::made_up;
-use crate::store::{self, Store};
 use crate::time::{Span, Ticks};
-use crate::transcode::template::Pipeline;
 use crate::transcode::{Output, ladder};
 
 /// The first segment.
@@ -100,24 +96,8 @@ impl Show {
     /// The first `ms` of the sound, and a transcoder that has said nothing yet.
     async fn begin(ms: i64) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let url = folder.path().display().to_string();
-        let config = store::Config {
-            url,
-            ..store::Config::default()
-        };
-        let store = Store::open(config).await.expect("opens");
-        let context = Arc::new(Context {
-            config: Config::default(),
-            pipeline: Pipeline::Copy {
-                name: String::new(),
-                summary: String::new(),
-            },
-            started: wall_now(),
-            absence: transcode::Absence::default(),
-            cores: 1,
-            registry: Arc::new(Registry::new(store.clone(), 1_935, Arc::default())),
-            store: store.clone(),
-        });
+        let context = Arc::new(Context::made_up(folder.path()).await);
+        let store = context.store.clone();
         let stream = Arc::new(Stream::new("film".parse().expect("a name")));
         let writer = store.writers(stream.name());
         let (offer, come) = mpsc::channel(1);
