@@ -43,18 +43,9 @@ pub(super) struct Intake {
     meter: Meter,
     /// When the message came that is being demuxed.
     arrived: WallTime,
-    /// Of pictures, and of sound.
-    arrivals: [Arrivals; 2],
+    /// When the last message of pictures came, and of sound.
+    arrivals: [Option<Instant>; 2],
     watch: Watch,
-}
-
-/// When the messages of one kind came.
-#[derive(Clone, Copy, Debug, Default)]
-struct Arrivals {
-    /// The last message, and the one before: whose sample the last one lets go, because the demuxer
-    /// holds one to learn how long it lasts.
-    last: Option<Instant>,
-    before: Option<Instant>,
 }
 
 impl Intake {
@@ -69,7 +60,7 @@ impl Intake {
             rate: None,
             meter: Meter::new(Instant::now()),
             arrived: clock.now(),
-            arrivals: [Arrivals::default(); 2],
+            arrivals: [None; 2],
             watch: Watch::new(stream, input),
         }
     }
@@ -154,24 +145,23 @@ impl Intake {
     /// Tells that the sample of `kind` at `at_us`, the last that was polled, has been handed to the
     /// transcoder.
     pub(super) fn tell_arrival(&self, kind: MediaKind, at_us: i64) {
-        let [video, audio] = &self.arrivals;
-        let arrivals = match kind {
+        let [video, audio] = self.arrivals;
+        let arrived = match kind {
             MediaKind::Video => video,
             MediaKind::Audio => audio,
         };
-        if let Some(before) = arrivals.before {
-            self.stream.latency.arrive(kind, at_us, before);
+        if let Some(arrived) = arrived {
+            self.stream.latency.arrive(kind, at_us, arrived);
         }
     }
 
     fn count(&mut self, kind: MediaKind, bytes: usize, arrived: Instant) {
         self.arrived = self.arrived.max(self.clock.at(arrived));
         let [video, audio] = &mut self.arrivals;
-        let arrivals = match kind {
+        *match kind {
             MediaKind::Video => video,
             MediaKind::Audio => audio,
-        };
-        arrivals.before = arrivals.last.replace(arrived);
+        } = Some(arrived);
         self.stream.hear(self.input, arrived);
         let bytes = bytes as u64;
         self.stream
@@ -221,7 +211,45 @@ impl Meter {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::app::latency::Passage;
+    use crate::app::latency::tests::totals;
+
+    #[test]
+    fn sample_arrived_with_the_message_that_it_came_in() {
+        let stream = Arc::new(Stream::new("film".parse().expect("a name")));
+        let begin = Instant::now();
+        let clock = SteadyClock::begin(clock::wall_now(), Duration::ZERO);
+        let mut intake = Intake::new(&stream, Input::Primary, clock);
+        let mut last = (0, begin);
+        for n in 0..10_u32 {
+            let kind = u8::from(n > 0);
+            let data = Bytes::copy_from_slice(&[0xAF, kind, 0x11, 0x90]);
+            let arrived = begin + Duration::from_millis(21) * n;
+            let message = Message::Audio {
+                timestamp_ms: n * 21,
+                data,
+                arrived,
+            };
+            intake.take(message).expect("valid");
+            while let Some(item) = intake.poll_output() {
+                if let Item::Sample { kind, at_us, .. } = item {
+                    intake.tell_arrival(kind, at_us);
+                    last = (at_us, arrived);
+                }
+            }
+        }
+        let published = last.1 + Duration::from_secs(1);
+        let passage = Passage {
+            transcoded: published,
+            packaged: published,
+            published,
+        };
+        stream.latency.publish(MediaKind::Audio, last.0, passage);
+        assert_eq!(totals(&stream.latency), ["total_sum 1.0", "total_count 1"]);
+    }
 
     #[test]
     fn publisher_waits_for_what_exceeds_the_lead() {

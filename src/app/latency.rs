@@ -30,8 +30,7 @@ const LIMITS_S: [f64; 14] = [
 /// A stretch of the way from the publisher's socket to the playlist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// From the last message's arrival to its being handed to the transcoder, the demuxer's hold of one
-    /// sample included.
+    /// From the last message's arrival to its being handed to the transcoder.
     Ingest,
     /// In the transcoder.
     Transcode,
@@ -171,20 +170,26 @@ const fn of_kind(arrivals: &mut [VecDeque<Arrival>; 2], kind: MediaKind) -> &mut
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use prometheus_client::encoding::text;
     use prometheus_client::registry::Registry;
 
     use super::*;
 
-    fn count(latency: &Latency) -> String {
+    /// The sum and the count of what all of the way took, as metrics say them.
+    pub(in crate::app) fn totals(latency: &Latency) -> Vec<String> {
         let mut registry = Registry::default();
         let total = latency.stages().last().expect("one").1.clone();
         registry.register("total", "", total);
         let mut text = String::new();
         text::encode(&mut text, &registry).expect("renders");
-        let line = text.lines().find(|line| line.starts_with("total_count"));
-        line.expect("a count").to_owned()
+        let is_wanted =
+            |line: &&str| line.starts_with("total_sum") || line.starts_with("total_count");
+        text.lines().filter(is_wanted).map(str::to_owned).collect()
+    }
+
+    fn count(latency: &Latency) -> String {
+        totals(latency).pop().expect("a count")
     }
 
     #[test]
