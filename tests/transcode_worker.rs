@@ -199,6 +199,19 @@ fn colour_is_carried_through_a_scaled_rung() {
 }
 
 #[test]
+fn pictures_that_come_in_rgb_are_shown() {
+    let clip = Clip::coded(
+        "testsrc2=size=640x360:rate=30",
+        "sine=sample_rate=48000",
+        "-c:v libx264rgb",
+        2,
+    );
+    let made = run::transcode(&small("auto"), &clip, clip.start_of_a_segment());
+    assert_on_the_grid(&made);
+    oracle::decodes_cleanly(&made, 0);
+}
+
+#[test]
 fn flash_and_beep_stay_together() {
     for ladder in ["auto", "vp9"] {
         let clip = Clip::flash_and_beep();

@@ -63,38 +63,22 @@ impl Clip {
 
     /// A clip of ffmpeg's test sources.
     pub(crate) fn made(video: &str, audio: &str, seconds: i64) -> Self {
+        let coded = "-c:v libx264 -bf 2 -pix_fmt yuv420p";
+        Self::coded(video, audio, coded, seconds)
+    }
+
+    /// As [`Self::made`], its pictures coded as `coded` says.
+    pub(crate) fn coded(video: &str, audio: &str, coded: &str, seconds: i64) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("made.mp4");
         let path = path.to_str().expect("text");
         let length = seconds.to_string();
-        ffmpeg(&[
-            "-f",
-            "lavfi",
-            "-i",
-            video,
-            "-f",
-            "lavfi",
-            "-i",
-            audio,
-            "-t",
-            &length,
-            "-ac",
-            "2",
-            "-c:v",
-            "libx264",
-            "-preset",
-            "ultrafast",
-            "-bf",
-            "2",
-            "-g",
-            "60",
-            "-pix_fmt",
-            "yuv420p",
-            "-c:a",
-            "aac",
-            "-y",
-            path,
-        ]);
+        let inputs = ["-f", "lavfi", "-i", video, "-f", "lavfi", "-i", audio];
+        let mut args = [&inputs[..], &["-t", &length, "-ac", "2"]].concat();
+        args.extend(["-preset", "ultrafast", "-g", "60"]);
+        args.extend(coded.split(' '));
+        args.extend(["-c:a", "aac", "-y", path]);
+        ffmpeg(&args);
         Self::read(&std::fs::read(path).expect("made"), seconds)
     }
 

@@ -310,11 +310,14 @@ fn accept_video_meta(sink: &gst_app::AppSink) {
 /// Caps fields that pin the colour of `info`. Without them GStreamer guesses it from the number of
 /// lines and converts between its guesses.
 pub(super) fn colour_caps(info: &gst_video::VideoInfo) -> String {
-    let site = info.chroma_site().to_str();
-    format!(
-        ",colorimetry=(string){},chroma-site=(string){site}",
-        info.colorimetry(),
-    )
+    let colour = format!(",colorimetry=(string){}", info.colorimetry());
+    let site = info.chroma_site();
+    // Of pictures that come in RGB it is unknown, and has no name: the bindings would read a null pointer.
+    if site.is_empty() {
+        colour
+    } else {
+        format!("{colour},chroma-site=(string){}", site.to_str())
+    }
 }
 
 /// What a decoder is fed with, and the chains of elements that decode it: the first whose last element is
@@ -403,4 +406,24 @@ fn unsupported(codec: &CodecConfig) -> Error {
         CodecConfig::Opus(_) => ("Opus", "gstreamer1.0-plugins-base"),
     };
     Error::Unsupported { name, package }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colour_names_what_is_known() {
+        gst::init().expect("GStreamer is there");
+        let of_rgb = ",colorimetry=(string)2:4:0:0";
+        for colour in [
+            of_rgb,
+            ",colorimetry=(string)bt709,chroma-site=(string)mpeg2",
+        ] {
+            let caps = format!("video/x-raw,format=I420,width=64,height=64{colour}");
+            let caps = caps.parse::<gst::Caps>().expect("caps");
+            let info = gst_video::VideoInfo::from_caps(&caps).expect("raw pictures");
+            assert_eq!(colour_caps(&info), colour);
+        }
+    }
 }
