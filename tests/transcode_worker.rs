@@ -199,6 +199,23 @@ fn colour_is_carried_through_a_scaled_rung() {
 }
 
 #[test]
+fn pictures_that_come_as_fields_are_shown_without_combs() {
+    // A bar that moves by sixteen pixels from field to field.
+    let bar = "color=gray:size=640x360:rate=60[all];color=white:size=80x200:rate=60[bar];\
+               [all][bar]overlay=x='mod(t*960,560)':y=80,tinterlace=interleave_top,setfield=tff";
+    let coded = "-c:v libx264 -flags +ilme+ildct -x264opts tff=1 -pix_fmt yuv420p";
+    let clip = Clip::coded(bar, "sine=sample_rate=48000", coded, 2);
+    let made = run::transcode(&small("auto"), &clip, clip.start_of_a_segment());
+    assert_on_the_grid(&made);
+    let CodecConfig::H264(config) = &made.renditions[0].codec else {
+        panic!("not H.264");
+    };
+    assert_eq!(made.samples[0].len(), 60);
+    let comb = oracle::comb(&made, 0, config.dimensions);
+    assert!(comb < 100, "{comb} millionths of the pixels are teeth");
+}
+
+#[test]
 fn pictures_that_come_in_rgb_are_shown() {
     let clip = Clip::coded(
         "testsrc2=size=640x360:rate=30",

@@ -193,6 +193,23 @@ pub(crate) fn psnr_against_the_film(made: &Made, index: usize, size: Dimensions)
     }
 }
 
+/// The share of a rendition's pixels that differ from those above and below, which are alike: the teeth of a comb,
+/// in millionths.
+pub(crate) fn comb(made: &Made, index: usize, size: Dimensions) -> usize {
+    let args = ["-vf", "format=gray", "-f", "rawvideo", "-"];
+    let pictures = through_ffmpeg(made, index, &args);
+    let (width, height) = (size.width as usize, size.height as usize);
+    let mut teeth = 0;
+    for picture in pictures.chunks_exact(width * height) {
+        for at in width..width * (height - 1) {
+            let [above, here, below] = [at - width, at, at + width].map(|at| picture[at]);
+            let stands_out = here.abs_diff(above) > 60 && here.abs_diff(below) > 60;
+            teeth += usize::from(stands_out && above.abs_diff(below) < 20);
+        }
+    }
+    teeth * 1_000_000 / pictures.len()
+}
+
 /// The mean magnitude of a rendition's sound, of 32768.
 pub(crate) fn loudness(made: &Made, index: usize) -> f64 {
     let pcm = through_ffmpeg(made, index, &["-f", "s16le", "-ac", "1", "-"]);

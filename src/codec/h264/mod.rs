@@ -93,7 +93,7 @@ pub enum Error {
 }
 
 /// The parameter sets of a record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ParameterSets {
     /// Sequence parameter sets, as NAL units.
     pub sps: Vec<Bytes>,
@@ -163,6 +163,15 @@ impl Config {
     /// [`Error`] only if the public field was replaced by something else than a record.
     pub fn parameter_sets(&self) -> Result<ParameterSets, Error> {
         ParameterSets::parse(&self.avcc)
+    }
+
+    /// Whether pictures may be coded as two fields, which are of two instants (`frame_mbs_only_flag` is 0).
+    /// Encoders that may do so also code whole frames.
+    #[must_use]
+    pub fn may_have_fields(&self) -> bool {
+        let sets = self.parameter_sets().unwrap_or_default();
+        let sps = sets.sps.first().map(|sps| sps::Sps::parse(sps));
+        sps.is_some_and(|sps| sps.is_ok_and(|sps| !sps.frames_only))
     }
 }
 

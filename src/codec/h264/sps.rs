@@ -25,6 +25,7 @@ pub(super) struct Sps {
     pub(super) luma_depth: u8,
     pub(super) chroma_depth: u8,
     pub(super) dimensions: Dimensions,
+    pub(super) frames_only: bool,
     pub(super) pixel_aspect: PixelAspect,
     pub(super) colour: Colour,
     pub(super) declared_rate: Option<FrameRate>,
@@ -70,7 +71,7 @@ impl Sps {
         skip_picture_order(bits)?;
         ranged("max_num_ref_frames", bits.ue()?, 16)?;
         bits.skip(1)?; // gaps_in_frame_num_value_allowed_flag
-        let dimensions = parse_dimensions(bits, &chroma)?;
+        let (dimensions, frames_only) = parse_dimensions(bits, &chroma)?;
         let vui = if bits.flag()? {
             parse_vui(bits)?
         } else {
@@ -84,6 +85,7 @@ impl Sps {
             luma_depth: chroma.luma_depth,
             chroma_depth: chroma.chroma_depth,
             dimensions,
+            frames_only,
             pixel_aspect: vui.head.pixel_aspect.unwrap_or(PixelAspect::SQUARE),
             colour: vui.head.colour.unwrap_or(Colour::UNSPECIFIED),
             declared_rate: vui.declared_rate,
@@ -177,7 +179,11 @@ fn skip_picture_order(bits: &mut BitReader<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-fn parse_dimensions(bits: &mut BitReader<'_>, chroma: &Chroma) -> Result<Dimensions, Error> {
+/// The size, and whether every picture is a whole frame.
+fn parse_dimensions(
+    bits: &mut BitReader<'_>,
+    chroma: &Chroma,
+) -> Result<(Dimensions, bool), Error> {
     let columns = 1 + ranged("pic_width_in_mbs_minus1", bits.ue()?, MAX_SIDE / 16 - 1)?;
     let rows = 1 + ranged(
         "pic_height_in_map_units_minus1",
@@ -201,10 +207,11 @@ fn parse_dimensions(bits: &mut BitReader<'_>, chroma: &Chroma) -> Result<Dimensi
         crop_x = (u64::from(bits.ue()?) + u64::from(bits.ue()?)) * unit_x;
         crop_y = (u64::from(bits.ue()?) + u64::from(bits.ue()?)) * u64::from(unit_y);
     }
-    Ok(Dimensions {
+    let dimensions = Dimensions {
         width: cropped("frame_crop_right_offset", columns * 16, crop_x)?,
         height: cropped("frame_crop_bottom_offset", height, crop_y)?,
-    })
+    };
+    Ok((dimensions, frames_only))
 }
 
 fn cropped(field: &'static str, coded: u32, crop: u64) -> Result<u32, Error> {

@@ -36,6 +36,7 @@ fn real_records_say_what_their_encoders_were_told() {
         assert_eq!((config.profile, config.level), (profile, level), "{hex}");
         assert_eq!(config.dimensions, Dimensions { width, height }, "{hex}");
         assert_eq!(config.declared_rate, rate, "{hex}");
+        assert_eq!(config.may_have_fields(), hex == HIGH_422, "{hex}");
     }
     let config = parsed(BASELINE);
     assert_eq!(

@@ -153,9 +153,10 @@ impl Decoders {
         let (caps, chain) = video_decoder(&info.codec)?;
         let canvas = self.plan.video.as_ref().map(|video| video.canvas);
         let canvas = canvas.ok_or(Error::Order)?;
+        let whole = whole_pictures(&info.codec);
         let colour = self.pinned.get().map_or_else(String::new, colour_caps);
         let launch = format!(
-            "appsrc name=in ! {chain} ! videoconvertscale add-borders=true \
+            "appsrc name=in ! {chain}{whole} ! videoconvertscale add-borders=true \
              ! video/x-raw,format=I420,width={},height={},pixel-aspect-ratio=1/1{colour} \
              ! appsink name=out",
             canvas.width, canvas.height,
@@ -361,6 +362,19 @@ fn video_decoder(codec: &CodecConfig) -> Result<(gst::Caps, &'static str), Error
         other => return Err(unsupported(other)),
     };
     Ok((caps, first_there(chains).ok_or_else(|| unsupported(codec))?))
+}
+
+/// What makes whole pictures of two fields, which nobody can watch woven: one picture of each pair, from the lines
+/// of the upper one. The methods that look at more than one field misread the padded frames of decoders. Pictures
+/// that were coded whole pass as they are.
+fn whole_pictures(codec: &CodecConfig) -> &'static str {
+    const DEINTERLACE: &str = " ! deinterlace fields=top method=linear";
+    let has_fields = matches!(codec, CodecConfig::H264(config) if config.may_have_fields());
+    if has_fields && gst::ElementFactory::find("deinterlace").is_some() {
+        DEINTERLACE
+    } else {
+        ""
+    }
 }
 
 /// As [`video_decoder`].
