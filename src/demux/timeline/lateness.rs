@@ -99,27 +99,24 @@ impl Lateness {
         self.buckets.len()
     }
 
-    /// The floors of the first and the last `half` of the newest `2 * half` complete stretches before
-    /// `now_us`, if all of them had samples.
-    pub(super) fn halves(&self, half: usize, now_us: i64) -> Option<(i64, i64)> {
-        let wanted = 2 * half;
+    /// The floors of the first and the last `half` of the newest `2 * half` complete stretches that had samples,
+    /// none of them before the one numbered `since`. Slow pictures leave stretches empty, which says nothing.
+    pub(super) fn halves(&self, half: usize, since: i64, now_us: i64) -> Option<(i64, i64)> {
         let current = bucket_at(now_us);
         let complete = self
             .buckets
             .iter()
             .rev()
-            .skip_while(|bucket| bucket.number >= current);
+            .skip_while(|bucket| bucket.number >= current)
+            .take_while(|bucket| bucket.number >= since);
         let mut found = 0_usize;
         let (mut older, mut newer) = (i64::MAX, i64::MAX);
-        for (bucket, number) in complete.take(wanted).zip((0..current).rev()) {
-            if bucket.number != number {
-                return None;
-            }
+        for bucket in complete.take(2 * half) {
             let side = if found < half { &mut newer } else { &mut older };
             *side = (*side).min(bucket.least_us);
             found += 1;
         }
-        (found == wanted && wanted > 0).then_some((older, newer))
+        (found == 2 * half && half > 0).then_some((older, newer))
     }
 
     /// Whether a sample came in the newest complete stretches before `now_us`, `count` of them.
@@ -155,15 +152,16 @@ mod tests {
         let lateness = pushed(&[(100, 40), (200, 10), (700, 90), (1_300, 12)]);
         assert_eq!(lateness.floor(), Some(10_000));
         assert_eq!(lateness.len(), 3);
-        assert_eq!(lateness.halves(1, 1_500_000), Some((90_000, 12_000)));
-        assert_eq!(lateness.halves(1, 1_499_999), Some((10_000, 90_000)));
-        assert_eq!(lateness.halves(2, 1_500_000), None, "only three");
+        assert_eq!(lateness.halves(1, 0, 1_500_000), Some((90_000, 12_000)));
+        assert_eq!(lateness.halves(1, 0, 1_499_999), Some((10_000, 90_000)));
+        assert_eq!(lateness.halves(2, 0, 1_500_000), None, "only three");
     }
 
     #[test]
     fn a_stretch_without_samples_is_no_evidence() {
         let lateness = pushed(&[(100, 40), (1_300, 12)]);
-        assert_eq!(lateness.halves(1, 1_500_000), None);
+        assert_eq!(lateness.halves(1, 0, 1_500_000), Some((40_000, 12_000)));
+        assert_eq!(lateness.halves(1, 1, 1_500_000), None, "only one since");
         assert!(lateness.is_flowing(1, 1_500_000) && !lateness.is_flowing(1, 2_000_000));
     }
 

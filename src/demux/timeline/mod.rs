@@ -33,7 +33,7 @@ pub const MAX_PLAIN_STEP_MS: i32 = 500;
 pub const MAX_STEP_BACK_MS: i32 = 200;
 
 /// While too little is known of how late the track comes, a step beyond [`MAX_STEP_MS`] is a real gap if the
-/// wall clock advanced as much, to within this.
+/// wall clock advanced as much or more, to within this.
 pub const GAP_TOLERANCE_MS: i64 = 2_000;
 
 /// A step forward that makes a sample come earlier than the earliest of late by more than this was not seen by
@@ -314,7 +314,7 @@ impl Timeline {
         }
         let waited_us = now_us.saturating_sub(own.arrived_us);
         let off_us = at_us.saturating_sub(own.at_us.saturating_add(waited_us));
-        step_ms <= MAX_STEP_MS || off_us.saturating_abs() <= GAP_TOLERANCE_MS * 1_000
+        step_ms <= MAX_STEP_MS || off_us <= GAP_TOLERANCE_MS * 1_000
     }
 
     /// Where a track goes on whose stamps say nothing: at its end, or after a wait by the wall clock.

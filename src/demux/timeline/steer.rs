@@ -15,7 +15,7 @@
 //! | rises and stays up | the source's clock stood still, or its uplink is too narrow | placed anew |
 //! | falls back after that | it was the network after all, which now delivers what it held | placed back |
 
-use super::lateness::{KEPT, bucket_at};
+use super::lateness::{KEPT, Lateness, bucket_at};
 use super::{Point, Timeline, Track, other};
 use crate::demux::Repair;
 use crate::media::MediaKind;
@@ -39,8 +39,10 @@ const SLEWED_US: i64 = 5_000;
 /// Stretches with samples before a floor is trusted: five seconds.
 const HISTORY: usize = 10;
 
-/// Without a sample for this long, the source is taken to have stalled.
+/// Without a sample for this long, the source is taken to have stalled; one that sends slow pictures and nothing
+/// else, for so many times its pace.
 const STALL_US: i64 = 700_000;
+const STALL_PACES: i64 = 2;
 
 /// After a stall, the stretches whose floors are compared: one second decides whether what was held comes
 /// now, faster than it plays, or the source goes on from where it stopped. Otherwise five seconds do.
@@ -67,6 +69,8 @@ pub(super) struct Steering {
     /// The track whose lateness stands for the source.
     leader: Option<MediaKind>,
     arrived_us: Option<i64>,
+    /// How long the sample before the newest one had been waited for.
+    pace_us: i64,
     /// The stretch of the newest look.
     looked: Option<i64>,
     /// The stretch in which samples came again after a stall.
@@ -99,7 +103,9 @@ impl Timeline {
     pub(super) fn notice(&mut self, now_us: i64) {
         let stretch = bucket_at(now_us);
         let before = self.steering.arrived_us.replace(now_us);
-        if before.is_some_and(|before| now_us.saturating_sub(before) >= STALL_US) {
+        let waited_us = now_us.saturating_sub(before.unwrap_or(now_us));
+        let pace_us = std::mem::replace(&mut self.steering.pace_us, waited_us);
+        if waited_us >= STALL_US.max(pace_us.saturating_mul(STALL_PACES)) {
             self.steering.resumed = Some(stretch);
         }
         if self.steering.looked.replace(stretch) == Some(stretch) {
@@ -170,8 +176,7 @@ impl Timeline {
 
     /// The track that stands for the source: the first, until only the other one comes.
     fn lead(&mut self, now_us: i64) -> Option<MediaKind> {
-        let five_seconds = i64::try_from(HISTORY).unwrap_or(i64::MAX);
-        let flows = |kind| self.track(kind).lateness.is_flowing(five_seconds, now_us);
+        let flows = |kind| self.flows(kind, now_us);
         let leader = match self.steering.leader {
             Some(leader) if !flows(leader) && flows(other(leader)) => {
                 let next = other(leader);
@@ -193,6 +198,12 @@ impl Timeline {
         };
         self.steering.leader = Some(leader);
         Some(leader)
+    }
+
+    /// Whether a sample of the track came within the last five seconds.
+    fn flows(&self, kind: MediaKind, now_us: i64) -> bool {
+        let five_seconds = i64::try_from(HISTORY).unwrap_or(i64::MAX);
+        self.track(kind).lateness.is_flowing(five_seconds, now_us)
     }
 
     /// Learns how much later than the leader the other track comes.
@@ -228,8 +239,8 @@ impl Timeline {
         };
         let (own, reference) = (&own.lateness, &reference.lateness);
         // Two seconds of both.
-        let (Some(found), Some(expected)) = (own.halves(2, now_us), reference.halves(2, now_us))
-        else {
+        let halves = |lateness: &Lateness| lateness.halves(2, i64::MIN, now_us);
+        let (Some(found), Some(expected)) = (halves(own), halves(reference)) else {
             return;
         };
         let usual = usual.saturating_sub(reference_usual);
@@ -252,24 +263,27 @@ impl Timeline {
     /// By how much the source stays behind the wall clock, if it does.
     fn stays_behind(&self, leader: MediaKind, now_us: i64) -> Option<i64> {
         let now = bucket_at(now_us);
-        // What was decided last has not reached both tracks yet.
-        if !(self.video.due.is_empty() && self.audio.due.is_empty()) {
+        // What was decided last has not reached both tracks yet. One that is gone is not waited for.
+        let lags = |kind| !self.track(kind).due.is_empty() && self.flows(kind, now_us);
+        if lags(MediaKind::Video) || lags(MediaKind::Audio) {
             return None;
         }
-        let resumed = self
-            .steering
-            .resumed
-            .map(|resumed| now.saturating_sub(resumed));
-        let (half, falling_us) = match resumed {
+        let resumed = self.steering.resumed.unwrap_or(i64::MIN);
+        let (half, falling_us) = match self.steering.resumed.map(|_| now - resumed) {
             Some(..=2) => return None,
             Some(3..=10) => (HALF_AFTER_STALL, FALLING_AFTER_STALL_US),
             _ => (HALF, FALLING_US),
         };
-        let (older, newer) = self.track(leader).lateness.halves(half, now_us)?;
+        // Where the leader sends slow pictures, the sound has it sooner.
+        let (kind, (older, newer)) = [leader, other(leader)].into_iter().find_map(|kind| {
+            let track = self.track(kind);
+            track.usual_us.filter(|_| self.flows(kind, now_us))?;
+            Some((kind, track.lateness.halves(half, resumed, now_us)?))
+        })?;
         if newer < older.saturating_sub(falling_us) {
             return None;
         }
-        let late_us = self.error(leader, older.min(newer));
+        let late_us = self.error(kind, older.min(newer));
         (late_us >= LATE_US).then_some(late_us)
     }
 
