@@ -197,9 +197,11 @@ fn sound_goes_on_where_the_encoder_of_pictures_that_come_breaks_down() {
     let log = server.log();
     assert_eq!(log.matches("the sound goes on").count(), 1, "{log}");
     assert_eq!(tried(&server), 2, "{log}");
-    let status = server.get("/api/v1/streams/film").json();
-    let found = status["ingest"]["health"]["findings"].to_string();
-    assert_eq!(found.matches("\"pictures_left_out\"").count(), 1, "{found}");
+    let status = eventually("the finding", SOON, || {
+        let status = server.get("/api/v1/streams/film").json();
+        let found = status["ingest"]["health"]["findings"].to_string();
+        (found.matches("\"pictures_left_out\"").count() == 1).then_some(status)
+    });
     assert_eq!(status["state"], "live", "{status}");
     let stored = end(&server, &mut publisher);
     assert!(!stored.join("v180").exists());

@@ -199,7 +199,7 @@ impl Kind {
                 "Settings > Output > Streaming > Keyframe interval: set 2 s (not 0, which is automatic)"
             }
             Self::OpenGop => {
-                "Settings > Output > Streaming > x264 Options: remove open-gop; with another encoder choose another preset"
+                "Settings > Output > Streaming > x264 Options: remove open-gop and intra-refresh; with another encoder choose another preset"
             }
             Self::BFrames => {
                 "Settings > Output > Streaming > Tune: zerolatency, or Max B-frames: 0. Leave it if two frames more of delay do not matter"
@@ -247,7 +247,7 @@ impl Kind {
             Self::KeyframeInterval | Self::KeyframesIrregular => {
                 "-g 60 -sc_threshold 0 at 30 frames per second"
             }
-            Self::OpenGop => "-flags +cgop, or -x264-params open-gop=0",
+            Self::OpenGop => "-flags +cgop, or -x264-params open-gop=0:intra-refresh=0",
             Self::BFrames => "-bf 0, or -tune zerolatency",
             Self::FramesMissing => "-preset ultrafast, a smaller picture, or a lower -b:v",
             Self::FrameRateUneven => "-vsync cfr -r 30",

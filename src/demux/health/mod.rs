@@ -15,7 +15,7 @@ use crate::codec::{h264, hevc};
 use crate::demux::{DropReason, Output, Repair};
 use crate::id::TrackId;
 use crate::media::{CodecConfig, MediaKind, Sample};
-use crate::time::{Timescale, WallTime};
+use crate::time::{Ticks, Timescale, WallTime};
 
 use self::arrival::Arrivals;
 pub use self::finding::{Finding, Kind, Severity};
@@ -31,6 +31,9 @@ const MENDED_US: i64 = 10 * SECOND_US;
 
 /// Without a sample for this long while the other track goes on, a track is missing.
 const MISSING_US: i64 = 5 * SECOND_US;
+
+/// Pictures that come to a broadcast without any are taken in within some seconds. Only after this, they are not.
+const LEFT_OUT_US: i64 = 8 * SECOND_US;
 
 /// Beyond this, a clock is worse than any crystal.
 const DRIFT_PPM: i64 = 100;
@@ -84,6 +87,8 @@ pub struct Checkup {
     arrivals: Arrivals,
     top_rung_bps: Option<u64>,
     leaves_out_pictures: bool,
+    /// Since when pictures come that are left out.
+    left_out_us: Option<i64>,
     drift_ppm: Option<i64>,
     /// Of which kinds more than one track is sent.
     other_tracks: Vec<MediaKind>,
@@ -134,6 +139,9 @@ impl Checkup {
     /// Says whether the broadcast has no pictures, whatever comes.
     pub const fn set_without_pictures(&mut self, is_without: bool) {
         self.leaves_out_pictures = is_without;
+        if !is_without {
+            self.left_out_us = None;
+        }
     }
 
     /// Says how slow the source's clock runs, in parts per million.
@@ -185,9 +193,20 @@ impl Checkup {
         let at = sample.dts.at(track.scale).to_wall();
         self.arrivals
             .push(track.kind, now.as_micros(), at.as_micros());
-        if track.kind == MediaKind::Video {
-            let picture = track.picture.and_then(|read| read(&sample.data));
-            self.pictures.push(sample, picture);
+        match track.kind {
+            MediaKind::Video => {
+                let picture = track.picture.and_then(|read| read(&sample.data));
+                self.pictures.push(sample, picture);
+                if self.leaves_out_pictures {
+                    self.left_out_us.get_or_insert(now.as_micros());
+                }
+            }
+            MediaKind::Audio => {
+                let length = i64::try_from(sample.duration.get()).unwrap_or(i64::MAX);
+                let heard = Ticks::new(length).at(track.scale);
+                let heard = heard.rescale_floor(Timescale::VIDEO_90K);
+                self.pictures.hear(heard.get());
+            }
         }
     }
 
@@ -255,7 +274,8 @@ impl Checkup {
             Kind::NoSound => self.missing(MediaKind::Audio),
             Kind::NoPicture => self.missing(MediaKind::Video),
             Kind::PicturesLeftOut => {
-                let is_found = self.leaves_out_pictures && self.arrivals.has(MediaKind::Video);
+                let for_us = self.left_out_us.map(|since| now_us.saturating_sub(since));
+                let is_found = for_us >= Some(LEFT_OUT_US);
                 let found = "pictures after the broadcast had begun";
                 let expected = "pictures from its first second on";
                 is_found.then(|| (found.to_owned(), expected.to_owned()))
@@ -271,7 +291,7 @@ impl Checkup {
             Kind::BFrames => self.pictures.reordered(),
             Kind::FramesMissing => self.pictures.missing(),
             Kind::FrameRateUneven => self.pictures.uneven(),
-            Kind::BitrateLow => self.low_bitrate(),
+            Kind::BitrateLow => self.low_bitrate(now_us),
             Kind::OtherTracks => {
                 let found = match self.other_tracks.as_slice() {
                     [] => return None,
@@ -304,8 +324,13 @@ impl Checkup {
         (for_us >= MISSING_US).then(|| (found, format!("{what} all the time")))
     }
 
-    fn low_bitrate(&self) -> Option<(String, String)> {
-        let (found, wanted) = (self.pictures.bps()?, self.top_rung_bps?);
+    /// Of what is lost on the way, or has no way, nothing would be gained by sending more.
+    fn low_bitrate(&self, now_us: i64) -> Option<(String, String)> {
+        let comes_whole = self.pictures.missing().is_none()
+            && self.arrivals.stalls(now_us).is_none()
+            && self.arrivals.behind(now_us).is_none();
+        let bps = self.pictures.bps().filter(|_| comes_whole);
+        let (found, wanted) = (bps?, self.top_rung_bps?);
         // A good encoder at half the rate may still be worth it; less is not.
         (found < wanted / 2).then(|| (rate(found), format!("{} or more", rate(wanted))))
     }

@@ -24,9 +24,11 @@ const SEGMENT_SLACK_MS: i64 = 450;
 const SHORT_GOP: i64 = 25 * SECOND / 10;
 /// The stretch over which frames and bytes are counted.
 const WINDOW: i64 = 10 * SECOND;
-/// A distance of two pictures beyond this is a stall, not a row of missing pictures. It says nothing of how the
-/// pictures are made.
+/// A distance of two pictures beyond this is a stall, not a row of missing pictures, unless there was sound meanwhile. It
+/// says nothing of how the pictures are made.
 const STALL: i64 = 2 * SECOND;
+/// Beyond this there were no pictures at all, which is told by itself.
+const ABSENCE: i64 = 5 * SECOND;
 /// A distance beyond this, or below, is the move that was told, not a row of missing pictures, or of uneven ones: what
 /// is moved back is squeezed together.
 const FAR_MOVE: i64 = SECOND * 2 / 5;
@@ -66,6 +68,8 @@ impl Count {
 pub(super) struct Pictures {
     rate: Option<FrameRate>,
     last: Option<i64>,
+    /// How much sound has come since the last picture, in ticks.
+    heard: i64,
     keyframe: Option<i64>,
     /// Whether the GOP that goes on is known to be open.
     is_open: bool,
@@ -91,14 +95,26 @@ impl Pictures {
         };
     }
 
+    /// Takes note of `ticks` of sound, of 90 kHz.
+    pub(super) const fn hear(&mut self, ticks: i64) {
+        self.heard = self.heard.saturating_add(ticks);
+    }
+
     pub(super) fn push(&mut self, sample: &Sample, picture: Option<Picture>) {
         let at = sample.dts.get();
-        let distance = self.last.replace(at).map(|last| at.saturating_sub(last));
-        let is_moved = |distance: i64| {
-            self.may_move > 0 && !(NEAR_MOVE..FAR_MOVE).contains(&distance) || distance >= STALL
+        let heard = std::mem::take(&mut self.heard);
+        let is_told = |distance: &i64| {
+            let most = if heard >= distance / 2 {
+                ABSENCE
+            } else {
+                STALL
+            };
+            let is_moved = self.may_move > 0 && !(NEAR_MOVE..FAR_MOVE).contains(distance);
+            *distance < most && !is_moved
         };
-        let distance = distance.filter(|distance| !is_moved(*distance));
-        match distance {
+        let last = self.last.replace(at);
+        let distance = last.map(|last| at.saturating_sub(last));
+        match distance.filter(is_told) {
             Some(distance) => self.space(distance),
             // How far the next key frame is from the last one is not the encoder's doing.
             None => self.keyframe = None,

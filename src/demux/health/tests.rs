@@ -50,6 +50,8 @@ struct Source {
     sound_lag_ms: i64,
     /// Every so many frames one is left out; 0: none.
     drop_every: i64,
+    /// Whether key frames are all that is sent of pictures.
+    keys_alone: bool,
     /// Ticks by which every other frame is early.
     uneven: i64,
     /// Bytes of a frame.
@@ -65,6 +67,7 @@ const CLEAN: Source = Source {
     sound: true,
     sound_lag_ms: 40,
     drop_every: 0,
+    keys_alone: false,
     uneven: 0,
     bytes: 12_000,
     stall_every: 0,
@@ -124,7 +127,8 @@ impl Run {
                 at_us + 20_000
             };
             let now_us = now_us.max(self.checkup.arrivals_us());
-            let dropped = source.drop_every > 0 && n % source.drop_every == 1;
+            let dropped = source.drop_every > 0 && n % source.drop_every == 1
+                || source.keys_alone && n % source.gop != 0;
             if !dropped {
                 self.picture(source, n, now_us);
             }
@@ -207,7 +211,7 @@ impl Checkup {
     }
 }
 
-const ROWS: [(&[&str], Source); 11] = [
+const ROWS: [(&[&str], Source); 12] = [
     (&[], CLEAN),
     (&[], Source { gop: 120, ..CLEAN }),
     (&["keyframe_interval"], Source { gop: 300, ..CLEAN }),
@@ -243,6 +247,14 @@ const ROWS: [(&[&str], Source); 11] = [
         &["frames_missing"],
         Source {
             drop_every: 20,
+            ..CLEAN
+        },
+    ),
+    // As much as a narrow way leaves, which more bits would not mend.
+    (
+        &["frames_missing"],
+        Source {
+            keys_alone: true,
             ..CLEAN
         },
     ),
@@ -453,8 +465,33 @@ fn open_gops_of_hevc_are_those_with_pictures_that_have_to_be_left_out() {
 fn pictures_of_a_broadcast_without_any_are_told() {
     let mut run = Run::new(CLEAN);
     run.checkup.set_without_pictures(true);
-    run.send(CLEAN, 0, 3);
+    run.send(CLEAN, 0, 5);
+    assert_eq!(run.found(), [""; 0], "they are about to be taken in");
+    run.send(CLEAN, 5, 10);
     assert_eq!(run.found(), ["pictures_left_out"]);
+    run.checkup.set_without_pictures(false);
+    run.send(CLEAN, 10, 25);
+    assert_eq!(run.found(), [""; 0]);
+}
+
+#[test]
+fn after_a_time_without_pictures_nothing_is_said_of_their_coding() {
+    let away = Source {
+        gop: 1_000_000,
+        keys_alone: true,
+        ..CLEAN
+    };
+    let mut run = Run::new(CLEAN);
+    run.send(CLEAN, 0, 10);
+    run.send(away, 10, 50);
+    assert_eq!(run.found(), ["no_picture"]);
+    run.send(CLEAN, 50, 90);
+    let found = |change: &Change| match change {
+        Change::Found(finding) => Some(finding.kind),
+        Change::Mended(_) => None,
+    };
+    let found: Vec<Kind> = run.told.iter().filter_map(found).collect();
+    assert_eq!(found, [Kind::NoPicture]);
 }
 
 #[test]
