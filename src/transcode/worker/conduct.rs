@@ -52,8 +52,8 @@ pub(super) enum Event {
         /// The samples.
         pcm: Bytes,
     },
-    /// A track of sound was announced.
-    SoundExpected,
+    /// A track of sound was announced: the first, or another than before.
+    SoundBegins,
     /// The broadcast's clock, as told.
     Clock(WallTime),
     /// The slate, as frames are.
@@ -153,7 +153,7 @@ impl Conduct<'_> {
                 self.conductor.picture(position, buffer)?;
             }
             Event::Pcm { position, pcm } => self.conductor.sound(position, pcm)?,
-            Event::SoundExpected => self.conductor.expect_sound(),
+            Event::SoundBegins => self.conductor.begin_sound(),
             Event::Clock(now) => {
                 // A message that was held up on its way is no reason to go back.
                 let before = self.clock.map(|clock| clock.now());

@@ -198,7 +198,7 @@ impl Decoders {
         let scale = Timescale::new(rate).ok_or(Error::Order)?;
         let (events, origin) = (self.events.clone(), self.origin);
         events
-            .send(Event::SoundExpected)
+            .send(Event::SoundBegins)
             .map_err(|_| Error::Stopped)?;
         start(info, &caps, &launch, move |sample| {
             let buffer = sample.buffer().ok_or(gst::FlowError::Error)?;

@@ -277,6 +277,13 @@ impl<F: Clone> Conductor<F> {
         self.audio.expect_sound(true);
     }
 
+    /// Tells that a track of sound begins, the first or another one: where it does not continue what was laid, that
+    /// is its place and no drift.
+    pub const fn begin_sound(&mut self) {
+        self.expect_sound();
+        self.audio.detach();
+    }
+
     /// Tells that the source has gone. What comes next is another one's, placed anew.
     pub fn detach(&mut self) {
         // By the clock silence comes when it is due, and another source may have sound until then.

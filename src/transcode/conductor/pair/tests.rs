@@ -256,6 +256,35 @@ impl Simulation {
     }
 }
 
+/// How many access units come of `seconds` of sound followed by another track that begins 30 ms before its end.
+fn units_of_two_tracks(seconds: i64) -> i64 {
+    const OVERLAP: i64 = 48 * 30;
+    let scale = Timescale::new(48_000).expect("valid");
+    let grid = Grid::new(NonZeroU32::new(2_000).expect("not zero"));
+    let begin = grid.start_of(SegmentNumber::new(FIRST), scale);
+    let audio = AudioConductor::new(scale, begin, 1_000, true);
+    let mut conductor = Conductor::<()>::new(None, audio, scale);
+    let length = seconds * 48_000;
+    let mut units = 0;
+    for (from, until) in [(0, length), (length - OVERLAP, 2 * length)] {
+        conductor.begin_sound();
+        for at in (from..until).step_by(480) {
+            let pcm = Bytes::from(vec![1; 480 * PCM_FRAME_BYTES]);
+            let position = Ticks::new(begin.get() + at);
+            conductor.sound(position, pcm).expect("near");
+            while conductor.poll_output().expect("near").is_some() {
+                units += 1;
+            }
+        }
+    }
+    units
+}
+
+#[test]
+fn another_track_of_sound_lies_at_its_own_place() {
+    assert_eq!(units_of_two_tracks(2), 192);
+}
+
 fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
         (50_i64..15_000).prop_map(Fault::Stall),
