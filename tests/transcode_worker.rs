@@ -512,6 +512,35 @@ fn a_second_death_leaves_out_what_may_have_caused_both() {
     assert_eq!(made.samples[0].len(), 25 * 30);
 }
 
+/// Neither what an encoder sends that has but one key frame, nor what refreshes its pictures bit by bit.
+#[test]
+fn a_source_without_key_frames_is_heard_and_seen_again_after_two_deaths() {
+    for (refresh, is_seen) in [
+        ("keyint=60:intra-refresh=1", true),
+        ("keyint=infinite", false),
+    ] {
+        let coded = format!("-c:v libx264 -pix_fmt yuv420p -x264-params {refresh}:bframes=0");
+        let clip = Clip::coded(
+            "testsrc2=size=320x240:rate=30",
+            "sine=frequency=440:sample_rate=48000",
+            &coded,
+            25,
+        );
+        let kills = [run::Blow::kill(40), run::Blow::kill(45)];
+        let made = run::transcode_with(&small("auto"), &clip, clip.start_of_a_segment(), &kills);
+        assert_eq!(made.restarts, [false, true], "{refresh}");
+        assert_one_run(&made, 0);
+        let changes = oracle::changes(&made, 0);
+        let (end, long) = (changes.len() - 60, changes.len() > 24 * 30);
+        assert!(long, "{refresh}: {}", changes.len());
+        let moves = changes[end..].iter().filter(|moves| **moves).count();
+        assert_eq!(moves > 50, is_seen, "{refresh}: {moves} of the last 60");
+        assert!(is_seen || moves == 0, "{refresh}: damage is shown");
+        let sound = made.renditions.len() - 1;
+        assert!(oracle::loudness(&made, sound) > 500.0, "{refresh}");
+    }
+}
+
 #[test]
 fn a_worker_can_do_nothing_but_transcode() {
     let told = run::confinement();

@@ -210,6 +210,24 @@ pub(crate) fn comb(made: &Made, index: usize, size: Dimensions) -> usize {
     teeth * 1_000_000 / pictures.len()
 }
 
+/// Of each picture of a rendition but the first, whether it is another one than that before it.
+pub(crate) fn changes(made: &Made, index: usize) -> Vec<bool> {
+    let args = [
+        "-vf",
+        "scale=64:48:flags=area,format=gray",
+        "-f",
+        "rawvideo",
+        "-",
+    ];
+    let pictures = through_ffmpeg(made, index, &args);
+    let pictures: Vec<&[u8]> = pictures.chunks_exact(64 * 48).collect();
+    let apart = |pair: &[&[u8]]| {
+        let pixels = pair[0].iter().zip(pair[1]);
+        pixels.map(|(a, b)| u64::from(a.abs_diff(*b))).sum::<u64>()
+    };
+    pictures.windows(2).map(|pair| apart(pair) > 300).collect()
+}
+
 /// The mean magnitude of a rendition's sound, of 32768.
 pub(crate) fn loudness(made: &Made, index: usize) -> f64 {
     let pcm = through_ffmpeg(made, index, &["-f", "s16le", "-ac", "1", "-"]);

@@ -17,6 +17,7 @@ use super::process::{READ_BYTES, Worker};
 use super::progress::Progress;
 use super::{Cuts, Error, Input, Output};
 use crate::id::SegmentNumber;
+use crate::media::Sample;
 use crate::time::{MediaTime, Timescale};
 use crate::transcode::Absence;
 use crate::transcode::conductor::Conducted;
@@ -42,6 +43,9 @@ const MAX_FED: Duration = Duration::from_secs(2);
 const CAUGHT_UP_MS: i64 = 100;
 /// How long it may take over that before it is told the time all the same.
 const MAX_CATCH_UP: Duration = Duration::from_secs(10);
+/// For how long of the source's time a new worker waits for a key frame, in milliseconds: longer than they are usually
+/// apart. Then it is given pictures that it cannot show yet, and shows the slate.
+const MAX_KEYLESS_MS: i64 = 2_500;
 /// How often a worker is looked at.
 const LOOK_PERIOD: Duration = Duration::from_millis(250);
 
@@ -153,8 +157,10 @@ struct Shift<'a> {
     /// Where what it is given first ends, until it has come there. Until then it is not told the time: it
     /// would hold the picture for what it has at hand.
     catching_up: Option<MediaTime>,
-    /// Whether it has been given a key frame, so that it can decode the pictures that follow.
+    /// Whether it has been given a key frame, so that it can decode the pictures that follow, or need not wait for one.
     joined: bool,
+    /// Where the first picture lay that it was not given for want of a key frame, in milliseconds.
+    keyless_since: Option<i64>,
     /// Whether it has been given any sample.
     had_work: bool,
     /// Whether it was told the time.
@@ -198,6 +204,7 @@ impl<'a> Shift<'a> {
         let mut shift = Self {
             catching_up: charge.kept.end().filter(|_| !is_first),
             joined: charge.kept.has_pictures(),
+            keyless_since: None,
             charge,
             worker,
             replay,
@@ -340,7 +347,7 @@ impl Shift<'_> {
         if let Input::Sample(track, sample) = &input
             && self.charge.kept.is_video(*track)
         {
-            self.joined |= sample.keyframe;
+            self.joined |= sample.keyframe || self.is_keyless(sample);
             if !self.joined {
                 return;
             }
@@ -370,6 +377,16 @@ impl Shift<'_> {
         if !follows || matches!(message, Message::Source { .. }) {
             self.watch.feed(follows);
         }
+    }
+
+    /// Whether key frames have been waited for in vain until the picture `sample`. What follows the source shows
+    /// nothing that is not whole, and has no slate; it waits for as long as it takes.
+    fn is_keyless(&mut self, sample: &Sample) -> bool {
+        let at = self.charge.kept.recoverable_ms(sample);
+        let Some(at) = at.filter(|_| !self.charge.plan.follows) else {
+            return false;
+        };
+        at.saturating_sub(*self.keyless_since.get_or_insert(at)) >= MAX_KEYLESS_MS
     }
 
     fn worked(&self) -> Duration {

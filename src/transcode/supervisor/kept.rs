@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 use super::Input;
 use crate::id::TrackId;
-use crate::media::{MediaKind, Sample, TrackInfo};
+use crate::media::{CodecConfig, MediaKind, Sample, TrackInfo};
 use crate::time::{MediaTime, Timescale};
 
 /// The most bytes that are kept, with what it takes to keep them: ten seconds, the longest usual GOP, at 25 Mbit/s.
@@ -136,6 +136,14 @@ impl Kept {
             Some(last.dts.at(piece.track.info.timescale))
         };
         end(&self.video).or_else(|| end(&self.audio))
+    }
+
+    /// Where the picture `sample` lies, in milliseconds, if a decoder that begins there tells what it shows whole from
+    /// what it does not.
+    pub(super) fn recoverable_ms(&self, sample: &Sample) -> Option<i64> {
+        let info = &self.video.track.as_ref()?.info;
+        let tells = matches!(info.codec, CodecConfig::H264(_));
+        tells.then(|| millis(sample.dts.at(info.timescale)))
     }
 
     /// Whether `track` is one of pictures.

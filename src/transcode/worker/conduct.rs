@@ -36,6 +36,8 @@ pub(super) enum Event {
         buffer: gst::Buffer,
         /// Its layout and colour.
         info: gst_video::VideoInfo,
+        /// Whether it can be shown: not before decoding has come to a picture that needs nothing from before it began.
+        is_whole: bool,
     },
     /// A key frame of the source is about to be decoded; told only where its places are followed. In 90 kHz
     /// ticks.
@@ -90,6 +92,12 @@ struct Conduct<'a> {
     pictures: Option<VideoEncoder>,
     sound: AudioEncoder,
     clock: Option<Clock>,
+    /// The slate, once it is drawn.
+    slate: Option<gst::Buffer>,
+    /// Where the first picture lay that could not be shown, while there was none that could.
+    unseen: Option<Ticks>,
+    /// Whether the slate was shown in place of it.
+    stands_in: bool,
     /// What was told last, and when.
     told: (Shown, Instant),
 }
@@ -120,6 +128,9 @@ pub(super) fn run(
         events: sender,
         outputs,
         clock: None,
+        slate: None,
+        unseen: None,
+        stands_in: false,
         told: (Shown::Source, Instant::now()),
     };
     loop {
@@ -143,6 +154,7 @@ impl Conduct<'_> {
                 position,
                 buffer,
                 info,
+                is_whole,
             } => {
                 if self.plan.video.is_none() {
                     return Ok(());
@@ -150,7 +162,12 @@ impl Conduct<'_> {
                 if self.pictures.is_none() {
                     self.open_pictures(&info)?;
                 }
-                self.conductor.picture(position, buffer)?;
+                if is_whole {
+                    self.conductor.picture(position, buffer)?;
+                } else {
+                    self.unseen.get_or_insert(position);
+                    self.stand_in()?;
+                }
             }
             Event::Pcm { position, pcm } => self.conductor.sound(position, pcm)?,
             Event::SoundBegins => self.conductor.begin_sound(),
@@ -161,11 +178,25 @@ impl Conduct<'_> {
                 let at = Instant::now();
                 self.clock = Some(Clock { told, at });
             }
-            Event::Slate(frame) => self.conductor.set_slate(frame, self.absence.hold),
+            Event::Slate(frame) => {
+                self.slate = Some(frame.clone());
+                self.conductor.set_slate(frame, self.absence.hold);
+                self.stand_in()?;
+            }
             Event::Detached => self.conductor.detach(),
             Event::Keyframe { .. } | Event::Finish => {}
         }
         self.drain()
+    }
+
+    /// Begins with the slate where no picture can be shown yet: whatever comes, something has to be.
+    fn stand_in(&mut self) -> Result<(), Error> {
+        if let (Some(slate), Some(position)) = (&self.slate, self.unseen)
+            && !std::mem::replace(&mut self.stands_in, true)
+        {
+            self.conductor.picture(position, slate.clone())?;
+        }
+        Ok(())
     }
 
     fn follow_clock(&mut self) -> Result<(), Error> {

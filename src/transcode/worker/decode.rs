@@ -49,6 +49,10 @@ struct Decoder {
     drained: Receiver<()>,
     /// Set when it can decode no more.
     failed: Arc<AtomicBool>,
+    /// Whether it was given anything.
+    is_fed: bool,
+    /// Set while it has shown nothing whole, because it did not begin with a key frame.
+    is_partial: Arc<AtomicBool>,
 }
 
 impl Drop for Decoder {
@@ -105,9 +109,14 @@ impl Decoders {
         if sample.keyframe {
             self.reopen(track)?;
         }
-        let Some(decoder) = self.open.iter().find(|decoder| decoder.track.id == track) else {
+        let mut open = self.open.iter_mut();
+        let Some(decoder) = open.find(|decoder| decoder.track.id == track) else {
             return Ok(());
         };
+        if !std::mem::replace(&mut decoder.is_fed, true) {
+            let is_partial = !sample.keyframe;
+            decoder.is_partial.store(is_partial, Ordering::Release);
+        }
         let scale = decoder.track.timescale;
         let running = |ticks: crate::time::Ticks| self.origin.to_running(ticks.at(scale));
         let Some(pts) = running(sample.pts) else {
@@ -164,7 +173,9 @@ impl Decoders {
         let (events, origin) = (self.events.clone(), self.origin);
         let pinned = Arc::clone(&self.pinned);
         let mut known: Option<(gst::Caps, gst_video::VideoInfo)> = None;
-        start(info, &caps, &launch, move |sample| {
+        let is_partial = Arc::new(AtomicBool::new(false));
+        let is_still_partial = Arc::clone(&is_partial);
+        let mut decoder = start(info, &caps, &launch, move |sample| {
             let caps = sample.caps_owned().ok_or(gst::FlowError::NotNegotiated)?;
             if known.as_ref().is_none_or(|(before, _)| *before != caps) {
                 let info = gst_video::VideoInfo::from_caps(&caps);
@@ -177,13 +188,21 @@ impl Decoders {
             let Some(pts) = buffer.pts() else {
                 return Ok(());
             };
+            let is_whole = !is_still_partial.load(Ordering::Acquire)
+                || !buffer.flags().contains(gst::BufferFlags::CORRUPTED);
+            if is_whole {
+                is_still_partial.store(false, Ordering::Release);
+            }
             let event = Event::Frame {
                 position: origin.of_running(pts, Timescale::VIDEO_90K),
                 buffer,
                 info: info.clone(),
+                is_whole,
             };
             events.send(event).map_err(|_| gst::FlowError::Eos)
-        })
+        })?;
+        decoder.is_partial = is_partial;
+        Ok(decoder)
     }
 
     fn open_audio(&self, info: &TrackInfo) -> Result<Decoder, Error> {
@@ -285,6 +304,8 @@ fn start(
         source,
         drained,
         failed,
+        is_fed: false,
+        is_partial: Arc::default(),
     })
 }
 

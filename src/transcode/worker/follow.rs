@@ -77,6 +77,7 @@ pub(super) fn run(
                 position,
                 buffer,
                 info,
+                ..
             }) => {
                 let began = Instant::now();
                 following.encode(position, buffer, &info)?;
