@@ -10,6 +10,7 @@
 mod lateness;
 mod slew;
 mod steer;
+mod still;
 
 use std::collections::VecDeque;
 
@@ -22,6 +23,7 @@ pub use self::slew::PPM as SLEW_PPM;
 use self::slew::Slew;
 use self::steer::Steering;
 pub use self::steer::{ALIGNED_US, LATE_US, MAX_AHEAD_US};
+use self::still::Still;
 
 /// A step forward up to this is taken as it is while too little is known of how late the track comes.
 pub const MAX_STEP_MS: i32 = 3_000;
@@ -98,6 +100,12 @@ impl Point {
         stamp_ms.wrapping_sub(self.stamp_ms).cast_signed()
     }
 
+    /// Whether `stamp_ms` does not go on from this one.
+    const fn stands(&self, stamp_ms: u32) -> bool {
+        let step = self.step_to(stamp_ms);
+        step <= 0 && step >= -MAX_STEP_BACK_MS
+    }
+
     fn after(&self, step_ms: i32) -> i64 {
         self.at_us.saturating_add(i64::from(step_ms) * 1_000)
     }
@@ -117,6 +125,8 @@ struct Track {
     shifted: bool,
     /// How it is to be shifted from where on, in order.
     due: VecDeque<Due>,
+    /// Whether its stamps stand still.
+    still: Still,
     /// It alone changed to a new clock, and whether its distance to the other survived is not known yet.
     doubtful: bool,
 }
@@ -171,7 +181,10 @@ impl Timeline {
         if is_live {
             self.notice(now_us);
         }
-        let found = self.locate(kind, stamp_ms, now_us);
+        let stood = self.track(kind).last.filter(|last| last.stands(stamp_ms));
+        let paced = stood.filter(|_| is_live);
+        let paced = paced.and_then(|last| self.pace(kind, last, now_us));
+        let found = paced.unwrap_or_else(|| self.locate(kind, stamp_ms, now_us));
         self.repairs.extend(found.repair);
         let mut point = Point {
             stamp_ms,
@@ -187,6 +200,9 @@ impl Timeline {
         if is_live {
             let back_us = self.return_credit(kind, &point);
             point.at_us = point.at_us.saturating_add(back_us);
+        }
+        if stood.is_none() {
+            self.track_mut(kind).still.go_on(point.at_us, now_us);
         }
         let moved = self.settle(kind, point);
         Placed {
@@ -303,6 +319,17 @@ impl Timeline {
         found(self.seam(kind, now_us), generation, Some(jumped))
     }
 
+    /// Where a sample lies whose stamp stands still after `last`, once that is believed.
+    fn pace(&mut self, kind: MediaKind, last: Point, now_us: i64) -> Option<Located> {
+        let paced = self.track_mut(kind).still.stand(now_us)?;
+        let jumped = |us: i64| Repair::ClockJump { by_ms: us / 1_000 };
+        Some(Located {
+            at_us: paced.at_us.max(last.at_us),
+            generation: last.generation,
+            repair: paced.begins_after_us.map(jumped),
+        })
+    }
+
     /// Whether a step of more than [`MAX_PLAIN_STEP_MS`] is a gap: the wall clock saw it as well.
     fn is_believable(&self, kind: MediaKind, own: &Point, step_ms: i32, now_us: i64) -> bool {
         if self.policy == JumpPolicy::Follow {
@@ -379,6 +406,7 @@ impl Timeline {
             track.lateness.keep(SHIFTED_KEPT);
         }
         track.lateness.shift(by_us);
+        track.still.shift(by_us);
         track.shifted = true;
         if let Some(last) = &mut track.last {
             last.at_us = last.at_us.saturating_add(by_us);

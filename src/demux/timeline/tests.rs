@@ -95,3 +95,27 @@ fn a_small_step_back_is_left_to_the_track() {
     assert_eq!(place(&mut timeline, Video, 990, 1), (-10, false));
     assert!(place(&mut timeline, Video, 700, 2).1);
 }
+
+#[test]
+fn stamps_that_stand_still_are_placed_by_their_arrival_until_they_go_on() {
+    // The clock of the source went on meanwhile, or it did not.
+    for missed in [0_u32, 10_000] {
+        let mut timeline = Timeline::default();
+        let stamp = |ms: u32| match ms {
+            ..5_000 => ms,
+            5_000..15_000 => 5_000,
+            _ => ms - 10_000 + missed,
+        };
+        let mut jumps = 0;
+        for ms in (0..20_000_u32).step_by(20) {
+            let kind = if ms % 40 == 0 { Video } else { Audio };
+            let now = i64::from(ms) + [0, 7, 3][(ms / 20 % 3) as usize];
+            let (at, jumped) = place(&mut timeline, kind, stamp(ms), now);
+            jumps += u32::from(jumped);
+            let is_believed = !(5_000..5_600).contains(&ms);
+            let late = i64::from(ms) - at;
+            assert!(!is_believed || late.abs() <= 45, "{ms}: {late} ms late");
+        }
+        assert!((2..=3).contains(&jumps), "{jumps}");
+    }
+}
