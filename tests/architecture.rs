@@ -167,6 +167,20 @@ fn assert_none(rule: &str, broken: &[String]) {
     assert!(broken.is_empty(), "{rule}:\n  {}", broken.join("\n  "));
 }
 
+/// A worker ends with the thread that started it. Those of tokio live as long as the server, but for one that blocks
+/// in place: another takes its tasks over, and it ends when it has been idle.
+#[test]
+fn no_thread_that_starts_workers_is_given_up() {
+    let call = concat!("block_in_", "place");
+    let all = sources();
+    let found: Vec<_> = all
+        .iter()
+        .filter(|source| source.text.contains(call))
+        .collect();
+    let paths: Vec<_> = found.iter().map(|source| &source.path).collect();
+    assert!(paths.is_empty(), "{paths:?}");
+}
+
 #[test]
 fn modules_use_only_what_the_table_allows() {
     let mut broken = Vec::new();

@@ -8,6 +8,7 @@ use headwater::codec::h264;
 use headwater::media::{CodecConfig, Sample};
 use headwater::time::{Ticks, Timescale};
 use headwater::transcode::template::Template;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::transcode::media::{self, Clip};
 use crate::transcode::oracle;
@@ -551,13 +552,94 @@ fn a_worker_can_do_nothing_but_transcode() {
         ("read /etc/passwd", !files),
         ("read the server's environment", !files),
         ("write a file", !files),
-        ("run a program", false),
+        ("change whose a file is", false),
         ("read a library", true),
+        ("run a program", false),
+        ("start a thread", true),
+        ("send to an address", false),
+        ("talk to itself", true),
+        ("signal the server", false),
+        ("slow the server down", false),
+        ("choose the server's processors", false),
+        ("limit the server", false),
+        ("act as root", false),
+        ("outlive the server", false),
+        ("be dumped", false),
+        ("have files without end", false),
         ("have memory without end", false),
     ] {
-        let can = if possible { "can" } else { "cannot" };
-        assert!(told.contains(&format!("{can} {what}\n")), "{told}");
+        assert_told(&told, what, possible);
     }
+}
+
+fn assert_told(told: &str, what: &str, possible: bool) {
+    let can = if possible { "can" } else { "cannot" };
+    assert!(told.contains(&format!("{can} {what}\n")), "{told}");
+}
+
+#[test]
+fn a_worker_can_start_nothing_signal_nobody_and_have_no_memory_that_is_not_counted() {
+    let told = run::calls();
+    for what in [
+        "fork",
+        "clone3",
+        "have a network of its own",
+        "share another namespace",
+        "queue a signal",
+        "queue a signal for a thread",
+        "have input signalled",
+        "choose how input is signalled",
+        "have input signalled otherwise",
+        "idle the server",
+        "slow its disk down",
+        "undo its end",
+        "be traced",
+        "leave its group",
+        "share memory",
+        "map zeros",
+        "grow a stack",
+        "have files in memory",
+        "have secrets in memory",
+        "have memory of the system",
+        "have queues",
+        "mount",
+        "open a tree",
+        "set attributes",
+        "ask for routes",
+    ] {
+        assert_told(&told, what, false);
+    }
+    #[cfg(target_arch = "x86_64")]
+    for what in ["fork as of old", "call by other numbers", "change modes"] {
+        assert_told(&told, what, false);
+    }
+    for what in [
+        "slow itself down",
+        "choose its own processors",
+        "have a little memory",
+        "ask for devices",
+    ] {
+        assert_told(&told, what, true);
+    }
+}
+
+#[test]
+fn a_worker_that_breaks_down_is_not_dumped() {
+    let clip = Clip::film(8);
+    // Who asks for dumps gets those of the server.
+    let dumps = Rlimit {
+        current: getrlimit(Resource::Core).maximum,
+        ..getrlimit(Resource::Core)
+    };
+    setrlimit(Resource::Core, dumps).expect("its own limit");
+    let blows = [40, 42, 44].map(|at| run::Blow {
+        at,
+        signal: "-ABRT",
+    });
+    let made = run::transcode_with(&small("auto"), &clip, clip.start_of_a_segment(), &blows);
+    let failure = made.failure.expect("given up");
+    assert!(failure.contains("SIGABRT"), "{failure}");
+    assert!(!failure.contains("core dumped"), "{failure}");
 }
 
 #[test]

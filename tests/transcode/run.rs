@@ -230,10 +230,29 @@ fn strike(signal: &str, stream: &str) -> bool {
 
 /// What a confined worker says it can do, and what of confining did not work.
 pub(crate) fn confinement() -> String {
-    let output = Command::new(program())
-        .args(["worker", "--try-confinement"])
-        .output()
-        .expect("runs");
+    let mut command = Command::new(program());
+    told(command.args(["worker", "--try-confinement"]))
+}
+
+/// What a confined worker can do, by calls that cannot be made in safe Rust.
+pub(crate) fn calls() -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let library = folder.path().join("confined.so");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/transcode/confined.c");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&library, &source])
+        .args(["-ldl", "-lrt"])
+        .status();
+    assert!(compiled.expect("a compiler of C").success());
+    let mut command = Command::new(program());
+    command.env("LD_PRELOAD", library);
+    told(command.args(["worker", "--try-confinement"]))
+}
+
+/// All that `command` writes.
+fn told(command: &mut Command) -> String {
+    let output = command.output().expect("runs");
     let told = [&output.stdout[..], &output.stderr].concat();
     String::from_utf8_lossy(&told).into_owned()
 }

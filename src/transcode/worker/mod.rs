@@ -155,11 +155,13 @@ fn log(line: &str) {
 }
 
 fn try_confinement() -> Result<(), Error> {
+    confine::begin();
     gst::init()?;
     Ok(confine::try_confinement()?)
 }
 
 fn work() -> Result<(), Error> {
+    confine::begin();
     let socket = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
     let mut reader = Reader::new(socket.try_clone()?);
     gst::init()?;
@@ -172,7 +174,7 @@ fn work() -> Result<(), Error> {
     else {
         return Err(Error::Order);
     };
-    confine::confine();
+    confine::confine(confine::needs_card(&plan));
     let origin = Origin::resuming(&plan, &resume).unwrap_or_else(|| match &plan.video {
         Some(video) if plan.follows => Origin::following(video, (plan.grid, first)),
         _ => Origin::new(&plan, first),
