@@ -7,6 +7,7 @@
 //! Spec:   [`crate::transcode::ipc`]
 
 use std::collections::VecDeque;
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
@@ -14,6 +15,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -34,6 +36,29 @@ pub(super) const READ_BYTES: usize = 256 * 1024;
 const MIN_SPARE_BYTES: usize = 8 * 1024;
 /// The longest line of a worker's stderr that is kept, in characters.
 const MAX_LINE_CHARS: usize = 500;
+/// What of the environment a worker is given: where GStreamer, drivers and libraries find their things. Nothing in it
+/// is secret; the rest may be.
+const ENVIRONMENT: [&str; 14] = [
+    "PATH",
+    "HOME",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_DATA_DIRS",
+    "XDG_RUNTIME_DIR",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "LLVM_PROFILE_FILE",
+    "RUST_BACKTRACE",
+];
+/// The same by what names begin with.
+const ENVIRONMENT_OF: [&str; 18] = [
+    "GST_", "G_", "ORC_", "LC_", "MALLOC_", "GLIBC_", "LIBVA_", "DRI_", "MESA_", "INTEL_", "AMD_",
+    "RADV_", "CUDA_", "NVIDIA_", "OCL_", "ONEVPL_", "MFX_", "VK_",
+];
 
 /// A worker's process.
 pub(super) struct Worker {
@@ -53,8 +78,7 @@ impl Worker {
     pub(super) fn spawn(options: &Options) -> Result<Self, Error> {
         let (ours, theirs) = StdUnixStream::pair().map_err(Error::Spawn)?;
         ours.set_nonblocking(true).map_err(Error::Spawn)?;
-        let mut child = Command::new(&options.program)
-            .arg("worker")
+        let mut child = command(&options.program)
             // Only for people who look at the list of processes.
             .arg(options.stream.as_str())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
@@ -63,7 +87,6 @@ impl Worker {
             // Ctrl-C in a terminal reaches the whole group; a worker ends when it has delivered
             // everything, not before.
             .process_group(0)
-            .kill_on_drop(true)
             .spawn()
             .map_err(Error::Spawn)?;
         let stderr = child.stderr.take();
@@ -95,6 +118,7 @@ impl Worker {
 
     /// Ends it, and waits until it has.
     pub(super) async fn kill(mut self) {
+        self.kill_group();
         // It has ended already, or does by this.
         let _ = timeout(EXIT_LIMIT, self.child.kill()).await;
     }
@@ -104,12 +128,48 @@ impl Worker {
             Ok(Ok(status)) => status.to_string(),
             Ok(Err(error)) => error.to_string(),
             Err(_) => {
+                self.kill_group();
                 // Killed already, or killed by this: both are an end.
                 let _ = self.child.kill().await;
                 format!("did not exit within {} s", EXIT_LIMIT.as_secs())
             }
         }
     }
+}
+
+impl Worker {
+    /// Ends it and what it may have started.
+    fn kill_group(&self) {
+        // Nobody else can have its number before it was waited for.
+        let pid = self.child.id().map(u32::cast_signed);
+        if let Some(group) = pid.and_then(Pid::from_raw) {
+            // It has ended already, or does by this.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.kill_group();
+    }
+}
+
+/// The hidden command `worker` of `program`, without what it need not know; killed when it is dropped.
+fn command(program: &Path) -> Command {
+    let is_needed = |name: &OsStr| {
+        let name = name.as_encoded_bytes();
+        let mut starts = ENVIRONMENT_OF.iter().map(|start| start.as_bytes());
+        let mut names = ENVIRONMENT.iter().map(|name| name.as_bytes());
+        names.any(|needed| needed == name) || starts.any(|start| name.starts_with(start))
+    };
+    let mut command = Command::new(program);
+    command
+        .arg("worker")
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| is_needed(name)))
+        .kill_on_drop(true);
+    command
 }
 
 impl Reader {
@@ -168,14 +228,12 @@ async fn follow(stderr: Option<ChildStderr>, stream: StreamName) -> VecDeque<Str
 }
 
 pub(super) async fn probe(program: &Path, elements: &[String]) -> Result<Probe, Error> {
-    let child = Command::new(program)
-        .arg("worker")
+    let child = command(program)
         .arg("--probe")
         .args(elements)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()
         .map_err(Error::Spawn)?;
     let output = timeout(PROBE_LIMIT, child.wait_with_output()).await;
@@ -194,13 +252,11 @@ pub(super) async fn probe(program: &Path, elements: &[String]) -> Result<Probe, 
 }
 
 pub(super) async fn try_slate(program: &Path, slate: Bytes) -> Result<(), Error> {
-    let mut child = Command::new(program)
-        .arg("worker")
+    let mut child = command(program)
         .arg("--slate")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
         .spawn()
         .map_err(Error::Spawn)?;
     let mut stdin = child.stdin.take();

@@ -1,4 +1,4 @@
-//! A worker that takes nothing and says nothing, and the time that is told.
+//! Workers that take nothing, say nothing or say what they know, and the time that is told.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -26,7 +26,12 @@ pub(super) fn deaf(stream: &str, template: &str) -> Options {
 /// A transcoder whose worker is `yes`: it runs, takes nothing and says nothing. It has been given
 /// `count` seconds of sound, or as many as it took until it was given up.
 async fn with_deaf_worker(stream: &str, count: i64) -> (Transcoder, Outputs) {
-    let (transcoder, outputs) = Transcoder::start(deaf(stream, "auto"));
+    fed(deaf(stream, "auto"), count).await
+}
+
+/// A transcoder with `options` that has been given `count` seconds of sound, or as many as it took until it was given up.
+async fn fed(options: Options, count: i64) -> (Transcoder, Outputs) {
+    let (transcoder, outputs) = Transcoder::start(options);
     let track = TrackInfo {
         id: TRACK,
         timescale: Timescale::new(48_000).expect("not zero"),
@@ -122,4 +127,79 @@ fn stat_of_worker(stream: &str) -> Option<String> {
     };
     let path = all.map(|entry| entry.path()).find(|path| is_it(path))?;
     std::fs::read_to_string(path.join("stat")).ok()
+}
+
+/// A program that does what `script` says, in a folder that lives as long as the first.
+fn program(script: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("worker");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&path, mode).expect("its own file");
+    (folder, path)
+}
+
+/// How the transcoder ends whose worker is `program`, after the sound of two seconds.
+async fn end_of(program: PathBuf) -> Option<Output> {
+    let options = Options {
+        program,
+        ..deaf("end", "auto")
+    };
+    let (transcoder, mut outputs) = fed(options, 2).await;
+    drop(transcoder);
+    loop {
+        match outputs.next().await {
+            Some(Output::Restarted { .. }) => {}
+            end => return end,
+        }
+    }
+}
+
+#[tokio::test]
+async fn worker_is_not_given_what_the_server_knows() {
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+    let (_folder, path) = program("env >&2; exit 1");
+    let Some(Output::Failed(Error::Died { last, .. })) = end_of(path).await else {
+        unreachable!("it dies");
+    };
+    let names = last.iter().filter_map(|line| line.split_once('='));
+    let names: Vec<&str> = names.map(|(name, _)| name).collect();
+    assert!(names.contains(&"PATH"), "{last:?}");
+    assert!(
+        !names.iter().any(|name| name.starts_with("CARGO")),
+        "{last:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_a_worker_has_started_ends_with_it() {
+    let (folder, path) = program("sleep 300 & echo $! > \"${0%/*}/pid\"; wait");
+    let options = Options {
+        program: path,
+        ..deaf("group", "auto")
+    };
+    let running = fed(options, 2).await;
+    let pid = async {
+        loop {
+            let text = std::fs::read_to_string(folder.path().join("pid")).unwrap_or_default();
+            if let Some(pid) = text.strip_suffix('\n') {
+                return pid.to_owned();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let limit = Duration::from_secs(20);
+    let pid = tokio::time::timeout(limit, pid).await.expect("it runs");
+    drop(running);
+    let is_gone = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        // Who takes care of orphans may not have looked yet.
+        stat.is_err() || stat.is_ok_and(|stat| stat.contains(") Z "))
+    };
+    let gone = async {
+        while !is_gone() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(limit, gone).await.expect("it ends");
 }
