@@ -24,6 +24,7 @@ mod kept;
 mod mixing;
 mod process;
 mod progress;
+mod said;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
+use super::said::{Said, Told};
 use super::{Error, MAX_LAST_LINES, Options, Probe};
 use crate::id::StreamName;
 
@@ -34,8 +35,8 @@ const PROBE_LIMIT: Duration = Duration::from_secs(60);
 pub(super) const READ_BYTES: usize = 256 * 1024;
 /// Room below which a read would be too small to be worth a call of the system.
 const MIN_SPARE_BYTES: usize = 8 * 1024;
-/// The longest line of a worker's stderr that is kept, in characters.
-const MAX_LINE_CHARS: usize = 500;
+/// Bytes taken from its stderr at once.
+const READ_LINE_BYTES: usize = 4_096;
 /// What of the environment a worker is given: where GStreamer, drivers and libraries find their things. Nothing in it
 /// is secret; the rest may be.
 const ENVIRONMENT: [&str; 14] = [
@@ -59,6 +60,8 @@ const ENVIRONMENT_OF: [&str; 18] = [
     "GST_", "G_", "ORC_", "LC_", "MALLOC_", "GLIBC_", "LIBVA_", "DRI_", "MESA_", "INTEL_", "AMD_",
     "RADV_", "CUDA_", "NVIDIA_", "OCL_", "ONEVPL_", "MFX_", "VK_",
 ];
+/// What has GStreamer write more than usual.
+const DEBUG: &str = "GST_DEBUG";
 
 /// A worker's process.
 pub(super) struct Worker {
@@ -211,20 +214,20 @@ impl Writer {
 
 /// Logs every line of a worker's stderr and returns the last ones.
 async fn follow(stderr: Option<ChildStderr>, stream: StreamName) -> VecDeque<String> {
-    let mut last = VecDeque::new();
-    let Some(stderr) = stderr else {
-        return last;
+    let mut said = Said::new(std::env::var_os(DEBUG).is_none());
+    let begun = Instant::now();
+    let tell = |told| match told {
+        Told::Line(line) => tracing::info!(%stream, "worker: {line}"),
+        Told::TooMany => tracing::warn!(%stream, "the worker writes so much that it is left out"),
     };
-    let mut lines = BufReader::new(stderr).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        let line: String = line.chars().take(MAX_LINE_CHARS).collect();
-        tracing::info!(%stream, "worker: {line}");
-        if last.len() == MAX_LAST_LINES {
-            last.pop_front();
+    if let Some(mut stderr) = stderr {
+        let mut bytes = vec![0; READ_LINE_BYTES];
+        while let Ok(count @ 1..) = stderr.read(&mut bytes).await {
+            let bytes = bytes.get(..count).unwrap_or_default();
+            said.push(bytes, begun.elapsed(), tell);
         }
-        last.push_back(line);
     }
-    last
+    said.end(begun.elapsed(), tell)
 }
 
 pub(super) async fn probe(program: &Path, elements: &[String]) -> Result<Probe, Error> {
