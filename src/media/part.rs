@@ -23,6 +23,9 @@ const MAX_TARGET_DEVIATION_PERCENT: u64 = 50;
 /// one in each segment (Shaka Player), or step over it as a hole in the sound (hls.js).
 const STUB_PERCENT: u64 = 10;
 
+/// The most frames of one length that are tried: more in a part are none of this world.
+const MAX_FRAMES: u64 = 5_000;
+
 /// The length of one frame as an exact fraction of a second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FrameLength {
@@ -82,7 +85,10 @@ impl FrameLength {
 
     /// The longest `count` frames in a row, in ticks: positions are rounded, so one tick may come on top.
     const fn ticks_ceil(self, count: u64) -> u64 {
-        (count * self.num * self.scale.get() as u64).div_ceil(self.den)
+        let length = count.saturating_mul(self.num);
+        length
+            .saturating_mul(self.scale.get() as u64)
+            .div_ceil(self.den)
     }
 
     /// Where the first frame of segment `number` begins: frames are counted from the epoch.
@@ -114,7 +120,10 @@ impl FrameLength {
 
     /// The longest `count` frames in a row, in microseconds, rounded up.
     const fn micros_ceil(self, count: u64) -> u64 {
-        (self.ticks_ceil(count) * 1_000_000).div_ceil(self.scale.get() as u64)
+        let ticks = self.ticks_ceil(count);
+        ticks
+            .saturating_mul(1_000_000)
+            .div_ceil(self.scale.get() as u64)
     }
 
     /// How many of them always fit into a part.
@@ -167,7 +176,7 @@ impl PartTarget {
         let lengths = |frame: &FrameLength| {
             let frame = *frame;
             let most = (asked + reach) * frame.den / (frame.num * 1_000_000) + 1;
-            (1..=most).map(move |count| frame.micros_ceil(count))
+            (1..=most.min(MAX_FRAMES)).map(move |count| frame.micros_ceil(count))
         };
         let cost = |micros: &u64| {
             let stub = |frame: &FrameLength| frame.leaves_stub(*micros, segment_ms);
@@ -274,6 +283,20 @@ pub(crate) mod tests {
                     assert!(target.is_some(), "{part_ms} {rate:?} {audio}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn frames_of_no_length_have_no_target_and_that_is_found_at_once() {
+        for frame in [
+            video(u32::MAX / 100, 1),
+            video(u32::MAX, u32::MAX - 1),
+            aac(u32::MAX),
+            FrameLength::of_sound(1, u32::MAX).expect("valid"),
+            FrameLength::of_sound(u32::MAX, 1).expect("valid"),
+        ] {
+            let target = PartTarget::choose(333, 2_000, &[frame]);
+            assert!(target.is_none(), "{frame:?} {target:?}");
         }
     }
 

@@ -30,13 +30,15 @@ impl Packager {
     ///
     /// # Errors
     ///
-    /// [`Error::UnknownRendition`], [`Error::PartTooLarge`].
+    /// [`Error::UnknownRendition`], [`Error::PartTooLarge`], [`Error::Stalled`] if `until` is far beyond what the others
+    /// have.
     pub fn rest(&mut self, rendition: usize, until: SegmentNumber) -> Result<(), Error> {
         let track = self.tracks.get(rendition);
         let track = track.ok_or(Error::UnknownRendition { index: rendition })?;
         if track.next_dts.is_none() {
             return Ok(());
         }
+        self.check_lead(track, until)?;
         let at = track.cutter.start_of(until);
         self.window.rest(rendition, until);
         self.pass_over(rendition, at, until)?;
@@ -181,5 +183,27 @@ impl super::Track {
         last.duration = Span::new(last.duration.get() + by);
         self.pending_length = Span::new(self.pending_length.get() + by);
         Span::new(by)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{FIRST, config, feed};
+    use super::*;
+    use crate::id::PeriodId;
+    use crate::package::window::tests::aac;
+
+    #[test]
+    fn rest_that_is_far_away_is_refused() {
+        let renditions = vec![aac("a128", 128_000), aac("a64", 64_000)];
+        let mut packager =
+            Packager::new(&config(2_000, true), PeriodId::new(FIRST), renditions).expect("valid");
+        feed(&mut packager, FIRST..FIRST + 2, |_, sample| Some(sample));
+        let before = packager.snapshot().segments(0).count();
+        let done = packager.rest(0, SegmentNumber::new(FIRST + 1_000_000));
+        assert!(matches!(done, Err(Error::Stalled { .. })), "{done:?}");
+        assert_eq!(packager.snapshot().segments(0).count(), before);
+        let done = packager.rest(0, SegmentNumber::new(FIRST + 4));
+        assert!(done.is_ok(), "{done:?}");
     }
 }

@@ -14,6 +14,7 @@
 )]
 
 mod lane;
+mod outline;
 mod rate;
 mod size;
 
@@ -25,6 +26,8 @@ use crate::transcode::template::{
     AudioCodec, AudioTemplate, KeyframePolicy, RungSize, Template, VideoCodec, VideoRung, render,
 };
 
+#[cfg(feature = "gst")]
+pub(crate) use self::outline::Outline;
 pub use self::rate::{ESTIMATE_FRAMES, estimate, output_rate};
 
 /// The longest side of a picture that is accepted, twice that of 4K: more is a mistake or an attack.

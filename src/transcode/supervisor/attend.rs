@@ -8,14 +8,15 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::bounds::Bounds;
 use super::kept::{Kept, Reached};
 use super::process::{READ_BYTES, Worker};
 use super::progress::Progress;
-use super::{Cuts, Error, Input, Output};
+use super::{Clock, Cuts, Error, Input, Output};
 use crate::id::SegmentNumber;
 use crate::media::Sample;
 use crate::time::{MediaTime, Timescale};
@@ -55,6 +56,9 @@ pub(super) struct Charge {
     first: SegmentNumber,
     absence: Absence,
     kept: Kept,
+    bounds: Bounds,
+    /// The time as it was told last.
+    clock: Option<Clock>,
     progress: Progress,
     /// How conducting went, under the workers before this one and altogether.
     conducted_before: Option<Conducted>,
@@ -84,10 +88,14 @@ impl Charge {
         inputs: mpsc::Receiver<Input>,
     ) -> Self {
         let mut kept = Kept::default();
+        let mut bounds = Bounds::new(&plan, first);
         for input in &gathered {
             kept.push(input);
+            bounds.note(input);
         }
         Self {
+            bounds,
+            clock: None,
             progress: Progress::new((plan.grid, plan.follows), first),
             plan,
             first,
@@ -105,6 +113,30 @@ impl Charge {
     /// Gives up what the next worker would be given first.
     pub(super) fn skip(&mut self) {
         self.kept.skip();
+    }
+
+    /// Whether a worker may say that a rendition has `sample`.
+    fn check_sample(&mut self, rendition: usize, sample: &Sample) -> Result<(), Error> {
+        self.pass();
+        let opened = self.progress.rendition(rendition);
+        self.bounds.check_sample((rendition, opened), sample)
+    }
+
+    /// Whether a worker may say that a rendition has nothing before segment `until`.
+    fn check_rest(&mut self, rendition: usize, until: SegmentNumber) -> Result<(), Error> {
+        self.pass();
+        if self.progress.rendition(rendition).is_none() {
+            let what = "a rest of no rendition";
+            return Err(Error::Misbehaved { what });
+        }
+        self.bounds.check_rest(until)
+    }
+
+    /// The worker's time goes on while it is not told.
+    fn pass(&mut self) {
+        if let Some(clock) = self.clock {
+            self.bounds.pass(clock.by_now());
+        }
     }
 
     /// Has `worker` do the work, to the end of the source or its own.
@@ -266,25 +298,18 @@ impl<'a> Shift<'a> {
 impl Shift<'_> {
     fn handle(&mut self, message: Message) -> Result<(), Error> {
         match message {
-            Message::Opened(renditions) => match self.charge.progress.open(&renditions) {
-                Some(true) => {
-                    let cuts = Cuts::Grid;
-                    self.pending = Some(Output::Opened { renditions, cuts });
-                }
-                Some(false) => {}
-                None => return Err(Error::Differs),
-            },
-            Message::Encoded { rendition, sample } => {
-                self.watch.owing = None;
-                if self.charge.progress.admit(rendition, &sample) {
-                    self.watch.deliver();
-                    self.pending = Some(Output::Sample { rendition, sample });
-                    if let Some(reached) = self.charge.progress.reached() {
-                        self.catch_up(reached);
-                        self.charge.kept.forget(reached);
+            Message::Opened(renditions) => {
+                self.charge.bounds.check_renditions(&renditions)?;
+                match self.charge.progress.open(&renditions) {
+                    Some(true) => {
+                        let cuts = Cuts::Grid;
+                        self.pending = Some(Output::Opened { renditions, cuts });
                     }
+                    Some(false) => {}
+                    None => return Err(Error::Differs),
                 }
             }
+            Message::Encoded { rendition, sample } => self.deliver(rendition, sample)?,
             Message::Conducted(conducted) => {
                 let before = self.charge.conducted_before;
                 let all = before.map_or(conducted, |before| conducted.after(before));
@@ -295,12 +320,15 @@ impl Shift<'_> {
                 rendition,
                 until,
                 soon,
-            } if soon || self.charge.progress.rest(rendition, until) => {
-                self.pending = Some(Output::Rest {
-                    rendition,
-                    until,
-                    soon,
-                });
+            } => {
+                self.charge.check_rest(rendition, until)?;
+                if soon || self.charge.progress.rest(rendition, until) {
+                    self.pending = Some(Output::Rest {
+                        rendition,
+                        until,
+                        soon,
+                    });
+                }
             }
             Message::Load(load) => {
                 self.charge.left = self.charge.left_before.saturating_add(load.left_frames);
@@ -317,11 +345,35 @@ impl Shift<'_> {
         Ok(())
     }
 
+    fn deliver(&mut self, rendition: usize, sample: Sample) -> Result<(), Error> {
+        self.watch.owing = None;
+        self.charge.check_sample(rendition, &sample)?;
+        if !self.charge.progress.admit(rendition, &sample) {
+            return Ok(());
+        }
+        self.watch.deliver();
+        let sample = Sample {
+            // What was read with it is not to live as long.
+            data: Bytes::copy_from_slice(&sample.data),
+            ..sample
+        };
+        self.pending = Some(Output::Sample { rendition, sample });
+        if let Some(reached) = self.charge.progress.reached() {
+            self.catch_up(reached);
+            self.charge.kept.forget(reached);
+        }
+        Ok(())
+    }
+
     /// Takes the next input from the source.
     fn take(&mut self, input: Option<Input>) {
         match input {
             Some(input) => {
                 self.charge.kept.push(&input);
+                self.charge.bounds.note(&input);
+                if let Input::Clock(clock) = &input {
+                    self.charge.clock = Some(*clock);
+                }
                 self.give(input);
             }
             None => self.charge.source_ended = true,

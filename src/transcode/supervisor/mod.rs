@@ -17,6 +17,7 @@
 
 mod attend;
 mod backlog;
+mod bounds;
 mod copying;
 mod deaths;
 mod gather;
@@ -195,6 +196,12 @@ pub enum Error {
         status: String,
         /// The last lines it wrote, oldest first, at most [`MAX_LAST_LINES`].
         last: Vec<String>,
+    },
+    /// The worker says what cannot be: it was killed.
+    #[error("the worker cannot be believed: it tells of {what}")]
+    Misbehaved {
+        /// What it says.
+        what: &'static str,
     },
     /// The worker lives, but no longer takes or gives anything; it was killed.
     #[error("the worker hangs")]

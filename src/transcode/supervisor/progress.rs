@@ -77,6 +77,11 @@ impl Progress {
         !self.renditions.is_empty()
     }
 
+    /// What a worker said rendition `index` is.
+    pub(super) fn rendition(&self, index: usize) -> Option<&Rendition> {
+        self.renditions.get(index)
+    }
+
     /// Whether `sample` is to be delivered: not if its place was delivered before, or if it cannot be decoded
     /// because one before it was not delivered.
     pub(super) fn admit(&mut self, rendition: usize, sample: &Sample) -> bool {

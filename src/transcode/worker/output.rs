@@ -18,10 +18,9 @@ use super::encode::VideoEncoder;
 use super::sound::AudioEncoder;
 use crate::id::SegmentNumber;
 use crate::media::{CodecConfig, Rendition, Sample};
-use crate::time::{FrameRate, Timescale};
 use crate::transcode::conductor::Conducted;
 use crate::transcode::ipc::{ALIVE_PERIOD, Message};
-use crate::transcode::ladder::Plan;
+use crate::transcode::ladder::{Outline, Plan};
 use crate::transcode::overload::Load;
 
 /// The most access units held until all renditions are known: ten seconds of a large ladder, more
@@ -70,19 +69,11 @@ pub(super) enum Item {
 struct Writer {
     socket: UnixStream,
     buffer: BytesMut,
-    renditions: Vec<(Expected, Option<CodecConfig>)>,
+    renditions: Vec<(Outline, Option<CodecConfig>)>,
     held: Vec<Message>,
     opened: bool,
     /// When something was last written.
     spoken: Instant,
-}
-
-/// What is known of a rendition before its encoder has spoken.
-struct Expected {
-    name: crate::id::RenditionName,
-    timescale: Timescale,
-    frame_rate: Option<FrameRate>,
-    target_bps: u64,
 }
 
 /// Writes until every rendition has ended.
@@ -90,7 +81,7 @@ pub(super) fn run(plan: &Plan, items: Receiver<Item>, socket: UnixStream) -> Res
     let mut writer = Writer {
         socket,
         buffer: BytesMut::new(),
-        renditions: expected(plan),
+        renditions: plan.outlines().into_iter().map(|o| (o, None)).collect(),
         held: Vec::new(),
         opened: false,
         spoken: Instant::now(),
@@ -140,45 +131,13 @@ pub(super) fn run(plan: &Plan, items: Receiver<Item>, socket: UnixStream) -> Res
     writer.flush()
 }
 
-fn expected(plan: &Plan) -> Vec<(Expected, Option<CodecConfig>)> {
-    let mut all = Vec::new();
-    if let Some(video) = &plan.video {
-        for rung in &video.rungs {
-            all.push(Expected {
-                name: rung.name.clone(),
-                timescale: Timescale::VIDEO_90K,
-                frame_rate: video.rate.divided(rung.divisor),
-                target_bps: rung.bitrate_bps,
-            });
-        }
-    }
-    if let Some(audio) = &plan.audio {
-        for rung in &audio.rungs {
-            all.push(Expected {
-                name: rung.name.clone(),
-                timescale: Timescale::new(audio.sample_rate).unwrap_or(Timescale::VIDEO_90K),
-                frame_rate: None,
-                target_bps: rung.bitrate_bps,
-            });
-        }
-    }
-    all.into_iter().map(|known| (known, None)).collect()
-}
-
 impl Writer {
     fn open(&mut self, rendition: usize, codec: CodecConfig) -> Result<(), Error> {
         if let Some((_, slot)) = self.renditions.get_mut(rendition) {
             *slot = Some(codec);
         }
-        let known = |(known, codec): &(Expected, Option<CodecConfig>)| {
-            Some(Rendition {
-                name: known.name.clone(),
-                timescale: known.timescale,
-                codec: codec.clone()?,
-                frame_rate: known.frame_rate,
-                target_bps: known.target_bps,
-            })
-        };
+        let known =
+            |(known, codec): &(Outline, Option<CodecConfig>)| Some(known.rendition(codec.clone()?));
         let all: Option<Vec<Rendition>> = self.renditions.iter().map(known).collect();
         if let Some(all) = all.filter(|_| !self.opened) {
             self.opened = true;
