@@ -26,7 +26,8 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::{
-    Server, eventually, ffmpeg_publish, headwater, run, run_ok, small_ladder, tool, worker_of,
+    Server, eventually, ffmpeg_publish, headwater, headwater_at, run, run_ok, small_ladder, tool,
+    worker_of,
 };
 use media::Segment;
 use watch::Watch;
@@ -205,6 +206,26 @@ impl Drop for End<'_> {
     fn drop(&mut self) {
         self.0.end();
     }
+}
+
+#[test]
+fn a_new_worker_is_the_servers_own_program_though_there_is_another_by_its_name() {
+    let (folder, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let program = folder.path().join("headwater");
+    std::fs::copy(env!("CARGO_BIN_EXE_headwater"), &program).unwrap();
+    let args = ["serve", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    let mut command = headwater_at(program.to_str().unwrap(), &args);
+    command.args(["--ladder", &small_ladder()]);
+    command.arg("--store").arg(store.path());
+    let mut server = Server::start_command(command, store);
+    let _publisher = ffmpeg_publish(&server.publish_url("film"), 300);
+    wait_for_segments(&server, 2);
+    // As an update does.
+    std::fs::remove_file(&program).unwrap();
+    std::fs::copy("/bin/false", &program).unwrap();
+    strike(&mut server, "film", "-KILL");
+    wait_for_segments(&server, 5);
+    assert_media_is_one_run(&server);
 }
 
 #[test]

@@ -307,15 +307,14 @@ fn clock_from(first: SegmentNumber, grid: Grid) -> SteadyClock {
     SteadyClock::begin(earliest.to_wall(), patience)
 }
 
-/// The path of this program. A file replaced by an update is still this program.
+/// This program. Not its path: under a long broadcast an update puts another one there, whose worker need not speak
+/// the same language.
 fn own_program() -> std::io::Result<PathBuf> {
-    let path = std::env::current_exe()?;
-    let exists = path.exists();
-    Ok(if exists {
-        path
+    if cfg!(target_os = "linux") {
+        Ok(PathBuf::from(transcode::OWN_PROGRAM))
     } else {
-        PathBuf::from("/proc/self/exe")
-    })
+        std::env::current_exe()
+    }
 }
 
 #[cfg(test)]

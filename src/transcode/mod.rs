@@ -21,7 +21,7 @@ pub mod template;
 #[cfg(feature = "gst")]
 pub mod worker;
 
-pub use supervisor::{Cuts, Error, GivenUp, Options, Output, Outputs, Transcoder};
+pub use supervisor::{Cuts, Error, GivenUp, OWN_PROGRAM, Options, Output, Outputs, Transcoder};
 
 use std::time::Duration;
 

@@ -43,7 +43,12 @@ pub(crate) fn tool(program: &str, args: &[&str]) -> Command {
 
 /// `headwater` with `args`, nothing of the environment deciding what it does.
 pub(crate) fn headwater(args: &[&str]) -> Command {
-    let mut command = tool(env!("CARGO_BIN_EXE_headwater"), args);
+    headwater_at(env!("CARGO_BIN_EXE_headwater"), args)
+}
+
+/// As [`headwater`], of which `program` is a copy.
+pub(crate) fn headwater_at(program: &str, args: &[&str]) -> Command {
+    let mut command = tool(program, args);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HEADWATER_")) {
         command.env_remove(name);
     }

@@ -57,6 +57,11 @@ const MAX_INPUTS: usize = 128;
 const MAX_OUTPUTS: usize = 256;
 /// How long ago the time may have been told that a worker is told: twice as long as it takes until it is told again.
 const MAX_CLOCK_AGE: Duration = Duration::from_millis(500);
+/// How long to wait before a worker is tried again that could not be started: a machine that has no memory or no
+/// processes left may have some soon. After the last it is given up.
+const START_PAUSES_MS: [u64; 5] = [250, 500, 1_000, 2_000, 4_000];
+/// This program, even if its file was replaced or removed since it began: both ends have to be the same.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
 /// The last lines of a worker's stderr that a failure carries.
 pub const MAX_LAST_LINES: usize = 16;
 
@@ -75,7 +80,7 @@ pub struct Options {
     pub part_ms: u32,
     /// The earliest segment that may be made: one more than the last that was used.
     pub first: SegmentNumber,
-    /// The program whose hidden command `worker` is run: this one, `std::env::current_exe`.
+    /// The program whose hidden command `worker` is run: this one, [`OWN_PROGRAM`].
     pub program: PathBuf,
     /// What is shown while the source sends nothing.
     pub absence: Absence,
@@ -465,7 +470,7 @@ async fn carry_out(
     let mut deaths = Deaths::default();
     let mut charge = Charge::new((plan, first, options.absence.clone()), gathered, inputs);
     loop {
-        let worker = process::Worker::spawn(options)?;
+        let worker = start_worker(options, outputs).await?;
         let (cause, worked) = match charge.attend(worker, outputs).await {
             Ok(()) => return Ok(()),
             Err(end) if end.is_final => return Err(end.cause),
@@ -487,6 +492,26 @@ async fn carry_out(
         let told = outputs.send(Output::Restarted { cause, skipped }).await;
         told.map_err(|_| Error::Stopped)?;
     }
+}
+
+/// Starts a worker, or tries to for some time.
+async fn start_worker(
+    options: &Options,
+    outputs: &mpsc::Sender<Output>,
+) -> Result<process::Worker, Error> {
+    for pause_ms in START_PAUSES_MS {
+        match process::Worker::spawn(options) {
+            Ok(worker) => return Ok(worker),
+            Err(error) => {
+                tracing::warn!(stream = %options.stream, %error, pause_ms, "to be tried again")
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
+            () = outputs.closed() => return Err(Error::Stopped),
+        }
+    }
+    process::Worker::spawn(options)
 }
 
 fn report(options: &Options, plan: &ladder::Plan, first: SegmentNumber) {

@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::said::{Said, Told};
-use super::{Error, MAX_LAST_LINES, Options, Probe};
+use super::{Error, MAX_LAST_LINES, OWN_PROGRAM, Options, Probe};
 use crate::id::StreamName;
 
 /// How long a worker may take to exit once it has closed its socket.
@@ -167,6 +167,9 @@ fn command(program: &Path) -> Command {
         names.any(|needed| needed == name) || starts.any(|start| name.starts_with(start))
     };
     let mut command = Command::new(program);
+    if program == Path::new(OWN_PROGRAM) {
+        command.arg0("headwater");
+    }
     command
         .arg("worker")
         .env_clear()

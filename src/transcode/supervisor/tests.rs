@@ -1,4 +1,4 @@
-//! Workers that take nothing, say nothing or say what they know, and the time that is told.
+//! Workers that take nothing, say nothing, say too much or cannot be started, and the time that is told.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -202,4 +202,32 @@ async fn what_a_worker_has_started_ends_with_it() {
         }
     };
     tokio::time::timeout(limit, gone).await.expect("it ends");
+}
+
+#[tokio::test(start_paused = true)]
+async fn worker_that_cannot_be_started_for_a_while_is_started_then() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = folder.path().join("worker");
+    let link = program.clone();
+    let soon = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        std::os::unix::fs::symlink("/bin/false", link).expect("linked");
+    };
+    let (end, ()) = tokio::join!(end_of(program), soon);
+    assert!(
+        matches!(end, Some(Output::Failed(Error::Died { .. }))),
+        "{end:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn worker_that_cannot_be_started_is_given_up() {
+    let begun = Instant::now();
+    let end = end_of("/nowhere/worker".into()).await;
+    assert!(
+        matches!(end, Some(Output::Failed(Error::Spawn(_)))),
+        "{end:?}"
+    );
+    let tried: u64 = START_PAUSES_MS.iter().sum();
+    assert!(begun.elapsed() >= Duration::from_millis(tried));
 }
