@@ -467,7 +467,7 @@ async fn carry_out(
     (gathered, inputs): (Vec<Input>, mpsc::Receiver<Input>),
     outputs: &mpsc::Sender<Output>,
 ) -> Result<(), Error> {
-    let mut deaths = Deaths::default();
+    let (mut deaths, begun) = (Deaths::default(), Instant::now());
     let mut charge = Charge::new((plan, first, options.absence.clone()), gathered, inputs);
     loop {
         let worker = start_worker(options, outputs).await?;
@@ -476,7 +476,7 @@ async fn carry_out(
             Err(end) if end.is_final => return Err(end.cause),
             Err(end) => (end.cause, end.worked),
         };
-        let verdict = deaths.count(worked);
+        let verdict = deaths.count(worked, begun.elapsed());
         tracing::warn!(
             stream = %options.stream, %cause, worked_ms = worked.as_millis(), ?verdict,
             "the worker is gone"
