@@ -16,7 +16,7 @@ use super::bounds::Bounds;
 use super::kept::{Kept, Reached};
 use super::process::{READ_BYTES, Worker};
 use super::progress::Progress;
-use super::{Clock, Cuts, Error, Input, Output};
+use super::{Clock, Cuts, Error, Input, Output, queue};
 use crate::id::SegmentNumber;
 use crate::media::Sample;
 use crate::time::{MediaTime, Timescale};
@@ -66,7 +66,7 @@ pub(super) struct Charge {
     /// How many frames the workers before this one left out, and altogether.
     left_before: u64,
     left: u64,
-    inputs: mpsc::Receiver<Input>,
+    inputs: queue::Receiver,
     /// Whether the source has ended.
     source_ended: bool,
 }
@@ -85,7 +85,7 @@ impl Charge {
     pub(super) fn new(
         (plan, first, absence): (Plan, SegmentNumber, Absence),
         gathered: Vec<Input>,
-        inputs: mpsc::Receiver<Input>,
+        inputs: queue::Receiver,
     ) -> Self {
         let mut kept = Kept::default();
         let mut bounds = Bounds::new(&plan, first);

@@ -38,19 +38,24 @@ impl Backlog {
             }
             self.awaits_key = false;
         }
-        self.bytes += bytes(&input);
+        self.bytes += input.bytes();
         self.inputs.push_back(input);
     }
 
     pub(super) fn pop(&mut self) -> Option<Input> {
         let input = self.inputs.pop_front()?;
-        self.bytes -= bytes(&input);
+        self.bytes -= input.bytes();
         Some(input)
     }
 
     pub(super) fn clear(&mut self) {
         self.inputs.clear();
         self.bytes = 0;
+    }
+
+    /// How many bytes of media what comes next has.
+    pub(super) fn next_bytes(&self) -> usize {
+        self.inputs.front().map_or(0, Input::bytes)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -83,15 +88,8 @@ impl Backlog {
         let track = track.and_then(|at| told.get(at).cloned());
         self.inputs
             .extend(gone.into_iter().chain(track).chain(kept));
-        self.bytes = self.inputs.iter().map(bytes).sum();
+        self.bytes = self.inputs.iter().map(Input::bytes).sum();
         true
-    }
-}
-
-fn bytes(input: &Input) -> usize {
-    match input {
-        Input::Sample(_, sample) => sample.data.len(),
-        Input::Track(_) | Input::Clock(_) | Input::Detach => 0,
     }
 }
 

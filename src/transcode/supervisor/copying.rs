@@ -6,9 +6,7 @@
 //! Time:   the samples'
 //! Spec:   [`crate::transcode::copy`]
 
-use tokio::sync::mpsc;
-
-use super::{Cuts, Input, Output};
+use super::{Cuts, Input, Output, queue};
 use crate::id::{SegmentNumber, StreamName};
 use crate::time::Grid;
 use crate::transcode::copy::{self, Copier, Counts};
@@ -20,7 +18,7 @@ const REMINDER_CUTS: u64 = 100;
 #[derive(Debug)]
 pub(super) struct Copying {
     stream: StreamName,
-    inputs: mpsc::Receiver<Input>,
+    inputs: queue::Receiver,
     copier: Copier,
     told: Counts,
     /// Whether the source has ended, and whether that was said.
@@ -32,7 +30,7 @@ impl Copying {
     pub(super) fn new(
         stream: StreamName,
         (grid, first): (Grid, SegmentNumber),
-        inputs: mpsc::Receiver<Input>,
+        inputs: queue::Receiver,
     ) -> Self {
         Self {
             stream,

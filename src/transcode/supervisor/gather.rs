@@ -2,7 +2,7 @@
 //!
 //! Enters: tracks and samples as they come
 //! Leaves: a [`Source`], the first segment, and everything that came, in order
-//! Never:  waits for more than about a second of media, or for announced pictures longer than
+//! Never:  waits for more than about a second of media or [`MAX_GATHERED_BYTES`] of it, or for announced pictures longer than
 //!         [`MAX_PICTURE_WAIT_MS`]
 //! Time:   positions of the source
 //! Spec:   none
@@ -22,6 +22,8 @@ use crate::transcode::ladder::{ESTIMATE_FRAMES, Source, VideoSource, estimate};
 /// The most that is held back: a second of pictures and sound at any usual rate, or the sound that comes
 /// while announced pictures are waited for.
 const MAX_GATHERED: usize = 1_024;
+/// The same in bytes: as much as is kept for a worker that has died.
+const MAX_GATHERED_BYTES: usize = 32 << 20;
 /// How long a source is watched at most, in milliseconds of its own time.
 const MAX_WATCH_MS: i64 = 1_000;
 /// The same for one that has announced pictures and not shown one: relays join between key frames, which
@@ -33,6 +35,7 @@ const FALLBACK_RATE: Option<FrameRate> = FrameRate::new(30, 1);
 #[derive(Debug, Default)]
 pub(super) struct Gather {
     inputs: Vec<Input>,
+    bytes: usize,
     video: Option<TrackInfo>,
     audio: Option<TrackInfo>,
     /// Positions of the pictures, in 90 kHz ticks.
@@ -79,9 +82,11 @@ impl Gather {
                 }
             }
         }
+        self.bytes += input.bytes();
         self.inputs.push(input);
         let enough = self.shown.len() >= ESTIMATE_FRAMES && self.audio.is_some();
-        self.ready |= enough || self.inputs.len() >= MAX_GATHERED;
+        let is_full = self.inputs.len() >= MAX_GATHERED || self.bytes >= MAX_GATHERED_BYTES;
+        self.ready |= enough || is_full;
     }
 
     fn watch(&mut self, at: MediaTime) {
@@ -209,5 +214,21 @@ mod tests {
         gather.push(sound());
         let ms = ready_after_ms(&mut gather);
         assert!((1_000..=1_020).contains(&ms), "{ms}");
+    }
+
+    #[test]
+    fn what_is_gathered_is_bounded_in_bytes() {
+        let mut gather = Gather::default();
+        gather.push(pictures());
+        let data = Bytes::from(vec![0; 8 << 20]);
+        for n in 0..4 {
+            assert!(!gather.is_ready(), "{n}");
+            let Input::Sample(id, picture) = sample(1, n * 90) else {
+                unreachable!("it is one");
+            };
+            let data = data.clone();
+            gather.push(Input::Sample(id, Sample { data, ..picture }));
+        }
+        assert!(gather.is_ready());
     }
 }

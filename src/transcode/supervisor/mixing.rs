@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::backlog::Backlog;
-use super::{Error, GivenUp, Input, MAX_INPUTS, MAX_OUTPUTS, Options, Output};
-use super::{carry_out, copying, report};
+use super::{Error, GivenUp, Input, MAX_OUTPUTS, Options, Output};
+use super::{carry_out, copying, queue, report};
 use crate::id::TrackId;
 use crate::media::{CodecConfig, MediaKind, Rendition, Sample, TrackInfo};
 use crate::time::{FrameRate, Ticks, Timescale};
@@ -41,7 +41,7 @@ const LEAD: usize = 0;
 /// The task that has workers encode.
 struct Link {
     /// Closed when the source has ended.
-    inputs: Option<mpsc::Sender<Input>>,
+    inputs: Option<queue::Sender>,
     outputs: mpsc::Receiver<Output>,
 }
 
@@ -82,7 +82,7 @@ enum Event {
 /// Works to the end of `inputs`.
 pub(super) async fn run(
     options: Options,
-    mut inputs: mpsc::Receiver<Input>,
+    mut inputs: queue::Receiver,
     outputs: &mpsc::Sender<Output>,
 ) -> Result<(), Error> {
     let mut mixing = Mixing::new(options);
@@ -149,10 +149,10 @@ async fn exchange(link: &mut Option<Link>, backlog: &mut Backlog, is_over: bool)
     tokio::select! {
         biased;
         output = link.outputs.recv() => Event::Worker(output),
-        permit = inputs.reserve() => {
+        permit = inputs.reserve(backlog.next_bytes()) => {
             // Without one the worker has ended, and says why.
             match (permit, backlog.pop()) {
-                (Ok(permit), Some(input)) => permit.send(input),
+                (Some(permit), Some(input)) => permit.send(input),
                 (_, _) => backlog.clear(),
             }
             Event::Handed
@@ -339,7 +339,7 @@ impl Mixing {
             .map_or(Timescale::VIDEO_90K, |p| p.timescale);
         let first = self.options.grid.segment_at(sample.dts.at(scale));
         report(&self.options, &plan, first);
-        let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
+        let (inputs, input_queue) = queue::queue();
         let (output_queue, outputs) = mpsc::channel(MAX_OUTPUTS);
         let options = self.options.clone();
         tokio::spawn(async move {

@@ -25,6 +25,7 @@ mod kept;
 mod mixing;
 mod process;
 mod progress;
+mod queue;
 mod said;
 
 use std::path::PathBuf;
@@ -51,8 +52,6 @@ pub use self::deaths::GivenUp;
 use self::deaths::{Deaths, Verdict};
 use self::gather::Gather;
 
-/// Source samples that wait for the worker: about a second; then the publisher is made to wait.
-const MAX_INPUTS: usize = 128;
 /// Rendition samples that wait for the caller: about a second of a large ladder.
 const MAX_OUTPUTS: usize = 256;
 /// How long ago the time may have been told that a worker is told: twice as long as it takes until it is told again.
@@ -238,7 +237,7 @@ pub struct Probe {
 /// holds then still comes out.
 #[derive(Clone, Debug)]
 pub struct Transcoder {
-    inputs: mpsc::Sender<Input>,
+    inputs: queue::Sender,
     /// Whether anything is made up for what does not come in time.
     needs_time: bool,
 }
@@ -262,6 +261,16 @@ enum Input {
     Sample(TrackId, Sample),
     Clock(Clock),
     Detach,
+}
+
+impl Input {
+    /// How many bytes of media it has.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Sample(_, sample) => sample.data.len(),
+            Self::Track(_) | Self::Clock(_) | Self::Detach => 0,
+        }
+    }
 }
 
 /// The time as it was told.
@@ -297,7 +306,7 @@ impl Transcoder {
     /// Must be called within a tokio runtime.
     #[must_use]
     pub fn start(options: Options) -> (Self, Outputs) {
-        let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
+        let (inputs, input_queue) = queue::queue();
         let (output_queue, outputs) = mpsc::channel(MAX_OUTPUTS);
         tokio::spawn(run(options, input_queue, output_queue));
         let transcoder = Self {
@@ -312,7 +321,7 @@ impl Transcoder {
     /// While the source sends nothing, nothing comes out.
     #[must_use]
     pub fn copy(stream: StreamName, grid: Grid, first: SegmentNumber) -> (Self, Outputs) {
-        let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
+        let (inputs, input_queue) = queue::queue();
         let copying = Copying::new(stream, (grid, first), input_queue);
         let transcoder = Self {
             inputs,
@@ -327,7 +336,7 @@ impl Transcoder {
     /// Must be called within a tokio runtime.
     #[must_use]
     pub fn mix(options: Options) -> (Self, Outputs) {
-        let (inputs, input_queue) = mpsc::channel(MAX_INPUTS);
+        let (inputs, input_queue) = queue::queue();
         let (output_queue, outputs) = mpsc::channel(MAX_OUTPUTS);
         tokio::spawn(async move {
             let end = match mixing::run(options, input_queue, &output_queue).await {
@@ -350,8 +359,7 @@ impl Transcoder {
     ///
     /// [`Error::Stopped`] once the transcoder has ended.
     pub async fn track(&self, info: TrackInfo) -> Result<(), Error> {
-        let sent = self.inputs.send(Input::Track(info)).await;
-        sent.map_err(|_| Error::Stopped)
+        self.send(Input::Track(info)).await
     }
 
     /// Gives one access unit of an announced track, in decode order. Waits while the worker is behind.
@@ -360,8 +368,7 @@ impl Transcoder {
     ///
     /// [`Error::Stopped`] once the transcoder has ended.
     pub async fn sample(&self, track: TrackId, sample: Sample) -> Result<(), Error> {
-        let sent = self.inputs.send(Input::Sample(track, sample)).await;
-        sent.map_err(|_| Error::Stopped)
+        self.send(Input::Sample(track, sample)).await
     }
 
     /// Tells the time of the broadcast's clock. From then on what the source does not send in time is made
@@ -370,7 +377,7 @@ impl Transcoder {
     /// Where the worker is behind, this one is left out: another comes.
     pub fn clock(&self, now: WallTime) {
         if self.needs_time {
-            let _ = self.inputs.try_send(Input::Clock(Clock::new(now)));
+            self.inputs.try_send(Input::Clock(Clock::new(now)));
         }
     }
 
@@ -381,8 +388,12 @@ impl Transcoder {
     ///
     /// [`Error::Stopped`] once the transcoder has ended.
     pub async fn detach(&self) -> Result<(), Error> {
-        let sent = self.inputs.send(Input::Detach).await;
-        sent.map_err(|_| Error::Stopped)
+        self.send(Input::Detach).await
+    }
+
+    async fn send(&self, input: Input) -> Result<(), Error> {
+        let is_taken = self.inputs.send(input).await;
+        is_taken.then_some(()).ok_or(Error::Stopped)
     }
 }
 
@@ -424,7 +435,7 @@ pub async fn try_slate(program: &std::path::Path, slate: Bytes) -> Result<(), Er
     process::try_slate(program, slate).await
 }
 
-async fn run(options: Options, mut inputs: mpsc::Receiver<Input>, outputs: mpsc::Sender<Output>) {
+async fn run(options: Options, mut inputs: queue::Receiver, outputs: mpsc::Sender<Output>) {
     let mut gather = Gather::default();
     while !gather.is_ready() {
         match inputs.recv().await {
@@ -443,7 +454,7 @@ async fn run(options: Options, mut inputs: mpsc::Receiver<Input>, outputs: mpsc:
 async fn work(
     options: &Options,
     gather: Gather,
-    inputs: mpsc::Receiver<Input>,
+    inputs: queue::Receiver,
     outputs: &mpsc::Sender<Output>,
 ) -> Result<(), Error> {
     let source = gather.source();
@@ -464,7 +475,7 @@ async fn work(
 async fn carry_out(
     options: &Options,
     (plan, first): (ladder::Plan, SegmentNumber),
-    (gathered, inputs): (Vec<Input>, mpsc::Receiver<Input>),
+    (gathered, inputs): (Vec<Input>, queue::Receiver),
     outputs: &mpsc::Sender<Output>,
 ) -> Result<(), Error> {
     let (mut deaths, begun) = (Deaths::default(), Instant::now());
