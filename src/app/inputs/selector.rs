@@ -32,6 +32,9 @@ pub(super) const PICTURES_LOST_US: i64 = 2_000_000;
 pub(super) const STEADY_US: i64 = 2_000_000;
 /// An input that is silent for this long gives way to one that was not steady.
 pub(super) const LONG_LOST_US: i64 = 3_000_000;
+/// An input that has been steady for this long and has no key frame to begin with sends them too seldom to be waited
+/// for: longer than one is held.
+pub(super) const KEYLESS_US: i64 = 13_000_000;
 /// The least time from a switch to the next one, unless a publisher goes.
 pub(super) const DWELL_US: i64 = 2_000_000;
 /// The primary is not returned to at the end of a silence, be it a short one.
@@ -155,6 +158,12 @@ impl Known {
     const fn is_usable(&self, now_us: i64) -> bool {
         self.joinable.now && !self.is_silent(now_us)
     }
+
+    /// Whether it will have no key frame soon. Joined all the same it is heard, and seen once its pictures are whole:
+    /// better than nothing, but no better than anything else.
+    const fn is_keyless(&self, now_us: i64) -> bool {
+        !self.joinable.now && self.steady_us(now_us) >= KEYLESS_US
+    }
 }
 
 /// Which input is live. Ask [`Self::decide`] after everything told, and every 100 ms. `now` never goes
@@ -273,7 +282,11 @@ impl Selector {
             known.is_some() && other.is_none()
         };
         // Sound of one that is alone need not wait for its first key frame, if nothing else came before.
-        let same = |input: &Input| alone(input) && self.last.is_none_or(|last| last == *input);
+        let same = |input: &Input| {
+            let known = self.inputs.get(*input).as_ref();
+            let is_keyless = known.is_some_and(|known| known.is_keyless(now_us));
+            alone(input) && (is_keyless || self.last.is_none_or(|last| last == *input))
+        };
         let mut all = Input::ALL.into_iter();
         let input = all.clone().find(usable).or_else(|| all.find(same))?;
         let why = if self.last.is_some_and(|last| last != input) {
@@ -290,7 +303,9 @@ impl Selector {
         let present = self.inputs.get(live).as_ref()?;
         let other = self.inputs.get(input).as_ref()?;
         if !other.is_usable(now_us) {
-            return None;
+            let is_lost = present.silent_us(now_us) >= LONG_LOST_US;
+            let why = Why::Silent;
+            return (is_lost && other.is_keyless(now_us)).then_some(Choice { input, why });
         }
         let steady_us = other.steady_us(now_us);
         let takes_over = steady_us >= STEADY_US || present.silent_us(now_us) >= LONG_LOST_US;
@@ -434,6 +449,38 @@ mod tests {
     }
 
     #[test]
+    fn who_sends_no_key_frames_is_better_than_nobody() {
+        for (goes, wanted) in [(true, Why::Gone), (false, Why::Silent)] {
+            let mut scene = Scene::new();
+            scene.attach(Primary);
+            scene.attach(Backup);
+            let keyless = Joinable {
+                pictures: true,
+                ..Joinable::default()
+            };
+            let mut lost_ms = i64::MAX;
+            for _ in 0..25_000 / STEP_MS {
+                scene.ms += STEP_MS;
+                let now = at(scene.ms);
+                if scene.ms < 20_000 {
+                    scene.selector.hear(Primary, Heard::Picture, ALL, now);
+                } else if lost_ms == i64::MAX {
+                    lost_ms = scene.ms;
+                    if goes {
+                        scene.detach(Primary);
+                    }
+                }
+                scene.selector.hear(Backup, Heard::Picture, keyless, now);
+                scene.decide();
+            }
+            let (ms, choice) = scene.choices[scene.choices.len() - 1];
+            assert_eq!((choice.input, choice.why), (Backup, wanted));
+            let after = ms - lost_ms;
+            assert!(after <= if goes { STEP_MS } else { 3_020 }, "{after}");
+        }
+    }
+
+    #[test]
     fn broadcast_may_begin_on_its_backup() {
         let mut scene = Scene::new();
         scene.attach(Backup);
@@ -558,7 +605,10 @@ mod tests {
                     for &(ms, choice) in &scene.choices[before..] {
                         let record = records.get(choice.input);
                         if last.is_some_and(|last| last != choice.input) {
-                            prop_assert!(record.joinable > 0, "{choice:?} without a key frame");
+                            let sent_ms = (record.steady + record.silent) * STEP_MS;
+                            let keyless = sent_ms >= KEYLESS_US / 1_000 - STEP_MS;
+                            let begins = record.joinable > 0 || keyless;
+                            prop_assert!(begins, "{choice:?} without a key frame");
                             let waited = ms - switched >= DWELL_US / 1_000;
                             prop_assert!(waited || choice.why == Why::Gone, "{choice:?} too soon");
                             switched = ms;
