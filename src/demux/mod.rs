@@ -89,6 +89,13 @@ pub enum Repair {
         /// By how much, in milliseconds.
         by_ms: i64,
     },
+    /// The clocks of the tracks have drifted apart; this one is being moved alone, too slowly to be noticed.
+    TrackSlewed {
+        /// Of which kind.
+        kind: MediaKind,
+        /// By how much, in milliseconds.
+        by_ms: i64,
+    },
     /// Samples are missing; what follows keeps its own place.
     Gap {
         /// Of which kind.
@@ -112,7 +119,7 @@ pub enum Repair {
 
 impl Repair {
     /// The names of all kinds of repair, as metrics and the API use them.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 11] = [
         "dropped",
         "clock_jump",
         "wrap_24",
@@ -123,6 +130,7 @@ impl Repair {
         "nudged",
         "composition_offset",
         "start_codes",
+        "track_slewed",
     ];
 
     /// Whether samples of `kind` may lie elsewhere from now on, farther from those before than they were sent.
@@ -149,6 +157,7 @@ impl Repair {
             Self::Nudged { .. } => 7,
             Self::CompositionClamped { .. } => 8,
             Self::StartCodes => 9,
+            Self::TrackSlewed { .. } => 10,
         }
     }
 }

@@ -94,6 +94,21 @@ impl Lateness {
         self.floor_us.or(self.last_us)
     }
 
+    /// The number of the oldest stretch that is kept.
+    pub(super) fn since(&self) -> Option<i64> {
+        self.buckets.front().map(|oldest| oldest.number)
+    }
+
+    /// The least from the stretch numbered `since` on, if `count` of those had samples.
+    pub(super) fn floor_since(&self, since: i64, count: usize) -> Option<i64> {
+        let recent = self.buckets.iter().rev();
+        let recent = recent.take_while(|bucket| bucket.number >= since);
+        let (found, least_us) = recent.fold((0, i64::MAX), |(found, least_us), bucket| {
+            (found + 1, least_us.min(bucket.least_us))
+        });
+        (found >= count.max(1)).then_some(least_us)
+    }
+
     /// How many stretches with samples are kept.
     pub(super) fn len(&self) -> usize {
         self.buckets.len()

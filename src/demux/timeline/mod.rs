@@ -8,21 +8,24 @@
 //! Spec:   [RTMP] §5.3.1.1 (serial arithmetic); docs/time.md
 
 mod lateness;
+mod skew;
 mod slew;
 mod steer;
 mod still;
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 
 use crate::demux::Repair;
 use crate::media::MediaKind;
 use crate::time::WallTime;
 
 use self::lateness::Lateness;
+use self::skew::Skew;
 pub use self::slew::PPM as SLEW_PPM;
 use self::slew::Slew;
-use self::steer::Steering;
 pub use self::steer::{ALIGNED_US, LATE_US, MAX_AHEAD_US};
+use self::steer::Steering;
 use self::still::Still;
 
 /// A step forward up to this is taken as it is while too little is known of how late the track comes.
@@ -46,7 +49,11 @@ const MAX_EARLY_US: i64 = 500_000;
 /// after a longer wait, what was lost meanwhile is a gap.
 const MAX_SEAM_US: i64 = 500_000;
 
-/// How far apart the stamps of two tracks of one clock may lie when both have changed to it.
+/// How much later than its pictures sound of the same stamp may come, below zero earlier, for their stamps to be
+/// of one clock. Later, the sound would not be waited for anyway.
+const INTERLEAVED_US: RangeInclusive<i64> = -5_000_000..=3_500_000;
+
+/// How far apart the stamps of two recorded tracks of one clock may lie when both have changed to it.
 const MAX_SKEW_MS: i32 = 10_000;
 
 /// The distance of two samples of which nothing is known.
@@ -118,17 +125,40 @@ struct Track {
     /// The newest distance of two of its samples that was neither zero nor a gap.
     step_us: Option<i64>,
     lateness: Lateness,
-    /// How late it comes when nothing is wrong: nothing for the track that leads, the depth of interleaving
-    /// for the other. `None` until both were watched for a while.
-    usual_us: Option<i64>,
+    /// How much slower its clock is taken to be than its stamps say, in parts per million, to stay with the other.
+    slowed_ppm: i64,
     /// It was shifted since its last sample.
     shifted: bool,
     /// How it is to be shifted from where on, in order.
     due: VecDeque<Due>,
     /// Whether its stamps stand still.
     still: Still,
-    /// It alone changed to a new clock, and whether its distance to the other survived is not known yet.
-    doubtful: bool,
+    /// It changed to a new clock, and whether its distance to the other survived is not known yet.
+    doubt: Option<Doubt>,
+}
+
+impl Track {
+    /// Where what is `step_ms` after `last` lies.
+    fn after(&self, last: &Point, step_ms: i32) -> i64 {
+        let slowed_us = i64::from(step_ms) * self.slowed_ppm / 1_000;
+        last.after(step_ms).saturating_add(slowed_us)
+    }
+}
+
+/// Why a track may not be at its distance from the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// It changed its clock at `from_us`. The other may have changed as well, and come there later; until then
+    /// its stamp of the same number lay `apart_us` later than this one's.
+    Alone { from_us: i64, apart_us: i64 },
+    /// Its stamps stepped forward at `from_us`, from the stretch `since` on, farther than the wall clock saw: what
+    /// the network held is left out, or its clock jumped.
+    Stepped { from_us: i64, since: i64 },
+    /// It followed the other one to a new clock, by the distance of the stamps. `is_plain` where that means the
+    /// same on both clocks: the tracks were not apart before.
+    Followed { is_plain: bool },
+    /// It began after the other one, with a clock of its own.
+    Began,
 }
 
 /// A shift of both tracks that one of them has not come to yet.
@@ -143,14 +173,30 @@ struct Located {
     at_us: i64,
     generation: u64,
     repair: Option<Repair>,
+    /// It was placed by its distance from the other track.
+    joins: bool,
+    doubt: Option<Doubt>,
+}
+
+impl Located {
+    const fn new(at_us: i64, generation: u64) -> Self {
+        Self {
+            at_us,
+            generation,
+            repair: None,
+            joins: false,
+            doubt: None,
+        }
+    }
 }
 
 /// The clock of one broadcast. `now` must never go backwards. Drain [`Self::poll_repair`] after every
 /// [`Self::place`].
 ///
-/// A track that continues its own stamps keeps its anchor. One that does not is compared with the anchor in
-/// force; if it fits there (the other track jumped first, and this one follows), it joins it. Otherwise the
-/// jump makes a new anchor, so both tracks end on the same one and their distance survives.
+/// A track that continues its own stamps keeps its anchor. Where the other one has just changed to a new clock
+/// and this one follows, it joins that anchor, at the distance that the tracks had, so that it survives.
+/// Otherwise the jump makes a new anchor, on which the track is alone. Either way arrivals have the last word:
+/// two seconds later they are compared with what they were ([`Doubt`]).
 ///
 /// Beside that, [`steer`] compares arrivals with positions: a source whose clock drifts is slewed, one that
 /// stays behind, because its clock stood still, is placed anew, both tracks by the same amount.
@@ -160,6 +206,7 @@ pub struct Timeline {
     video: Track,
     audio: Track,
     slew: Slew,
+    skew: Skew,
     steering: Steering,
     repairs: VecDeque<Repair>,
 }
@@ -192,10 +239,16 @@ impl Timeline {
             arrived_us: now_us,
             generation: found.generation,
         };
-        if self.track(kind).last.map(|last| last.generation) != Some(point.generation) {
+        if found.joins {
             // Now what is due of the other track is due of this one, for they share an anchor.
             self.track_mut(kind).due = self.track(other(kind)).due.clone();
+            self.track_mut(other(kind)).doubt = None;
         }
+        let doubt = &mut self.track_mut(kind).doubt;
+        *doubt = match found.doubt {
+            Some(Doubt::Stepped { .. }) => doubt.or(found.doubt),
+            _ => found.doubt.or(*doubt),
+        };
         point.at_us = self.take_due(kind, point.at_us);
         if is_live {
             let back_us = self.return_credit(kind, &point);
@@ -224,19 +277,6 @@ impl Timeline {
         self.steering.drift_ppm()
     }
 
-    /// The newest sample on the newest anchor.
-    fn latest(&self) -> Option<Point> {
-        let (Some(video), Some(audio)) = (self.video.last, self.audio.last) else {
-            return self.video.last.or(self.audio.last);
-        };
-        let order = |point: &Point| (point.generation, point.at_us);
-        Some(if order(&video) > order(&audio) {
-            video
-        } else {
-            audio
-        })
-    }
-
     /// How far the farther of the tracks is.
     fn front_us(&self) -> Option<i64> {
         let video_us = self.video.last.map(|last| last.at_us);
@@ -260,7 +300,6 @@ impl Timeline {
 
     /// Makes `point` the newest of its track; says whether the track moved.
     fn settle(&mut self, kind: MediaKind, point: Point) -> bool {
-        let reference = self.track(other(kind)).last.map(|last| last.generation);
         let track = self.track_mut(kind);
         let mut moved = std::mem::take(&mut track.shifted);
         if let Some(last) = track.last {
@@ -269,7 +308,6 @@ impl Timeline {
             moved |= renewed || step_us > i64::from(MAX_STEP_MS) * 1_000;
             if renewed {
                 track.lateness.restart();
-                track.doubtful = reference.is_some_and(|other| other != point.generation);
             } else if (1..=i64::from(MAX_PLAIN_STEP_MS) * 1_000).contains(&step_us) {
                 track.step_us = Some(step_us);
             }
@@ -285,38 +323,113 @@ impl Timeline {
 
     /// The place of a stamp: the instant, the generation of its anchor, and what is to be told.
     fn locate(&self, kind: MediaKind, stamp_ms: u32, now_us: i64) -> Located {
-        let found = |at_us, generation, repair| Located {
-            at_us,
-            generation,
-            repair,
-        };
-        let Some(latest) = self.latest() else {
-            return found(now_us, 0, None);
-        };
-        let own = self.track(kind).last;
+        let track = self.track(kind);
+        let (own, beside) = (track.last, self.track(other(kind)).last);
         if let Some(own) = own {
             let step = own.step_to(stamp_ms);
             let around = step.saturating_add(WRAP_24);
             if step < -MAX_STEP_MS && (0..=MAX_STEP_MS).contains(&around) {
-                return found(own.after(around), own.generation, Some(Repair::Wrapped));
+                let repair = Some(Repair::Wrapped);
+                return Located {
+                    repair,
+                    ..Located::new(track.after(&own, around), own.generation)
+                };
             }
             if (-MAX_STEP_BACK_MS..=MAX_PLAIN_STEP_MS).contains(&step)
                 || step > 0 && self.is_believable(kind, &own, step, now_us)
             {
-                return found(own.after(step), own.generation, None);
+                let from_us = track.after(&own, step);
+                let usual_us = track.step_us.unwrap_or(USUAL_STEP_US);
+                let is_long = i64::from(step) * 1_000 >= 2 * usual_us;
+                let is_unseen = unseen_us(&own, from_us, now_us) > steer::FOLLOWED_US;
+                let is_odd = is_long && is_unseen && beside.is_some();
+                let since = lateness::bucket_at(now_us).saturating_add(1);
+                return Located {
+                    doubt: is_odd.then_some(Doubt::Stepped { from_us, since }),
+                    ..Located::new(from_us, own.generation)
+                };
             }
         }
-        let step = latest.step_to(stamp_ms);
-        // The other track came, or jumped, first.
-        let joins = own.is_none_or(|own| own.generation != latest.generation);
-        if joins && (-MAX_SKEW_MS..=MAX_SKEW_MS).contains(&step) {
-            return found(latest.after(step), latest.generation, None);
-        }
-        let jumped = Repair::ClockJump {
-            by_ms: i64::from(own.unwrap_or(latest).step_to(stamp_ms)),
+        let newest = own
+            .map(|own| own.generation)
+            .max(beside.map(|beside| beside.generation));
+        let (Some(newest), Some(known)) = (newest, own.or(beside)) else {
+            return Located::new(now_us, 0);
         };
-        let generation = latest.generation.saturating_add(1);
-        found(self.seam(kind, now_us), generation, Some(jumped))
+        if let Some(beside) = beside
+            && let Some(joined) = self.join(kind, &beside, stamp_ms, now_us)
+        {
+            return joined;
+        }
+        let at_us = self.seam(kind, now_us);
+        let by_ms = i64::from(known.step_to(stamp_ms));
+        let doubt = match (own, beside) {
+            (Some(_), Some(_)) => Doubt::Alone {
+                from_us: at_us,
+                apart_us: self.apart_us(kind),
+            },
+            _ => Doubt::Began,
+        };
+        Located {
+            repair: Some(Repair::ClockJump { by_ms }),
+            doubt: beside.map(|_| doubt),
+            ..Located::new(at_us, newest.saturating_add(1))
+        }
+    }
+
+    /// The place of a stamp at its distance from `beside`, the newest sample of the other track: if the other
+    /// track came, or changed its clock, first, and this stamp fits there.
+    fn join(&self, kind: MediaKind, beside: &Point, stamp_ms: u32, now_us: i64) -> Option<Located> {
+        let apart_us = match (self.track(kind).last, self.track(other(kind)).doubt) {
+            (None, _) => 0,
+            (Some(_), Some(Doubt::Alone { apart_us, .. })) => apart_us,
+            _ => return None,
+        };
+        let is_first = self.track(kind).last.is_none();
+        let is_plain = apart_us == 0;
+        let step_ms = beside.step_to(stamp_ms);
+        let joined = |by_us: i64| Located {
+            joins: true,
+            doubt: (!is_first).then_some(Doubt::Followed { is_plain }),
+            ..Located::new(
+                beside.after(step_ms).saturating_add(by_us),
+                beside.generation,
+            )
+        };
+        if self.policy == JumpPolicy::Follow {
+            return (step_ms.saturating_abs() <= MAX_SKEW_MS).then(|| joined(0));
+        }
+        // Both clocks jumped alike, and are apart as they were; or both are now one.
+        let usual_us = self.usual_skew(kind).unwrap_or(0);
+        let odd_us = |place: &Located| {
+            let late_us = now_us.saturating_sub(place.at_us);
+            let beside_us = beside.arrived_us.saturating_sub(beside.at_us);
+            let skew_us = late_us.saturating_sub(beside_us);
+            // What is sent at once to begin with, one track after the other, fits by itself.
+            let fits = is_interleaved(kind, skew_us) || is_first && is_interleaved(kind, late_us);
+            fits.then(|| skew_us.saturating_sub(usual_us).saturating_abs())
+        };
+        let places = [joined(apart_us), joined(0)].into_iter();
+        let fitting = places.filter_map(|place| Some((odd_us(&place)?, place)));
+        fitting
+            .min_by_key(|(odd_us, _)| *odd_us)
+            .map(|(_, place)| place)
+    }
+
+    /// How much later a stamp of the other track lies than one of the same number of this track.
+    fn apart_us(&self, kind: MediaKind) -> i64 {
+        let end = |kind| {
+            let track: &Track = self.track(kind);
+            let due_us = track.due.iter().map(|due| due.by_us).sum::<i64>();
+            track
+                .last
+                .map(|last| (last, last.at_us.saturating_add(due_us)))
+        };
+        let (Some((own, own_us)), Some((beside, beside_us))) = (end(kind), end(other(kind))) else {
+            return 0;
+        };
+        let step_us = i64::from(own.step_to(beside.stamp_ms)) * 1_000;
+        beside_us.saturating_sub(own_us).saturating_sub(step_us)
     }
 
     /// Where a sample lies whose stamp stands still after `last`, once that is believed.
@@ -324,9 +437,8 @@ impl Timeline {
         let paced = self.track_mut(kind).still.stand(now_us)?;
         let jumped = |us: i64| Repair::ClockJump { by_ms: us / 1_000 };
         Some(Located {
-            at_us: paced.at_us.max(last.at_us),
-            generation: last.generation,
             repair: paced.begins_after_us.map(jumped),
+            ..Located::new(paced.at_us.max(last.at_us), last.generation)
         })
     }
 
@@ -339,9 +451,7 @@ impl Timeline {
         if let Some(earliest) = self.earliest(kind) {
             return now_us.saturating_sub(at_us) >= earliest - MAX_EARLY_US;
         }
-        let waited_us = now_us.saturating_sub(own.arrived_us);
-        let off_us = at_us.saturating_sub(own.at_us.saturating_add(waited_us));
-        step_ms <= MAX_STEP_MS || off_us <= GAP_TOLERANCE_MS * 1_000
+        step_ms <= MAX_STEP_MS || unseen_us(own, at_us, now_us) <= GAP_TOLERANCE_MS * 1_000
     }
 
     /// Where a track goes on whose stamps say nothing: at its end, or after a wait by the wall clock.
@@ -412,6 +522,21 @@ impl Timeline {
             last.at_us = last.at_us.saturating_add(by_us);
         }
     }
+}
+
+/// How much farther a track stepped from `own` to `at_us` than the wall clock saw until `now_us`.
+const fn unseen_us(own: &Point, at_us: i64, now_us: i64) -> i64 {
+    let waited_us = now_us.saturating_sub(own.arrived_us);
+    at_us.saturating_sub(own.at_us).saturating_sub(waited_us)
+}
+
+/// Whether samples of one clock may be so interleaved that this track comes `skew_us` later than the other.
+fn is_interleaved(kind: MediaKind, skew_us: i64) -> bool {
+    let sound_us = match kind {
+        MediaKind::Audio => skew_us,
+        MediaKind::Video => skew_us.saturating_neg(),
+    };
+    INTERLEAVED_US.contains(&sound_us)
 }
 
 const fn other(kind: MediaKind) -> MediaKind {

@@ -27,6 +27,8 @@ enum Event {
     Longer(i64),
     /// Both tracks change to a new clock, the same for both.
     Jump(i64),
+    /// The clocks of both jump alike, apart as they may be.
+    JumpTogether(i64),
     /// The clock of one track jumps.
     JumpOf(MediaKind, i64),
     /// One track sends nothing for so long.
@@ -63,6 +65,9 @@ struct Sent {
     step_us: i64,
     /// What its clock is off by, beside drift.
     clock_us: i64,
+    /// How much too slow its clock is, and since when.
+    ppm: i64,
+    drifts_from: i64,
     /// How much later than captured it is sent.
     lag_us: i64,
     silent_until: i64,
@@ -78,7 +83,6 @@ struct Errors {
 struct World {
     timeline: Timeline,
     random: Random,
-    ppm: i64,
     /// Bits of the stamps.
     bits: u32,
     jitter_us: i64,
@@ -110,13 +114,14 @@ impl World {
             captured_us: lag_us / 20,
             step_us,
             clock_us: 0,
+            ppm,
+            drifts_from: 0,
             lag_us,
             silent_until: 0,
         };
         Self {
             timeline: Timeline::default(),
             random: Random(seed),
-            ppm,
             bits: 32,
             jitter_us: 60_000,
             delay_us: 40_000,
@@ -187,12 +192,16 @@ impl World {
             }
             Event::Jump(us) => {
                 let clock_us = self.tracks[0].clock_us + us;
+                self.set_clocks(clock_us);
+            }
+            Event::JumpTogether(us) => {
                 for track in &mut self.tracks {
-                    track.clock_us = clock_us;
+                    track.clock_us += us;
                 }
             }
             Event::JumpOf(kind, us) => {
-                self.doubted_until = now + 4 * SECOND;
+                // What steps forward a little is in doubt until the other track has come there, and nothing moves.
+                self.doubted_until = now + 4 * SECOND + 3 * us.clamp(0, 4 * SECOND);
                 self.sent(kind).clock_us += us;
             }
             Event::Pause(kind, us) => {
@@ -211,8 +220,14 @@ impl World {
         (self.held_until, self.narrow_until, self.lagging_us) = (0, 0, 0);
         self.arrived_us = 0;
         let clock_us = self.random.next(4_000_000) * 1_000;
+        self.set_clocks(clock_us);
+    }
+
+    /// Both tracks have one clock now; from here on each drifts by itself.
+    fn set_clocks(&mut self, clock_us: i64) {
+        let drifts_from = self.own_now();
         for track in &mut self.tracks {
-            track.clock_us = clock_us;
+            (track.clock_us, track.drifts_from) = (clock_us, drifts_from);
         }
     }
 
@@ -239,10 +254,10 @@ impl World {
         if captured < track.silent_until {
             return;
         }
-        let (lag_us, clock_us) = (track.lag_us, track.clock_us);
+        let lag_us = track.lag_us;
+        let drift_us = (captured - track.drifts_from) * track.ppm / 1_000_000;
+        let clock_ms = (captured + track.clock_us - drift_us).div_euclid(1_000);
         let sent = self.true_time(captured + lag_us);
-        let clock = captured + clock_us;
-        let clock_ms = (clock - clock * self.ppm / 1_000_000).div_euclid(1_000);
         let stamp = u32::try_from(clock_ms.rem_euclid(1 << self.bits)).expect("so many bits");
         let mut arrives = sent + self.delay_us + self.random.jitter(self.jitter_us);
         if (self.narrow_from..self.narrow_until).contains(&sent) {
@@ -294,12 +309,16 @@ impl World {
         if captured - self.disturbed_us > 60 * SECOND && !self.samples.is_multiple_of(64) {
             return;
         }
-        // Of the four newest, the two in the middle enclose samples of the other track. Those lie as they do;
-        // where a step is made, one sample more or less is on this side of it.
+        // Of the four newest, the two in the middle enclose samples of the other track, if there is no hole
+        // between. Those lie as they do; where a step is made, one sample more or less is on this side of it.
         let Some(at) = own.len().checked_sub(4) else {
             return;
         };
         let four = [own[at], own[at + 1], own[at + 2], own[at + 3]];
+        let step_us = self.tracks[index].step_us;
+        if four[2].0 - four[1].0 > 2 * step_us {
+            return;
+        }
         let least = four.iter().map(|own| own.1).min().expect("four");
         let most = four.iter().map(|own| own.1).max().expect("four");
         for (at, found) in other
@@ -354,6 +373,69 @@ fn a_clock_that_is_off_is_slewed_and_measured() {
         assert!((found - ppm).abs() <= 5, "{ppm}: {found}");
         assert!(world.worst_us <= 60_000, "{ppm}: {}", world.worst_us);
     }
+}
+
+/// As of phones and cameras whose pictures are stamped by the system and whose sound by counting samples.
+#[test]
+fn a_clock_of_one_track_that_is_off_moves_no_lips() {
+    for (video, audio) in [
+        (0, 50),
+        (0, -50),
+        (0, 200),
+        (-200, 0),
+        (100, -100),
+        (-100, 50),
+    ] {
+        let mut world = World::new(11, 0);
+        (world.tracks[0].ppm, world.tracks[1].ppm) = (video, audio);
+        world.run_until(86_400 * SECOND);
+        let told = world.told("track_slewed");
+        assert!(told >= 10, "{video} {audio}: {:?}", world.repairs);
+        assert_eq!(told + world.told("slewed"), world.repairs.len());
+    }
+}
+
+/// As of an encoder that looks farther ahead once it sends fewer pictures: stamps and lips are right.
+#[test]
+fn an_encoder_that_holds_one_track_longer_is_believed() {
+    for (kind, by) in [(MediaKind::Video, 100_000), (MediaKind::Audio, -120_000)] {
+        let mut world = World::new(11, 0);
+        world.run_until(200 * SECOND);
+        world.sent(kind).lag_us += by;
+        world.disturbed_us = world.now();
+        world.run_until(7_200 * SECOND);
+        assert_eq!(world.told("track_slewed"), 0, "{:?}", world.repairs);
+    }
+}
+
+#[test]
+fn one_track_that_is_reset_in_its_first_seconds_keeps_its_distance() {
+    for at in [2, 3, 6, 30] {
+        let mut world = World::new(19, 0);
+        world.jitter_us = 5_000;
+        world.run_until(at * SECOND);
+        // It loses a third of a second while it does, which no stamp tells.
+        world.sent(MediaKind::Audio).captured_us += 350_000;
+        world.sent(MediaKind::Audio).clock_us += -3_000 * SECOND - 350_000;
+        world.doubted_until = world.now() + 4 * SECOND;
+        world.run_until(300 * SECOND);
+        assert_eq!(world.told("realigned"), 1, "{at}: {:?}", world.repairs);
+    }
+}
+
+/// What is being slewed when nothing comes for an hour is not slewed by an hour's worth.
+#[test]
+fn a_pause_is_not_slewed_for_all_of_it() {
+    let mut world = World::new(7, 0);
+    world.run_until(100 * SECOND);
+    world.happen(Event::Longer(400_000));
+    world.run_until(300 * SECOND);
+    assert_eq!(world.told("slewed"), 1);
+    let before = world.errors.video.back().expect("sent").1;
+    world.happen(Event::Mute(3_600 * SECOND));
+    world.run_until(3_905 * SECOND);
+    let after = world.errors.video.back().expect("sent").1;
+    assert!((before - after).abs() < 20_000, "{before} {after}");
 }
 
 #[test]
@@ -421,6 +503,74 @@ fn one_track_that_changes_its_clock_keeps_its_distance() {
             "{:?}",
             world.repairs
         );
+    }
+}
+
+/// A track that was reset alone, by little or by much, is apart from the other by its stamps for good.
+#[test]
+fn what_one_track_was_reset_by_says_nothing_when_clocks_jump_again() {
+    use MediaKind::{Audio, Video};
+    for (kind, by) in [
+        (Audio, 4),
+        (Audio, -6),
+        (Video, -6),
+        (Video, 9),
+        (Audio, 4_000),
+    ] {
+        for then in [
+            Event::JumpTogether(-90 * SECOND),
+            Event::JumpTogether(90 * SECOND),
+            Event::Jump(-90 * SECOND),
+            Event::Jump(3_600 * SECOND),
+            Event::JumpOf(Audio, -2 * SECOND),
+            Event::JumpOf(Audio, 3 * SECOND),
+            Event::JumpOf(Video, -2 * SECOND),
+        ] {
+            let mut world = World::new(19, 0);
+            world.run_until(100 * SECOND);
+            world.happen(Event::JumpOf(kind, by * SECOND));
+            world.run_until(200 * SECOND);
+            world.happen(then);
+            world.run_until(300 * SECOND);
+            world.happen(Event::JumpTogether(-7 * SECOND));
+            world.run_until(400 * SECOND);
+            let told = world.told("clock_jump");
+            assert_eq!(told, 3, "{kind:?} {by} {then:?}: {:?}", world.repairs);
+        }
+    }
+}
+
+/// Both change to one clock, as far as their stamps tell, but seconds apart.
+#[test]
+fn two_clocks_that_look_like_one_are_found_out_by_when_they_come() {
+    for apart in [-2, 1, 3] {
+        let mut world = World::new(19, 0);
+        world.run_until(100 * SECOND);
+        world.happen(Event::JumpTogether(-90 * SECOND));
+        world.sent(MediaKind::Audio).clock_us += apart * SECOND;
+        world.doubted_until = world.now() + 4 * SECOND;
+        world.run_until(200 * SECOND);
+        assert_eq!(world.told("realigned"), 1, "{apart}: {:?}", world.repairs);
+    }
+}
+
+/// Sound begins with a zero of its own while pictures have come for a while.
+#[test]
+fn sound_with_a_zero_of_its_own_lies_where_it_comes() {
+    for (after, held) in [(4, 0), (8, 0), (8, 3), (60, 0)] {
+        let mut world = World::new(19, 0);
+        world.jitter_us = 10_000;
+        let sound = world.sent(MediaKind::Audio);
+        sound.silent_until = after * SECOND;
+        sound.clock_us = -after * SECOND;
+        sound.lag_us = 20_000;
+        world.run_until((after - 1) * SECOND);
+        // Its first samples may be held by the network.
+        world.happen(Event::Outage(held * SECOND));
+        world.run_until(after * SECOND);
+        world.doubted_until = world.now() + (4 + 2 * held) * SECOND;
+        world.run_until(300 * SECOND);
+        assert_eq!(world.told("clock_jump"), 1, "{after}: {:?}", world.repairs);
     }
 }
 
@@ -502,6 +652,7 @@ fn a_clock_of_24_bits_wraps_without_a_seam() {
 #[test]
 fn thirty_days_stay_in_sync_and_near_the_wall_clock() {
     let mut world = World::new(31, -200);
+    world.sent(MediaKind::Audio).ppm = -100;
     // Of so few samples, the earliest would else be later than of the hundreds that a real source sends.
     world.jitter_us = 10_000;
     let (day, mut at) = (86_400 * SECOND, 60 * SECOND);
@@ -515,7 +666,8 @@ fn thirty_days_stay_in_sync_and_near_the_wall_clock() {
         };
         let some = SECOND / 2 + random.next(20 * SECOND);
         let any = random.next(100_000) * SECOND - 50_000 * SECOND;
-        let event = match random.next(9) {
+        let little = random.next(20) * SECOND - 10 * SECOND;
+        let event = match random.next(11) {
             0 => Event::Outage(some),
             1 => Event::Suspended(some * 10),
             2 => Event::Mute(some),
@@ -524,6 +676,8 @@ fn thirty_days_stay_in_sync_and_near_the_wall_clock() {
             5 => Event::Jump(any),
             6 => Event::JumpOf(kind, any),
             7 => Event::Pause(kind, some),
+            8 => Event::JumpOf(kind, little),
+            9 => Event::JumpTogether(any),
             _ => {
                 world.connect_anew();
                 Event::Longer(0)

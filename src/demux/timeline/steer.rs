@@ -16,7 +16,7 @@
 //! | falls back after that | it was the network after all, which now delivers what it held | placed back |
 
 use super::lateness::{KEPT, Lateness, bucket_at};
-use super::{Point, Timeline, Track, other};
+use super::{Doubt, Point, Timeline, Track, other};
 use crate::demux::Repair;
 use crate::media::MediaKind;
 
@@ -25,6 +25,15 @@ pub const LATE_US: i64 = 500_000;
 
 /// From here on the distance of the tracks is put right after one of them alone changed its clock.
 pub const ALIGNED_US: i64 = 40_000;
+
+/// From here on while that distance is known of a few seconds only.
+const ROUGHLY_ALIGNED_US: i64 = 100_000;
+
+/// From here on it is put right after both of them changed to one clock, whose stamps are else believed.
+pub(super) const FOLLOWED_US: i64 = 250_000;
+
+/// How far the other track has to come past the place where one changed its clock, to be known not to follow.
+const FOLLOWS_US: i64 = 500_000;
 
 /// Farther ahead, it is the server that holds the source back, and the distance says nothing of clocks.
 pub const MAX_AHEAD_US: i64 = 8_000_000;
@@ -36,8 +45,22 @@ const MAX_COMPARABLE_US: i64 = 1_000_000;
 const SLEW_FROM_US: i64 = 30_000;
 const SLEWED_US: i64 = 5_000;
 
+/// One track is slewed alone once it is off its distance from the other by this: it has drifted by a few
+/// milliseconds more when that is known, and is then not yet off by one frame.
+const APART_FROM_US: i64 = 20_000;
+
+/// The speed at which that is done: faster than clocks drift apart, and so slow that with the slew of both it is
+/// less than one sample of sound per access unit.
+const ALONE_PPM: i64 = 250;
+
 /// Stretches with samples before a floor is trusted: five seconds.
 const HISTORY: usize = 10;
+
+/// Stretches with samples in which the distance of the tracks is looked for.
+const SOME: usize = 2;
+/// How long neither track was moved before a drift of one beside the other is looked for: fifteen seconds, which
+/// an uplink that is too narrow does not leave.
+const CALM: usize = 30;
 
 /// Without a sample for this long, the source is taken to have stalled; one that sends slow pictures and nothing
 /// else, for so many times its pace.
@@ -66,8 +89,9 @@ const DRIFT_ANEW_US: i64 = 1_800_000_000;
 /// What is remembered between two looks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Steering {
-    /// The track whose lateness stands for the source.
+    /// The track whose lateness stands for the source, and how late that is when nothing is wrong.
     leader: Option<MediaKind>,
+    usual_us: i64,
     arrived_us: Option<i64>,
     /// How long the sample before the newest one had been waited for.
     pace_us: i64,
@@ -114,14 +138,15 @@ impl Timeline {
         let Some(leader) = self.lead(now_us) else {
             return;
         };
-        self.learn(leader, now_us);
+        self.measure(now_us);
         for kind in [MediaKind::Video, MediaKind::Audio] {
             self.realign(kind, now_us);
         }
         if let Some(late_us) = self.stays_behind(leader, now_us) {
             self.reanchor(late_us);
         }
-        self.turn(leader);
+        self.turn(leader, now_us);
+        self.turn_alone(leader, now_us);
         self.watch(leader, now_us);
     }
 
@@ -168,35 +193,47 @@ impl Timeline {
     /// How far a lateness of the track is from what it should be; above zero: it comes too late.
     fn error(&self, kind: MediaKind, late_us: i64) -> i64 {
         let front = self.front_us().unwrap_or(0);
-        let usual = self.track(kind).usual_us.unwrap_or(0);
         late_us
             .saturating_sub(self.slew.at(front))
-            .saturating_sub(usual)
+            .saturating_sub(self.usual(kind).unwrap_or(0))
+    }
+
+    /// How late the track comes when nothing is wrong.
+    fn usual(&self, kind: MediaKind) -> Option<i64> {
+        let usual_us = self.steering.usual_us;
+        if self.steering.leader == Some(kind) {
+            return Some(usual_us);
+        }
+        Some(usual_us.saturating_add(self.usual_skew(kind)?))
+    }
+
+    /// How much later than the other track this one comes when nothing is wrong.
+    pub(super) fn usual_skew(&self, kind: MediaKind) -> Option<i64> {
+        let skew_us = self.skew.usual()?;
+        Some(match kind {
+            MediaKind::Audio => skew_us,
+            MediaKind::Video => skew_us.saturating_neg(),
+        })
     }
 
     /// The track that stands for the source: the first, until only the other one comes.
     fn lead(&mut self, now_us: i64) -> Option<MediaKind> {
         let flows = |kind| self.flows(kind, now_us);
-        let leader = match self.steering.leader {
+        let (leader, usual_us) = match self.steering.leader {
             Some(leader) if !flows(leader) && flows(other(leader)) => {
                 let next = other(leader);
-                if self.track(next).usual_us.is_none() {
-                    let floor = self.track(next).lateness.floor()?;
-                    self.track_mut(next).usual_us = Some(self.error(next, floor));
-                }
-                next
+                let floor = || Some(self.error(next, self.track(next).lateness.floor()?));
+                (next, self.usual(next).or_else(floor)?)
             }
-            Some(leader) => leader,
+            Some(leader) => (leader, self.steering.usual_us),
             None => {
                 let all = [MediaKind::Video, MediaKind::Audio];
-                let first = all
-                    .into_iter()
-                    .find(|kind| self.track(*kind).last.is_some())?;
-                self.track_mut(first).usual_us = Some(0);
-                first
+                let mut all = all.into_iter();
+                (all.find(|kind| self.track(*kind).last.is_some())?, 0)
             }
         };
         self.steering.leader = Some(leader);
+        self.steering.usual_us = usual_us;
         Some(leader)
     }
 
@@ -206,44 +243,98 @@ impl Timeline {
         self.track(kind).lateness.is_flowing(five_seconds, now_us)
     }
 
-    /// Learns how much later than the leader the other track comes.
-    fn learn(&mut self, leader: MediaKind, now_us: i64) {
-        let follower = other(leader);
-        let floor = |kind| {
-            let track: &Track = self.track(kind);
-            let known = track.lateness.len() >= HISTORY && track.lateness.is_flowing(1, now_us);
-            let floor = track.lateness.floor();
-            floor.filter(|_| known && !track.doubtful && track.due.is_empty())
+    /// Measures how much later sound comes than pictures, by the least of the same stretches of both.
+    fn measure(&mut self, now_us: i64) {
+        let (video, audio) = (&self.video, &self.audio);
+        let is_calm = |track: &Track| track.doubt.is_none() && track.due.is_empty();
+        let flow = self.flows(MediaKind::Video, now_us) && self.flows(MediaKind::Audio, now_us);
+        let (Some(since), true) = (
+            video.lateness.since().zip(audio.lateness.since()),
+            is_calm(video) && is_calm(audio) && flow,
+        ) else {
+            return;
         };
-        if let (Some(leading), Some(following)) = (floor(leader), floor(follower)) {
-            let usual = self.track(leader).usual_us.unwrap_or(0);
-            let skew = following.saturating_sub(leading);
-            self.track_mut(follower).usual_us = Some(usual.saturating_add(skew));
+        let since = since.0.max(since.1);
+        let stretches = usize::try_from(bucket_at(now_us).saturating_sub(since)).unwrap_or(0);
+        if self.skew.is_learnt() && stretches < CALM {
+            return;
+        }
+        let floor = |track: &Track| track.lateness.floor_since(since, SOME);
+        if let (Some(pictures), Some(sound)) = (floor(video), floor(audio)) {
+            let skew_us = sound.saturating_sub(pictures);
+            self.skew.push(now_us, skew_us, stretches);
         }
     }
 
-    /// Puts the distance of the tracks right after this one alone changed to a new clock: it arrives as much
-    /// later than the other as it always did.
-    fn realign(&mut self, kind: MediaKind, now_us: i64) {
-        if !self.track(kind).doubtful {
-            return;
+    /// Decides the direction in which the track that does not lead is slewed alone.
+    fn turn_alone(&mut self, leader: MediaKind, now_us: i64) {
+        let follower = other(leader);
+        let off_us = self
+            .skew
+            .off()
+            .filter(|_| self.flows(follower, now_us) && self.track(follower).doubt.is_none())
+            .map_or(0, |off_us| match follower {
+                MediaKind::Audio => off_us,
+                MediaKind::Video => off_us.saturating_neg(),
+            });
+        let direction = self.track(follower).slowed_ppm.signum();
+        let is_off = match direction {
+            0 => off_us.abs() >= APART_FROM_US,
+            _ => off_us.abs() > SLEWED_US && off_us.signum() == direction,
+        };
+        let wanted = if is_off { off_us.signum() } else { 0 };
+        // Of the leader the wall clock alone decides.
+        self.track_mut(leader).slowed_ppm = 0;
+        self.track_mut(follower).slowed_ppm = wanted * ALONE_PPM;
+        if direction == 0 && wanted != 0 {
+            let (kind, by_ms) = (follower, off_us / 1_000);
+            self.repairs.push_back(Repair::TrackSlewed { kind, by_ms });
         }
+    }
+
+    /// From how much on a track in doubt is put back to the other.
+    const fn tolerated(&self, doubt: Doubt) -> i64 {
+        match doubt {
+            Doubt::Followed { is_plain: true } | Doubt::Stepped { .. } => FOLLOWED_US,
+            Doubt::Began => ALIGNED_US,
+            _ if self.skew.is_trusted() => ALIGNED_US,
+            _ => ROUGHLY_ALIGNED_US,
+        }
+    }
+
+    /// Puts the distance of the tracks right after this one changed to a new clock: it arrives as much later
+    /// than the other as it always did.
+    fn realign(&mut self, kind: MediaKind, now_us: i64) {
         let (own, reference) = (self.track(kind), self.track(other(kind)));
-        let generation = |track: &Track| track.last.map(|last| last.generation);
-        let has_joined = generation(own) == generation(reference);
-        let (Some(usual), Some(reference_usual), false) =
-            (own.usual_us, reference.usual_us, has_joined)
+        let (Some(doubt), true) = (own.doubt, own.due.is_empty() && reference.due.is_empty())
         else {
-            self.track_mut(kind).doubtful = false;
             return;
         };
+        let may_follow = |from_us: i64| {
+            let last = reference.last;
+            last.is_none_or(|last| last.at_us < from_us.saturating_add(FOLLOWS_US))
+        };
+        let (usual, since) = match doubt {
+            Doubt::Alone { from_us, .. } | Doubt::Stepped { from_us, .. }
+                if may_follow(from_us) =>
+            {
+                return;
+            }
+            Doubt::Stepped { since, .. } => (self.usual_skew(kind), since),
+            Doubt::Alone { .. } | Doubt::Followed { .. } => (self.usual_skew(kind), i64::MIN),
+            Doubt::Began => (Some(0), i64::MIN),
+        };
+        let Some(usual) = usual else {
+            self.track_mut(kind).doubt = None;
+            return;
+        };
+        let least_us = self.tolerated(doubt);
         let (own, reference) = (&own.lateness, &reference.lateness);
         // Two seconds of both.
-        let halves = |lateness: &Lateness| lateness.halves(2, i64::MIN, now_us);
+        let halves = |lateness: &Lateness| lateness.halves(2, since, now_us);
         let (Some(found), Some(expected)) = (halves(own), halves(reference)) else {
             return;
         };
-        let usual = usual.saturating_sub(reference_usual);
         let older = found.0.saturating_sub(expected.0).saturating_sub(usual);
         let newer = found.1.saturating_sub(expected.1).saturating_sub(usual);
         // What both seconds agree on: on a way in that is getting longer or shorter, one of them misleads.
@@ -252,8 +343,13 @@ impl Timeline {
         } else {
             0
         };
-        self.track_mut(kind).doubtful = false;
-        if by_us.saturating_abs() > ALIGNED_US {
+        self.track_mut(kind).doubt = None;
+        let is_off = by_us.saturating_abs() > least_us;
+        if is_off || least_us < FOLLOWED_US {
+            // What is left is no encoder's doing.
+            self.skew.interrupt();
+        }
+        if is_off {
             self.shift_track(kind, by_us);
             let by_ms = by_us / 1_000;
             self.repairs.push_back(Repair::Realigned { kind, by_ms });
@@ -277,7 +373,7 @@ impl Timeline {
         // Where the leader sends slow pictures, the sound has it sooner.
         let (kind, (older, newer)) = [leader, other(leader)].into_iter().find_map(|kind| {
             let track = self.track(kind);
-            track.usual_us.filter(|_| self.flows(kind, now_us))?;
+            self.usual(kind).filter(|_| self.flows(kind, now_us))?;
             Some((kind, track.lateness.halves(half, resumed, now_us)?))
         })?;
         if newer < older.saturating_sub(falling_us) {
@@ -301,11 +397,13 @@ impl Timeline {
     }
 
     /// Decides the direction of the slew from now on.
-    fn turn(&mut self, leader: MediaKind) {
+    fn turn(&mut self, leader: MediaKind, now_us: i64) {
         let front_us = self.front_us().unwrap_or(0);
         let lateness = &self.track(leader).lateness;
         let known = lateness.len();
-        let floor = lateness.floor().filter(|_| known >= HISTORY);
+        // What comes after a pause is not slewed for all of it.
+        let is_known = known >= HISTORY && self.flows(leader, now_us);
+        let floor = lateness.floor().filter(|_| is_known);
         let direction = self.slew.direction();
         let Some(floor) = floor else {
             self.slew.turn(0, front_us);
