@@ -176,7 +176,7 @@ impl Demuxer {
 
     /// How fast the publisher's clock runs, as [`Timeline::drift_ppm`] says.
     #[must_use]
-    pub const fn drift_ppm(&self) -> Option<i64> {
+    pub fn drift_ppm(&self) -> Option<i64> {
         self.timeline.drift_ppm()
     }
 

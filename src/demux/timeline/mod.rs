@@ -25,7 +25,7 @@ use self::skew::Skew;
 pub use self::slew::PPM as SLEW_PPM;
 use self::slew::Slew;
 pub use self::steer::{ALIGNED_US, LATE_US, MAX_AHEAD_US};
-use self::steer::Steering;
+use self::steer::{Steering, Watch};
 use self::still::Still;
 
 /// A step forward up to this is taken as it is while too little is known of how late the track comes.
@@ -127,6 +127,7 @@ struct Track {
     lateness: Lateness,
     /// How much slower its clock is taken to be than its stamps say, in parts per million, to stay with the other.
     slowed_ppm: i64,
+    watch: Watch,
     /// It was shifted since its last sample.
     shifted: bool,
     /// How it is to be shifted from where on, in order.
@@ -273,8 +274,8 @@ impl Timeline {
     /// How fast the source's clock runs beside the wall clock, in parts per million: above zero where it is
     /// slow and its samples come later and later. `None` until it was watched for two minutes without a break.
     #[must_use]
-    pub const fn drift_ppm(&self) -> Option<i64> {
-        self.steering.drift_ppm()
+    pub fn drift_ppm(&self) -> Option<i64> {
+        self.leader_ppm()
     }
 
     /// How far the farther of the tracks is.
@@ -316,7 +317,7 @@ impl Timeline {
         let late_us = point.arrived_us.saturating_sub(point.at_us);
         track.lateness.push(point.arrived_us, late_us);
         if moved {
-            self.steering.unsettle();
+            self.unsettle();
         }
         moved
     }

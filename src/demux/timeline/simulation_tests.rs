@@ -439,6 +439,18 @@ fn a_pause_is_not_slewed_for_all_of_it() {
 }
 
 #[test]
+fn a_drift_is_of_one_track_whoever_leads() {
+    let mut world = World::new(11, 50);
+    world.run_until(300 * SECOND);
+    world.happen(Event::Pause(MediaKind::Video, 10 * SECOND));
+    for n in 30..130 {
+        world.run_until(n * 10 * SECOND);
+        let found = world.timeline.drift_ppm().expect("measured");
+        assert!((found - 50).abs() <= 10, "{n}: {found}");
+    }
+}
+
+#[test]
 fn a_suspended_publisher_is_back_at_the_wall_clock_two_seconds_later() {
     for seconds in [1, 3, 20, 3_600] {
         let mut world = World::new(11, 0);

@@ -105,24 +105,29 @@ pub(super) struct Steering {
     returned_us: Option<i64>,
     /// The timeline was right once since its anchor: what is off from now on is the source's doing.
     is_settled: bool,
-    /// When the measuring of the drift began, and the floor then.
-    watched: Option<(i64, i64)>,
-    drift_ppm: Option<i64>,
 }
 
-impl Steering {
-    pub(super) const fn drift_ppm(&self) -> Option<i64> {
-        self.drift_ppm
+/// How fast the clock of one track runs, as far as it was watched.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Watch {
+    /// When the measuring of the drift began, and the floor then.
+    since: Option<(i64, i64)>,
+    ppm: Option<i64>,
+}
+
+impl Timeline {
+    /// How slow the clock of the track is that stands for the source.
+    pub(super) fn leader_ppm(&self) -> Option<i64> {
+        self.track(self.steering.leader?).watch.ppm
     }
 
     /// The anchor is a new one.
     pub(super) const fn unsettle(&mut self) {
-        self.is_settled = false;
-        self.watched = None;
+        self.steering.is_settled = false;
+        self.video.watch.since = None;
+        self.audio.watch.since = None;
     }
-}
 
-impl Timeline {
     /// Notices that something arrives at `now_us`, and twice a second looks at how late everything is.
     pub(super) fn notice(&mut self, now_us: i64) {
         let stretch = bucket_at(now_us);
@@ -147,7 +152,9 @@ impl Timeline {
         }
         self.turn(leader, now_us);
         self.turn_alone(leader, now_us);
-        self.watch(leader, now_us);
+        for kind in [MediaKind::Video, MediaKind::Audio] {
+            self.watch(kind, now_us);
+        }
     }
 
     /// The lateness beyond which the earliest sample of a track never came, if that is known.
@@ -181,7 +188,7 @@ impl Timeline {
         let back_us = early_us.min(self.steering.credit_us);
         self.steering.credit_us -= back_us;
         self.steering.returned_us = Some(point.arrived_us);
-        self.steering.unsettle();
+        self.unsettle();
         self.shift(-back_us, point.at_us, Some(kind));
         if !is_returning {
             let by_ms = -back_us / 1_000;
@@ -391,7 +398,7 @@ impl Timeline {
         let credit = self.steering.credit_us.saturating_add(by_us);
         self.steering.credit_us = credit.min(MAX_CREDIT_US);
         self.steering.resumed = None;
-        self.steering.unsettle();
+        self.unsettle();
         let by_ms = by_us / 1_000;
         self.repairs.push_back(Repair::Reanchored { by_ms });
     }
@@ -429,20 +436,21 @@ impl Timeline {
         self.steering.is_settled |= wanted == 0 && error.abs() < SLEW_FROM_US;
     }
 
-    /// Measures how fast the source's clock runs.
-    fn watch(&mut self, leader: MediaKind, now_us: i64) {
-        let lateness = &self.track(leader).lateness;
-        let Some(floor) = lateness.floor().filter(|_| lateness.len() >= KEPT) else {
+    /// Measures how fast the clock of a track runs.
+    fn watch(&mut self, kind: MediaKind, now_us: i64) {
+        let is_known = self.track(kind).lateness.len() >= KEPT && self.flows(kind, now_us);
+        let track = self.track_mut(kind);
+        let Some(floor) = track.lateness.floor().filter(|_| is_known) else {
             return;
         };
-        let (since, then) = *self.steering.watched.get_or_insert((now_us, floor));
+        let (since, then) = *track.watch.since.get_or_insert((now_us, floor));
         let watched = now_us.saturating_sub(since);
         if watched >= DRIFT_FROM_US {
             let ppm = i128::from(floor.saturating_sub(then)) * 1_000_000 / i128::from(watched);
-            self.steering.drift_ppm = i64::try_from(ppm).ok();
+            track.watch.ppm = i64::try_from(ppm).ok();
         }
         if watched >= DRIFT_ANEW_US {
-            self.steering.watched = Some((now_us, floor));
+            track.watch.since = Some((now_us, floor));
         }
     }
 }
