@@ -298,10 +298,11 @@ impl Demuxer {
         let stamp = placed.at.to_ticks(Timescale::VIDEO_90K);
         let paced = self.cadence.push(stamp.get(), placed.moved);
         self.outputs.extend(paced.decided.map(Output::FrameRate));
-        if paced.missing > 0 {
+        let missing = paced.missing + skipped(placed, paced.duration, Timescale::VIDEO_90K);
+        if missing > 0 {
             self.repair(Repair::Gap {
                 kind: KIND,
-                samples: paced.missing,
+                samples: missing,
             });
         }
         if paced.nudged {
@@ -355,10 +356,11 @@ impl Demuxer {
         let at = slewed(counted.at, placed, track.timescale, track.last);
         track.last = Some(at);
         let duration = Span::new(u64::from(samples));
-        if counted.missing > 0 {
+        let missing = counted.missing + skipped(placed, u64::from(samples), timescale);
+        if missing > 0 {
             self.repair(Repair::Gap {
                 kind: KIND,
-                samples: counted.missing,
+                samples: missing,
             });
         }
         if counted.nudged {
@@ -399,6 +401,20 @@ fn slewed(at: i64, placed: Placed, scale: Timescale, last: Option<Ticks>) -> Tic
     let by = WallTime::from_micros(placed.slew_us).to_ticks(scale).get();
     let earliest = last.map_or(i64::MIN, |last| last.get().saturating_add(1));
     Ticks::new(at.saturating_add(by).max(earliest))
+}
+
+/// How many samples of `duration` would have filled the gap over which a track moved.
+fn skipped(placed: Placed, duration: u64, scale: Timescale) -> u64 {
+    let Some(gap_us) = placed.gap_us else {
+        return 0;
+    };
+    let ticks = WallTime::from_micros(gap_us).to_ticks(scale).get();
+    let duration = duration.max(1);
+    let steps = u64::try_from(ticks)
+        .unwrap_or(0)
+        .saturating_add(duration / 2)
+        / duration;
+    steps.saturating_sub(1)
 }
 
 const fn announced_sound(codec: CodecConfig, timescale: Timescale) -> Output {

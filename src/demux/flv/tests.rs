@@ -480,6 +480,33 @@ fn any_message() -> impl Strategy<Value = (Message, u32)> {
     })
 }
 
+/// However long, what was not sent is counted once, of either track.
+#[test]
+fn gap_is_counted_whatever_its_length() {
+    for seconds in [2_u32, 4, 30] {
+        let mut run = broadcast(0, 20);
+        let before = run.repairs().len();
+        let ms = 20_000 + seconds * 1_000;
+        run.now_ms = i64::from(ms);
+        run.video(ms, 1, 67, IDR);
+        run.audio(ms, 1, &[1, 2, 3]);
+        let gap = |repair: &Repair| match repair {
+            Repair::Gap { kind, samples } => Some((*kind, *samples)),
+            _ => None,
+        };
+        let gaps: Vec<_> = run.repairs()[before..].iter().filter_map(gap).collect();
+        let expected = u64::from(seconds) * 30;
+        let [(MediaKind::Video, pictures), (MediaKind::Audio, sound)] = gaps[..] else {
+            panic!("{seconds}: {gaps:?}");
+        };
+        assert!(pictures.abs_diff(expected) <= 1, "{seconds}: {pictures}");
+        assert!(
+            sound.abs_diff(u64::from(seconds) * 48_000 / 1_024) <= 2,
+            "{sound}"
+        );
+    }
+}
+
 proptest! {
     #[test]
     fn any_row_of_messages_keeps_the_promises(messages in proptest::collection::vec(any_message(), 0..200)) {

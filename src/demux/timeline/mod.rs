@@ -90,6 +90,9 @@ pub struct Placed {
     pub slew_us: i64,
     /// The track does not continue: what counts samples or frames must begin anew here.
     pub moved: bool,
+    /// Where it moved because nothing was sent for long: by its own stamps, how long after the sample before, in
+    /// microseconds.
+    pub gap_us: Option<i64>,
 }
 
 /// A stamp that was placed. Later ones are placed by their distance from it, which is exact modulo 2^32.
@@ -258,11 +261,12 @@ impl Timeline {
         if stood.is_none() {
             self.track_mut(kind).still.go_on(point.at_us, now_us);
         }
-        let moved = self.settle(kind, point);
+        let (moved, gap_us) = self.settle(kind, point);
         Placed {
             at: WallTime::from_micros(point.at_us),
             slew_us: self.slew.at(point.at_us),
             moved,
+            gap_us,
         }
     }
 
@@ -299,14 +303,17 @@ impl Timeline {
         }
     }
 
-    /// Makes `point` the newest of its track; says whether the track moved.
-    fn settle(&mut self, kind: MediaKind, point: Point) -> bool {
+    /// Makes `point` the newest of its track; says whether the track moved, and over which gap.
+    fn settle(&mut self, kind: MediaKind, point: Point) -> (bool, Option<i64>) {
         let track = self.track_mut(kind);
+        let mut gap_us = None;
         let mut moved = std::mem::take(&mut track.shifted);
         if let Some(last) = track.last {
             let step_us = point.at_us.saturating_sub(last.at_us);
             let renewed = last.generation != point.generation;
-            moved |= renewed || step_us > i64::from(MAX_STEP_MS) * 1_000;
+            let is_long = step_us > i64::from(MAX_STEP_MS) * 1_000;
+            gap_us = (is_long && !moved && !renewed).then_some(step_us);
+            moved |= renewed || is_long;
             if renewed {
                 track.lateness.restart();
             } else if (1..=i64::from(MAX_PLAIN_STEP_MS) * 1_000).contains(&step_us) {
@@ -319,7 +326,7 @@ impl Timeline {
         if moved {
             self.unsettle();
         }
-        moved
+        (moved, gap_us)
     }
 
     /// The place of a stamp: the instant, the generation of its anchor, and what is to be told.
