@@ -77,14 +77,19 @@ impl Misplaced {
     /// yet. `is_joining` are the first of a source.
     fn stays(&self, is_joining: bool, lag_us: i64, now_us: i64) -> Option<bool> {
         let since_us = now_us.saturating_sub(self.since_us);
-        if is_joining {
-            let is_known = since_us >= JOINING_US && self.count >= JOINING_COUNT;
-            let comes_nearer = self.most_us.saturating_sub(lag_us) > JOINING_CATCHING_UP_US;
-            return (is_known || comes_nearer).then_some(!comes_nearer);
+        let is_over = since_us >= MISPLACED_US;
+        if !is_joining {
+            // What came before a stall says more than what comes in one piece after it.
+            let nearer_us = self.first_us.saturating_sub(self.least_us);
+            return is_over.then_some(nearer_us <= CATCHING_UP_US);
         }
-        // What came before a stall says more than what comes in one piece after it.
-        let nearer_us = self.first_us.saturating_sub(self.least_us);
-        (since_us >= MISPLACED_US).then_some(nearer_us <= CATCHING_UP_US)
+        if self.first_us.saturating_sub(lag_us) > JOINING_CATCHING_UP_US {
+            return Some(false);
+        }
+        // What comes in pieces comes nearer within each.
+        let falls = self.most_us.saturating_sub(lag_us) > JOINING_CATCHING_UP_US;
+        let is_known = since_us >= JOINING_US && self.count >= JOINING_COUNT;
+        (is_over || is_known && !falls).then_some(true)
     }
 }
 
