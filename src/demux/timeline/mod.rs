@@ -235,7 +235,13 @@ impl Timeline {
         let stood = self.track(kind).last.filter(|last| last.stands(stamp_ms));
         let paced = stood.filter(|_| is_live);
         let paced = paced.and_then(|last| self.pace(kind, last, now_us));
-        let found = paced.unwrap_or_else(|| self.locate(kind, stamp_ms, now_us));
+        let is_paced = paced.is_some();
+        let resumed = || {
+            self.resume(kind, stamp_ms, now_us)
+                .filter(|_| stood.is_none())
+        };
+        let found = paced.or_else(resumed);
+        let found = found.unwrap_or_else(|| self.locate(kind, stamp_ms, now_us));
         self.repairs.extend(found.repair);
         let mut point = Point {
             stamp_ms,
@@ -259,14 +265,16 @@ impl Timeline {
             point.at_us = point.at_us.saturating_add(back_us);
         }
         if stood.is_none() {
-            self.track_mut(kind).still.go_on(point.at_us, now_us);
+            let still = &mut self.track_mut(kind).still;
+            still.go_on(stamp_ms, point.at_us, now_us);
         }
         let (moved, gap_us) = self.settle(kind, point);
         Placed {
             at: WallTime::from_micros(point.at_us),
             slew_us: self.slew.at(point.at_us),
             moved,
-            gap_us,
+            // How long it took to believe that stamps stand still is told as that.
+            gap_us: gap_us.filter(|_| !is_paced),
         }
     }
 
@@ -393,6 +401,9 @@ impl Timeline {
             (Some(_), Some(Doubt::Alone { apart_us, .. })) => apart_us,
             _ => return None,
         };
+        if self.track(other(kind)).still.is_paced() {
+            return None;
+        }
         let is_first = self.track(kind).last.is_none();
         let is_plain = apart_us == 0;
         let step_ms = beside.step_to(stamp_ms);
@@ -444,10 +455,21 @@ impl Timeline {
     fn pace(&mut self, kind: MediaKind, last: Point, now_us: i64) -> Option<Located> {
         let paced = self.track_mut(kind).still.stand(now_us)?;
         let jumped = |us: i64| Repair::ClockJump { by_ms: us / 1_000 };
+        // The arrival that it is paced from may have been late.
+        let is_beside = self.track(other(kind)).last.is_some();
+        let doubt = Doubt::Followed { is_plain: false };
         Some(Located {
             repair: paced.begins_after_us.map(jumped),
+            doubt: paced.begins_after_us.map(|_| doubt).filter(|_| is_beside),
             ..Located::new(paced.at_us.max(last.at_us), last.generation)
         })
+    }
+
+    /// Where a sample lies whose stamp goes on after others were paced, if their clock had gone on.
+    fn resume(&self, kind: MediaKind, stamp_ms: u32, now_us: i64) -> Option<Located> {
+        let track = self.track(kind);
+        let (last, at_us) = (track.last?, track.still.resume(stamp_ms, now_us)?);
+        Some(Located::new(at_us.max(last.at_us), last.generation))
     }
 
     /// Whether a step of more than [`MAX_PLAIN_STEP_MS`] is a gap: the wall clock saw it as well.

@@ -20,6 +20,8 @@ const TRUSTED_FROM: usize = 10;
 
 /// How far apart the skews are that are remembered.
 const EVERY_US: i64 = 10_000_000;
+/// What was seen longer ago says nothing of now.
+const STALE_US: i64 = 3 * EVERY_US;
 
 /// Skews of which the one in the middle is believed: one of them may be an accident.
 const BELIEVED: usize = 3;
@@ -120,10 +122,15 @@ impl Skew {
         self.learnt_from >= LEARNT_FROM
     }
 
-    /// By how much later than together with its pictures sound comes; `None` while that is not certain.
-    pub(super) fn off(&self) -> Option<i64> {
+    /// By how much later than together with its pictures sound comes; `None` while that is not certain, and where it
+    /// was not seen of late.
+    pub(super) fn off(&self, now_us: i64) -> Option<i64> {
         let newest = self.seen.len().checked_sub(BELIEVED)?;
         let (_, skew_us) = self.middle(newest)?;
+        let (seen_us, _) = *self.seen.back()?;
+        if now_us.saturating_sub(seen_us) > STALE_US {
+            return None;
+        }
         Some(skew_us.saturating_sub(self.usual_us?))
     }
 }
@@ -141,7 +148,7 @@ mod tests {
             let stretches = usize::try_from(2 * second).expect("few").min(60);
             found.push(second * SECOND, skew(second), stretches);
         }
-        found.off()
+        found.off(seconds * SECOND)
     }
 
     #[test]

@@ -278,7 +278,7 @@ impl Timeline {
         let follower = other(leader);
         let off_us = self
             .skew
-            .off()
+            .off(now_us)
             .filter(|_| self.flows(follower, now_us) && self.track(follower).doubt.is_none())
             .map_or(0, |off_us| match follower {
                 MediaKind::Audio => off_us,
@@ -342,6 +342,16 @@ impl Timeline {
         let (Some(found), Some(expected)) = (halves(own), halves(reference)) else {
             return;
         };
+        // While what was held comes faster than it plays, tracks of unlike rates seem to be apart.
+        let falls =
+            |(older, newer): (i64, i64)| newer < older.saturating_sub(FALLING_AFTER_STALL_US);
+        if let Doubt::Stepped { from_us, .. } = doubt
+            && (falls(found) || falls(expected))
+        {
+            let since = bucket_at(now_us).saturating_add(1);
+            self.track_mut(kind).doubt = Some(Doubt::Stepped { from_us, since });
+            return;
+        }
         let older = found.0.saturating_sub(expected.0).saturating_sub(usual);
         let newer = found.1.saturating_sub(expected.1).saturating_sub(usual);
         // What both seconds agree on: on a way in that is getting longer or shorter, one of them misleads.

@@ -10,6 +10,8 @@
 const BELIEVED_US: i64 = 500_000;
 /// The fewest samples in that time.
 const MIN_SAMPLES: i64 = 8;
+/// How far apart stamps and arrivals may be that say the same, when stamps go on: the jitter of both ends.
+const RESUMED_US: u64 = 500_000;
 /// The share of its distance from the wall clock that a sample makes good, so that the jitter of arrivals does not show.
 const SMOOTHED: i64 = 16;
 
@@ -21,9 +23,12 @@ pub(super) struct Still {
 
 #[derive(Clone, Copy, Debug)]
 struct Since {
+    stamp_ms: u32,
     at_us: i64,
     arrived_us: i64,
     samples: i64,
+    /// Whether it was told that stamps stand still: those of this publisher go on now and then.
+    is_told: bool,
     /// Where the last sample was put that was paced.
     paced_us: Option<i64>,
 }
@@ -37,12 +42,15 @@ pub(super) struct Paced {
 }
 
 impl Still {
-    /// A sample whose stamp went on lies at `at_us`.
-    pub(super) const fn go_on(&mut self, at_us: i64, arrived_us: i64) {
+    /// A sample whose stamp went on to `stamp_ms` lies at `at_us`.
+    pub(super) fn go_on(&mut self, stamp_ms: u32, at_us: i64, arrived_us: i64) {
+        let is_told = self.resume(stamp_ms, arrived_us).is_some();
         self.since = Some(Since {
+            stamp_ms,
             at_us,
             arrived_us,
             samples: 0,
+            is_told,
             paced_us: None,
         });
     }
@@ -62,11 +70,27 @@ impl Still {
             next.saturating_add(wall_us.saturating_sub(next) / SMOOTHED)
         });
         let begins = since.paced_us.replace(at_us).is_none();
-        let begins_after_us = begins.then_some(for_us);
+        let begins_after_us = (begins && !since.is_told).then_some(for_us);
         Some(Paced {
             at_us,
             begins_after_us,
         })
+    }
+
+    /// Whether samples are placed by their arrival.
+    pub(super) fn is_paced(&self) -> bool {
+        self.since.is_some_and(|since| since.paced_us.is_some())
+    }
+
+    /// Where a sample lies whose stamp goes on to `stamp_ms` after samples were paced, if stamps stood still while the
+    /// clock behind them went on: its step says of the same time what their arrivals said.
+    pub(super) fn resume(&self, stamp_ms: u32, now_us: i64) -> Option<i64> {
+        let since = self.since.filter(|since| since.paced_us.is_some())?;
+        let step_ms = stamp_ms.wrapping_sub(since.stamp_ms).cast_signed();
+        let by_stamp_us = i64::from(step_ms) * 1_000;
+        let by_clock_us = now_us.saturating_sub(since.arrived_us);
+        let is_same = by_stamp_us.abs_diff(by_clock_us) <= RESUMED_US;
+        is_same.then(|| since.at_us.saturating_add(by_stamp_us))
     }
 
     /// The track was placed `by_us` later.
@@ -85,7 +109,7 @@ mod tests {
     /// Where samples lie that come every 40 ms, give or take `jitter_us`, with one stamp.
     fn paced(jitter_us: i64) -> Vec<Option<i64>> {
         let mut still = Still::default();
-        still.go_on(1_000_000, 7_000_000);
+        still.go_on(0, 1_000_000, 7_000_000);
         let arrivals = (1..200).map(|n| 7_000_000 + n * 40_000 + n % 3 * jitter_us);
         let paced = arrivals.map(|now| still.stand(now).map(|paced| paced.at_us));
         paced.collect()
@@ -114,13 +138,28 @@ mod tests {
     #[test]
     fn a_few_samples_of_one_stamp_are_none_of_it() {
         let mut still = Still::default();
-        still.go_on(1_000_000, 7_000_000);
+        still.go_on(0, 1_000_000, 7_000_000);
         for n in 1..8 {
             assert_eq!(still.stand(7_000_000 + n * 100_000), None);
         }
         let begins = still.stand(7_800_000).and_then(|at| at.begins_after_us);
         assert_eq!(begins, Some(800_000));
-        still.go_on(1_800_000, 7_900_000);
+        still.go_on(800, 1_800_000, 7_900_000);
         assert_eq!(still.stand(7_950_000), None);
+    }
+
+    #[test]
+    fn stamps_that_go_on_say_where_they_would_be_or_that_their_clock_stood() {
+        let mut still = Still::default();
+        still.go_on(500, 1_000_000, 7_000_000);
+        for n in 1..100 {
+            still.stand(7_000_000 + n * 40_000);
+        }
+        assert!(still.is_paced());
+        let now_us = 7_000_000 + 100 * 40_000;
+        assert_eq!(still.resume(4_500, now_us), Some(5_000_000));
+        assert_eq!(still.resume(4_300, now_us), Some(4_800_000));
+        assert_eq!(still.resume(540, now_us), None, "the clock stood as well");
+        assert_eq!(still.resume(90_000, now_us), None, "it is another one");
     }
 }

@@ -119,3 +119,18 @@ fn stamps_that_stand_still_are_placed_by_their_arrival_until_they_go_on() {
         assert!((2..=3).contains(&jumps), "{jumps}");
     }
 }
+
+#[test]
+fn stamps_that_step_once_a_second_do_not_count_the_time_twice() {
+    for step_ms in [400, 600, 1_000, 2_000] {
+        let (mut timeline, mut jumps) = (Timeline::default(), 0);
+        for ms in (0..120_000_u32).step_by(20) {
+            let (at, jumped) = place(&mut timeline, Audio, ms - ms % step_ms, ms.into());
+            jumps += u32::from(jumped);
+            let late = i64::from(ms) - at;
+            let most = i64::from(step_ms) + 20;
+            assert!(late.abs() <= most, "{step_ms}: {late} ms late at {ms}");
+        }
+        assert!(jumps <= 2, "{step_ms}: {jumps}");
+    }
+}
