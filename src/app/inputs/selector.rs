@@ -162,7 +162,8 @@ impl Known {
     /// Whether it will have no key frame soon. Joined all the same it is heard, and seen once its pictures are whole:
     /// better than nothing, but no better than anything else.
     const fn is_keyless(&self, now_us: i64) -> bool {
-        !self.joinable.now && self.steady_us(now_us) >= KEYLESS_US
+        let for_us = now_us.saturating_sub(self.steady_since_us);
+        !self.joinable.now && !self.is_silent(now_us) && for_us >= KEYLESS_US
     }
 }
 
@@ -285,7 +286,7 @@ impl Selector {
         let same = |input: &Input| {
             let known = self.inputs.get(*input).as_ref();
             let is_keyless = known.is_some_and(|known| known.is_keyless(now_us));
-            alone(input) && (is_keyless || self.last.is_none_or(|last| last == *input))
+            is_keyless || alone(input) && self.last.is_none_or(|last| last == *input)
         };
         let mut all = Input::ALL.into_iter();
         let input = all.clone().find(usable).or_else(|| all.find(same))?;
@@ -450,7 +451,10 @@ mod tests {
 
     #[test]
     fn who_sends_no_key_frames_is_better_than_nobody() {
-        for (goes, wanted) in [(true, Why::Gone), (false, Why::Silent)] {
+        // None of the pictures of a relay that joined in the middle can be decoded; its sound can.
+        let heard = [Heard::Picture, Heard::Media];
+        let cases = heard.map(|heard| [(true, Why::Gone, heard), (false, Why::Silent, heard)]);
+        for (goes, wanted, heard) in cases.into_iter().flatten() {
             let mut scene = Scene::new();
             scene.attach(Primary);
             scene.attach(Backup);
@@ -470,7 +474,7 @@ mod tests {
                         scene.detach(Primary);
                     }
                 }
-                scene.selector.hear(Backup, Heard::Picture, keyless, now);
+                scene.selector.hear(Backup, heard, keyless, now);
                 scene.decide();
             }
             let (ms, choice) = scene.choices[scene.choices.len() - 1];
