@@ -33,8 +33,9 @@ const ABSENCE: i64 = 5 * SECOND;
 /// is moved back is squeezed together.
 const FAR_MOVE: i64 = SECOND * 2 / 5;
 const NEAR_MOVE: i64 = SECOND / 1_000;
-/// A track comes to where it is moved within two GOPs.
+/// A track comes to where it is moved within two GOPs, and within this.
 const MOVING_GOPS: u8 = 2;
+const MOVING: i64 = 20 * SECOND;
 /// From this share on, in percent, missing and uneven pictures are told.
 const MISSING_PERCENT: i64 = 2;
 const UNEVEN_PERCENT: i64 = 10;
@@ -79,6 +80,8 @@ pub(super) struct Pictures {
     before: Option<Count>,
     /// Time was put right, and pictures may lie elsewhere from one of the next on: before so many key frames.
     may_move: u8,
+    /// For how long yet, in ticks.
+    may_move_for: i64,
     /// The longest that a segment may be which these pictures make as they are, in ticks.
     copied_segment: Option<i64>,
 }
@@ -103,18 +106,27 @@ impl Pictures {
     pub(super) fn push(&mut self, sample: &Sample, picture: Option<Picture>) {
         let at = sample.dts.get();
         let heard = std::mem::take(&mut self.heard);
+        // Of slow pictures, one that is missing is farther.
+        let far = self
+            .period()
+            .map_or(FAR_MOVE, |period| FAR_MOVE.max(2 * period));
         let is_told = |distance: &i64| {
             let most = if heard >= distance / 2 {
                 ABSENCE
             } else {
                 STALL
             };
-            let is_moved = self.may_move > 0 && !(NEAR_MOVE..FAR_MOVE).contains(distance);
+            let is_moved = self.may_move > 0 && !(NEAR_MOVE..far).contains(distance);
             *distance < most && !is_moved
         };
         let last = self.last.replace(at);
         let distance = last.map(|last| at.saturating_sub(last));
-        match distance.filter(is_told) {
+        let told = distance.filter(is_told);
+        self.may_move_for -= distance.unwrap_or(0).clamp(0, MOVING);
+        if self.may_move_for <= 0 {
+            self.may_move = 0;
+        }
+        match told {
             Some(distance) => self.space(distance),
             // How far the next key frame is from the last one is not the encoder's doing.
             None => self.keyframe = None,
@@ -150,16 +162,21 @@ impl Pictures {
 
     /// Time was put right: pictures lie elsewhere, be it from one of the next on.
     pub(super) const fn moved(&mut self) {
-        self.may_move = MOVING_GOPS;
+        (self.may_move, self.may_move_for) = (MOVING_GOPS, MOVING);
+    }
+
+    /// How far pictures are apart at the rate that they have, in ticks.
+    fn period(&self) -> Option<i64> {
+        let rate = self.rate?;
+        Some(rate.slot_start(1, Timescale::VIDEO_90K).get().max(1))
     }
 
     /// Counts the distance of two pictures.
     fn space(&mut self, distance: i64) {
         self.now.ticks = self.now.ticks.saturating_add(distance.max(0));
-        let Some(rate) = self.rate else {
+        let Some(period) = self.period() else {
             return;
         };
-        let period = rate.slot_start(1, Timescale::VIDEO_90K).get().max(1);
         let slots = (distance + period / 2) / period;
         if slots < 1 || (distance - slots * period).abs() > period / 4 {
             self.now.uneven += 1;
