@@ -14,7 +14,7 @@ use super::timing::{Timed, Timing};
 use super::{Counts, MS, Output, nanos};
 use crate::id::SegmentNumber;
 use crate::media::{MediaKind, Rendition, Sample, TrackInfo};
-use crate::time::Grid;
+use crate::time::{Grid, Timescale};
 use crate::transcode::ladder::estimate;
 
 /// The longest that a picture is said to be shown to hide that some are missing, if a segment is as long.
@@ -116,7 +116,7 @@ impl Relay {
         let mut tracks = plan.tracks.video.iter().chain(&plan.tracks.audio);
         let lead = tracks.next();
         let kind = lead.map_or(MediaKind::Video, |info| info.codec.kind());
-        let scale = lead.map_or(crate::time::Timescale::MILLIS, |info| info.timescale);
+        let scale = lead.map_or(Timescale::MILLIS, |info| info.timescale);
         let longest = i64::from(plan.longest_ms) * MS + ROUNDED_DOWN;
         let patience = MAX_PATIENCE.min(target.saturating_mul(PATIENT_SEGMENTS));
         let follower = tracks.next();
@@ -315,7 +315,7 @@ impl Relay {
 
     fn cell(&self, at: i64) -> SegmentNumber {
         let at = crate::time::Ticks::new(at);
-        self.grid.segment_at(at.at(crate::time::Timescale::NANOS))
+        self.grid.segment_at(at.at(Timescale::NANOS))
     }
 
     /// Passes on what can be; all there is if `drain`.
@@ -367,9 +367,7 @@ impl Relay {
             let barrier = self.barrier();
             let (lead, is_absent) = (self.lead.latest, self.is_lead_absent());
             let patience = self.patience;
-            let due = self
-                .segment
-                .map(|open| open.start.saturating_add(self.target));
+            let due = self.segment.map(|open| self.due_alone(open));
             let Some(follower) = &mut self.follower else {
                 return;
             };
@@ -402,6 +400,18 @@ impl Relay {
         while let Some(piece) = follower.give_up(lead) {
             outputs.push_back(output(piece));
         }
+    }
+
+    /// When the segment `open` of a sound whose pictures are absent is to end. As far ahead of the clock as numbers may
+    /// be, it is longer: pictures that come back need one to begin a period with.
+    fn due_alone(&self, open: Open) -> i64 {
+        let least = open.number.get().saturating_sub(MAX_AHEAD - 2);
+        let least = self
+            .grid
+            .start_of(SegmentNumber::new(least), Timescale::NANOS);
+        let most = open.start.saturating_add(self.longest);
+        let due = open.start.saturating_add(self.target);
+        due.max(least.get()).min(most)
     }
 
     /// Begins a segment for a sound whose pictures are absent. Whether that has to be looked at again, because

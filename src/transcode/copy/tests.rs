@@ -617,3 +617,20 @@ fn a_source_that_changes_all_the_time_does_not_run_ahead_of_the_clock() {
     let (_, counts) = lead_of_changes(60, 600);
     assert_eq!(counts.left_out, 0, "one that is in time loses nothing");
 }
+
+#[test]
+fn pictures_that_come_and_go_are_back_with_their_first_key_frame() {
+    for phase_ms in [0, 300, 700, 1_100, 1_900] {
+        // As OBS sends them: a key frame every two seconds, which is a segment.
+        let (mut feed, mut at_ms) = (Feed::default(), 0);
+        for n in 0..12 {
+            feed = feed.pictures(at_ms, 12_000, 60);
+            at_ms += 12_000 + 7_000 + phase_ms + n * 130;
+        }
+        let sent = feed.inputs.len();
+        let (_, outputs, counts) = copied(feed.sound(0, at_ms, 0));
+        assert_eq!(periods(&outputs).len(), 11, "{phase_ms}");
+        let seen = samples(&outputs, 0).len();
+        assert_eq!(seen, sent, "{phase_ms}: {counts:?}");
+    }
+}
