@@ -175,8 +175,8 @@ impl<'a> Mpd<'a> {
     fn count(&self) -> u64 {
         if self.snapshot.presentation().cuts.are_on_grid() {
             let listed = self.snapshot.listed();
-            let begins = self.first().unwrap_or(0);
-            return listed.end.saturating_sub(begins.max(listed.start));
+            let described = |begins: u64| listed.end.saturating_sub(begins.max(listed.start));
+            return self.first().map_or(0, described);
         }
         self.stretches.iter().map(Stretch::count).sum()
     }
