@@ -91,7 +91,11 @@ impl Outline {
                     frame_samples,
                 },
                 CodecConfig::Aac(config),
-            ) => (config.sample_rate, config.frame_samples) == (sample_rate, frame_samples),
+                // Access units of the same length: what doubles the rate (HE-AAC) may say it or not.
+            ) => {
+                u64::from(config.frame_samples) * u64::from(sample_rate)
+                    == u64::from(frame_samples) * u64::from(config.sample_rate)
+            }
             _ => false,
         };
         is_coded_so

@@ -56,9 +56,10 @@ const ENVIRONMENT: [&str; 14] = [
     "RUST_BACKTRACE",
 ];
 /// The same by what names begin with.
-const ENVIRONMENT_OF: [&str; 18] = [
+const ENVIRONMENT_OF: [&str; 22] = [
     "GST_", "G_", "ORC_", "LC_", "MALLOC_", "GLIBC_", "LIBVA_", "DRI_", "MESA_", "INTEL_", "AMD_",
-    "RADV_", "CUDA_", "NVIDIA_", "OCL_", "ONEVPL_", "MFX_", "VK_",
+    "RADV_", "CUDA_", "NVIDIA_", "OCL_", "ONEVPL_", "MFX_", "VK_", "LIBGL_", "GBM_", "__EGL_",
+    "GALLIUM_",
 ];
 /// What has GStreamer write more than usual.
 const DEBUG: &str = "GST_DEBUG";

@@ -118,8 +118,9 @@ const REFUSED_HERE: &[i64] = &[
     libc::SYS_iopl,
     libc::SYS_ioperm,
 ];
+/// `kexec_file_load`, by the number that it has where calls are numbered alike.
 #[cfg(not(target_arch = "x86_64"))]
-const REFUSED_HERE: &[i64] = &[libc::SYS_kexec_file_load];
+const REFUSED_HERE: &[i64] = &[294];
 
 /// Calls that give memory which [`super::limits`] cannot count: it belongs to no process.
 const SHARED_MEMORY: [i64; 4] = [
@@ -136,10 +137,13 @@ const ABSENT: [i64; 3] = [
     libc::SYS_memfd_secret,
 ];
 
+/// A call that is answered as if it were done. GLib has each of its threads ask for the scheduling that they have already,
+/// by a number that a filter cannot know, and complains where it may not.
+const AS_IF_DONE: i64 = libc::SYS_sched_setattr;
+
 /// Calls about how a thread is run, by its number, which comes first.
-const SCHEDULING: [i64; 6] = [
+const SCHEDULING: [i64; 5] = [
     libc::SYS_sched_setaffinity,
-    libc::SYS_sched_setattr,
     libc::SYS_sched_setparam,
     libc::SYS_sched_setscheduler,
     libc::SYS_migrate_pages,
@@ -179,7 +183,7 @@ pub(super) fn refuse(shares_memory: bool) -> Result<(), seccompiler::Error> {
     seccompiler::apply_filter_all_threads(&program)
 }
 
-/// Answers calls that are newer than these lists, and [`ABSENT`], with "no such call".
+/// Answers calls that are newer than these lists, and [`ABSENT`], with "no such call"; [`AS_IF_DONE`] is done nothing for.
 fn absent(shares_memory: bool) -> BpfProgram {
     let is_absent = |call: &i64| *call == libc::SYS_clone3 || !shares_memory;
     let calls = ABSENT.into_iter().filter(is_absent);
@@ -193,15 +197,25 @@ fn absent(shares_memory: bool) -> BpfProgram {
     let jump = libc::BPF_JMP | libc::BPF_K;
     // The number of the call comes first in what a filter sees.
     let load = step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, (0, 0), 0);
-    let newer = step(jump | libc::BPF_JGE, (calls.len() + 1, 0), FIRST_UNKNOWN);
+    // Jumps are counted from the step after: past the other calls and the next step, to the answers.
+    let newer = step(jump | libc::BPF_JGE, (calls.len() + 2, 0), FIRST_UNKNOWN);
     let others = calls.iter().enumerate();
-    let others = others.map(|(n, call)| step(jump | libc::BPF_JEQ, (calls.len() - n, 0), *call));
+    let others =
+        others.map(|(n, call)| step(jump | libc::BPF_JEQ, (calls.len() + 1 - n, 0), *call));
+    let as_if_done = u32::try_from(AS_IF_DONE).unwrap_or(FIRST_UNKNOWN);
+    let as_if_done = step(jump | libc::BPF_JEQ, (2, 0), as_if_done);
     let end = |answer: u32| step(libc::BPF_RET | libc::BPF_K, (0, 0), answer);
     let no_such_call = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
+    let answers = [
+        libc::SECCOMP_RET_ALLOW,
+        no_such_call,
+        libc::SECCOMP_RET_ERRNO,
+    ];
     [load, newer]
         .into_iter()
         .chain(others)
-        .chain([end(libc::SECCOMP_RET_ALLOW), end(no_such_call)])
+        .chain([as_if_done])
+        .chain(answers.map(end))
         .collect()
 }
 

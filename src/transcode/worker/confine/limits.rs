@@ -36,6 +36,12 @@ pub(super) fn begin() {
     tell("it is named otherwise", set_name(c"headwater"));
     let ends = set_parent_process_death_signal(Some(Signal::KILL));
     tell("a worker that hangs may outlive the server", ends);
+    // While its files under `/proc` are its own.
+    if let Err(reason) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
+        log(&format!(
+            "it does not end before others when memory runs out: {reason}"
+        ));
+    }
     let no_core = Rlimit {
         current: Some(NO_CORE),
         maximum: Some(NO_CORE),
@@ -44,11 +50,6 @@ pub(super) fn begin() {
     let core = setrlimit(Resource::Core, no_core);
     let core = core.or_else(|_| set_dumpable_behavior(DumpableBehavior::NotDumpable));
     tell("its memory may be dumped when it dies", core);
-    if let Err(reason) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE) {
-        log(&format!(
-            "it does not end before others when memory runs out: {reason}"
-        ));
-    }
 }
 
 /// Limits memory, files and the processor.
