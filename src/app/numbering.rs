@@ -21,8 +21,9 @@ const MAX_AHEAD: Duration = Duration::from_secs(3_600);
 /// Numbers that cannot be gone on from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "what is stored of this stream was numbered by another package.segment, and nothing says which: publish under \
-     another name, or remove the stream's folder from the store"
+    "what is stored of this stream was numbered by another package.segment, and its playlists do not say which: if the \
+     store did not answer (see the log), publish again; else publish under another name, or remove the stream's folder \
+     from the store"
 )]
 pub(super) struct Unknown;
 
