@@ -1,14 +1,15 @@
 //! Keeps what is encoded until its time, where it comes farther ahead of the clock than it did.
 //!
 //! Enters: what comes out of the transcoder that is on air
-//! Leaves: the same; samples and rests in their order, none sooner than the broadcast's clock allows
+//! Leaves: the same; of each rendition in its order, none sooner than the broadcast's clock allows
 //! Never:  a wait for what is late; more than [`MAX_HELD`] held
 //! Time:   the broadcast's clock, in microseconds
 //! Spec:   docs/time.md
 //!
 //! Sound that becomes late takes its pictures with it: they come when they always came, and lie as much later.
 //! Encoded at once, they would be published before their time, and when the sound is in time again there would be
-//! nothing new for as long. What is encoded is small; so it is here that it waits.
+//! nothing new for as long. What is encoded is small; so it is here that it waits. The sound itself is not early, and
+//! waits for none of them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -95,15 +96,39 @@ async fn pause(wait: Option<Duration>) {
 /// Which outputs wait, and until when.
 #[derive(Debug, Default)]
 struct Pace {
-    /// The timescales of the renditions, if they are paced.
-    scales: Vec<Timescale>,
+    /// The renditions, if they are paced.
+    lanes: Vec<Lane>,
     /// When the first sample came.
     began: Option<WallTime>,
     /// How far ahead of the clock samples may be, in microseconds.
     lead_us: i64,
-    held: VecDeque<Output>,
-    /// Whether nothing waits any more: the end has come.
+    /// How many outputs wait.
+    waiting: usize,
+    /// Nothing waits any more; what is said last, after all of it.
     has_ended: bool,
+    last: Option<Output>,
+}
+
+/// What waits of one rendition.
+#[derive(Debug)]
+struct Lane {
+    scale: Timescale,
+    held: VecDeque<Output>,
+}
+
+impl Lane {
+    /// Where `sample` lies, in microseconds.
+    fn at_us(&self, sample: &Sample) -> i64 {
+        sample.dts.at(self.scale).to_wall().as_micros()
+    }
+
+    /// Where the first lies that waits. A rest waits for nothing but what comes before it.
+    fn front_us(&self) -> Option<i64> {
+        Some(match self.held.front()? {
+            Output::Sample { sample, .. } => self.at_us(sample),
+            _ => i64::MIN,
+        })
+    }
 }
 
 impl Pace {
@@ -111,35 +136,53 @@ impl Pace {
     fn open(&mut self, renditions: &[Rendition]) {
         let has = |kind| renditions.iter().any(|r| r.codec.kind() == kind);
         if has(MediaKind::Video) && has(MediaKind::Audio) {
-            self.scales = renditions.iter().map(|r| r.timescale).collect();
+            let lane = |rendition: &Rendition| Lane {
+                scale: rendition.timescale,
+                held: VecDeque::new(),
+            };
+            self.lanes = renditions.iter().map(lane).collect();
         }
     }
 
     /// Takes the next output, which comes at `now`; itself, if it need not wait.
     fn take(&mut self, output: Output, now: impl FnOnce() -> WallTime) -> Option<Output> {
-        match &output {
+        let (rendition, is_early) = match &output {
             Output::Opened {
                 renditions,
                 cuts: Cuts::Grid,
-            } => self.open(renditions),
-            Output::Sample { rendition, sample } => {
-                let at_us = self.at_us(*rendition, sample);
-                if at_us.is_some_and(|at_us| self.is_early(at_us, now())) {
-                    self.held.push_back(output);
-                    return None;
-                }
+            } => {
+                self.open(renditions);
+                return Some(output);
             }
-            Output::Rest { .. } => {}
+            Output::Sample { rendition, sample } => {
+                let at_us = self.lanes.get(*rendition).map(|lane| lane.at_us(sample));
+                (
+                    *rendition,
+                    at_us.is_some_and(|at_us| self.is_early(at_us, now())),
+                )
+            }
+            Output::Rest { rendition, .. } => (*rendition, false),
             // The end, however it comes, is also that of waiting.
-            Output::Finished | Output::Failed(_) => self.end(),
+            Output::Finished | Output::Failed(_) => {
+                self.end();
+                self.last = Some(output);
+                return if self.waiting == 0 {
+                    self.last.take()
+                } else {
+                    None
+                };
+            }
             // What is said of the transcoder is so now.
             _ => return Some(output),
+        };
+        match self.lanes.get_mut(rendition) {
+            Some(lane) if is_early || !lane.held.is_empty() => {
+                lane.held.push_back(output);
+                self.waiting += 1;
+                None
+            }
+            _ => Some(output),
         }
-        if self.held.is_empty() {
-            return Some(output);
-        }
-        self.held.push_back(output);
-        None
     }
 
     /// Whether a sample at `at_us` that comes at `now` is to wait.
@@ -153,12 +196,6 @@ impl Pace {
         !self.has_ended && ahead_us > self.lead_us.saturating_add(SLACK_US)
     }
 
-    /// Where a sample lies that is paced, in microseconds.
-    fn at_us(&self, rendition: usize, sample: &Sample) -> Option<i64> {
-        let scale = *self.scales.get(rendition)?;
-        Some(sample.dts.at(scale).to_wall().as_micros())
-    }
-
     /// Nothing waits any more.
     const fn end(&mut self) {
         self.has_ended = true;
@@ -166,23 +203,27 @@ impl Pace {
 
     /// How long what comes first has to wait yet; `None` if nothing waits.
     fn wait(&self, now: impl FnOnce() -> WallTime) -> Option<Duration> {
-        let first = self.held.front()?;
-        let at_us = match first {
-            Output::Sample { rendition, sample } => self.at_us(*rendition, sample),
-            _ => None,
-        };
-        let is_over = self.has_ended || self.held.len() > MAX_HELD;
-        let Some(at_us) = at_us.filter(|_| !is_over) else {
+        if self.waiting == 0 {
+            return self.last.as_ref().map(|_| Duration::ZERO);
+        }
+        let first_us = self.lanes.iter().filter_map(Lane::front_us).min()?;
+        if self.has_ended || self.waiting > MAX_HELD {
             return Some(Duration::ZERO);
-        };
-        let until_us = at_us.saturating_sub(self.lead_us.saturating_add(SLACK_US));
+        }
+        let until_us = first_us.saturating_sub(self.lead_us.saturating_add(SLACK_US));
         let wait_us = until_us.saturating_sub(now().as_micros());
         Some(Duration::from_micros(u64::try_from(wait_us).unwrap_or(0)))
     }
 
     /// What comes first of what waits.
     fn pop(&mut self) -> Option<Output> {
-        self.held.pop_front()
+        let lanes = self.lanes.iter_mut().filter(|lane| !lane.held.is_empty());
+        let first = lanes.min_by_key(|lane| lane.front_us());
+        let Some(output) = first.and_then(|lane| lane.held.pop_front()) else {
+            return self.last.take();
+        };
+        self.waiting -= 1;
+        Some(output)
     }
 }
 
@@ -220,6 +261,22 @@ mod tests {
         };
         Output::Sample {
             rendition: 0,
+            sample,
+        }
+    }
+
+    /// Sound that lies at `us`.
+    fn sound(us: i64) -> Output {
+        let dts = at(us).to_ticks(Timescale::new(48_000).expect("not zero"));
+        let sample = Sample {
+            dts,
+            pts: dts,
+            duration: Span::new(1_024),
+            keyframe: true,
+            data: Bytes::new(),
+        };
+        Output::Sample {
+            rendition: 1,
             sample,
         }
     }
@@ -292,6 +349,19 @@ mod tests {
         let all: Vec<_> = moved.iter().chain(&rest).map(|(lies, _)| *lies).collect();
         assert!(all.windows(2).all(|pair| pair[0] < pair[1]), "out of order");
         assert_eq!(all.len(), 1_000, "pictures of forty seconds");
+    }
+
+    #[test]
+    fn the_sound_that_is_late_waits_for_none_of_its_pictures() {
+        let mut pace = opened();
+        run(&mut pace, 0, 20_000_000, -300_000);
+        for us in (20_000_000..30_000_000).step_by(40_000) {
+            assert!(pace.take(picture(us + 2_000_000), || at(us)).is_none());
+            while pace.wait(|| at(us)) == Some(Duration::ZERO) {
+                pace.pop();
+            }
+            assert!(pace.take(sound(us - 300_000), || at(us)).is_some(), "{us}");
+        }
     }
 
     #[test]
