@@ -92,14 +92,6 @@ pub(super) struct Successors {
     pub(super) told: mpsc::Sender<Told>,
 }
 
-/// Waits until `late`, or for ever.
-async fn until(late: Option<tokio::time::Instant>) {
-    match late {
-        Some(late) => tokio::time::sleep_until(late).await,
-        None => std::future::pending().await,
-    }
-}
-
 /// Where an output came from.
 enum Source {
     Current(Option<transcode::Output>),
@@ -186,6 +178,7 @@ impl Publication {
     /// What happens next; `outputs` are those of the transcoder that is on air.
     async fn next(&mut self, outputs: &mut Paced) -> Source {
         let late = self.successor.as_ref().map(Successor::deadline);
+        let late = OptionFuture::from(late.map(tokio::time::sleep_until));
         let former = OptionFuture::from(self.former.as_mut().map(Former::next));
         let successor = OptionFuture::from(self.successor.as_mut().map(Successor::next));
         tokio::select! {
@@ -193,7 +186,7 @@ impl Publication {
             Some(output) = former => Source::Former(output),
             Some(output) = successor => Source::Successor(output),
             Some(new) = self.successors.come.recv() => Source::New(new),
-            () = until(late) => Source::Late,
+            Some(()) = late => Source::Late,
         }
     }
 

@@ -14,6 +14,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
+
 use crate::app::clock::SteadyClock;
 use crate::media::{MediaKind, Rendition, Sample};
 use crate::time::{Timescale, WallTime};
@@ -62,6 +64,7 @@ impl Paced {
             if wait == Some(Duration::ZERO) {
                 return self.pace.pop();
             }
+            let due = OptionFuture::from(wait.map(tokio::time::sleep));
             tokio::select! {
                 output = self.outputs.next() => match output {
                     Some(output) => {
@@ -74,7 +77,7 @@ impl Paced {
                         return self.pace.pop();
                     }
                 },
-                () = pause(wait) => {}
+                Some(()) = due => {}
             }
         }
     }
@@ -82,14 +85,6 @@ impl Paced {
     /// The transcoder alone. One that makes nothing but sound, the only one of which more is wanted, holds nothing here.
     pub(super) fn into_outputs(self) -> Outputs {
         self.outputs
-    }
-}
-
-/// Waits for as long as that, or for ever.
-async fn pause(wait: Option<Duration>) {
-    match wait {
-        Some(wait) => tokio::time::sleep(wait).await,
-        None => std::future::pending().await,
     }
 }
 
