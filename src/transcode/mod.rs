@@ -21,7 +21,9 @@ pub mod template;
 #[cfg(feature = "gst")]
 pub mod worker;
 
-pub use supervisor::{Cuts, Error, GivenUp, OWN_PROGRAM, Options, Output, Outputs, Transcoder};
+pub use supervisor::{
+    Cuts, Error, GivenUp, OWN_PROGRAM, Options, Output, Outputs, RETRY_AFTER, Transcoder,
+};
 
 use std::time::Duration;
 

@@ -8,8 +8,6 @@
 
 mod waiting;
 
-use std::time::Duration;
-
 use futures_util::future::OptionFuture;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -19,13 +17,10 @@ use crate::app::inputs::Item;
 use crate::app::publication::{Successors, Told};
 use crate::id::SegmentNumber;
 use crate::time::WallTime;
-use crate::transcode::{self, Outputs, Transcoder};
+use crate::transcode::{self, Outputs, RETRY_AFTER, Transcoder};
 
 /// How often a successor is tried: what does not work three times will not.
 pub(super) const MAX_ATTEMPTS: u32 = 3;
-
-/// How long after one that failed on air another is tried: as long as where some of the pictures are copied.
-const PAUSE: Duration = Duration::from_secs(60);
 
 /// What is told of successors and not heard yet: all that there can be of one.
 const MAX_TOLD: usize = 4;
@@ -229,7 +224,7 @@ impl Feed {
             let other = match told {
                 Told::TookOver => self.next.take(),
                 Told::FellBack => {
-                    self.paused_until = Some(Instant::now() + PAUSE);
+                    self.paused_until = Some(Instant::now() + RETRY_AFTER);
                     self.former.take()
                 }
                 Told::Proven => {
@@ -453,7 +448,7 @@ mod tests {
         }
         made.feed.give(heard(0)).await.expect("taken");
         assert!(!made.feed.may_succeed());
-        tokio::time::advance(PAUSE).await;
+        tokio::time::advance(RETRY_AFTER).await;
         assert!(made.feed.may_succeed());
     }
 

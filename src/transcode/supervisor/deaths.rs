@@ -23,6 +23,8 @@ use std::time::Duration;
 pub(super) const PROVEN_AFTER: Duration = Duration::from_secs(10);
 /// How many workers in a row may die before they have proven themselves.
 pub(super) const MAX_DEATHS: u32 = 3;
+/// How long nothing is encoded once no worker was worth a try.
+pub const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// How many may die within [`SPAN`], however long they delivered: one every twenty-five seconds.
 const MAX_IN_SPAN: usize = 24;
 const SPAN: Duration = Duration::from_secs(600);

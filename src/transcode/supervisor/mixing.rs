@@ -15,10 +15,12 @@ use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::backlog::Backlog;
+use super::deaths::RETRY_AFTER;
 use super::{Error, GivenUp, Input, MAX_OUTPUTS, Options, Output};
 use super::{carry_out, copying, queue, report};
 use crate::id::TrackId;
@@ -33,8 +35,6 @@ const PICTURES: TrackId = TrackId::new(NonZeroU32::MIN);
 const FALLBACK_RATE: Option<FrameRate> = FrameRate::new(30, 1);
 /// How long the source is held back for encoders that make nothing.
 const MAX_HELD_BACK: Duration = Duration::from_secs(10);
-/// How long nothing is encoded once no worker was worth a try.
-const RETRY_AFTER: Duration = Duration::from_secs(60);
 /// The copier's rendition of pictures, if there are any.
 const LEAD: usize = 0;
 
@@ -108,7 +108,7 @@ pub(super) async fn run(
             }
             event = exchange(&mut mixing.link, &mut mixing.backlog, mixing.is_over) => event,
             input = inputs.recv(), if takes_input => Event::Input(input),
-            () = pass(held_until) => Event::Stuck,
+            Some(()) = OptionFuture::from(held_until.map(sleep_until)) => Event::Stuck,
         };
         match event {
             Event::Handed => {}
@@ -124,14 +124,6 @@ pub(super) async fn run(
                 mixing.encoded(output)?;
             }
         }
-    }
-}
-
-/// Waits until `instant`; for ever if there is none.
-async fn pass(instant: Option<Instant>) {
-    match instant {
-        Some(instant) => sleep_until(instant).await,
-        None => std::future::pending().await,
     }
 }
 

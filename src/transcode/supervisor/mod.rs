@@ -48,8 +48,8 @@ use crate::transcode::template::Template;
 
 use self::attend::Charge;
 use self::copying::Copying;
-pub use self::deaths::GivenUp;
 use self::deaths::{Deaths, Verdict};
+pub use self::deaths::{GivenUp, RETRY_AFTER};
 use self::gather::Gather;
 
 /// Rendition samples that wait for the caller: about a second of a large ladder.
