@@ -27,6 +27,7 @@ mod process;
 mod progress;
 mod queue;
 mod said;
+mod watch;
 
 use std::path::PathBuf;
 use std::time::Duration;
