@@ -271,12 +271,14 @@ impl Packager {
     }
 
     /// Ends the broadcast: closes what is open on every rendition and returns all that was not polled
-    /// yet, the last of it a snapshot that says so.
+    /// yet, the last of it a snapshot that says so. With low latency the renditions end together: less than a
+    /// part of one is left out if it lies behind the end of another.
     ///
     /// # Errors
     ///
     /// [`Error::PartTooLarge`].
     pub fn finish(mut self) -> Result<Vec<Output>, Error> {
+        self.end_together();
         if self.is_on_grid() {
             for rendition in 0..self.tracks.len() {
                 self.close_part(rendition)?;
@@ -526,6 +528,7 @@ fn sequence_number(segment: SegmentNumber, part: usize, parts_per_segment: u64) 
     u32::try_from(place & u64::from(u32::MAX)).unwrap_or(0)
 }
 
+mod ending;
 #[cfg(test)]
 mod gap_tests;
 mod hole;
