@@ -137,7 +137,12 @@ impl Dvr {
         found
     }
 
+    /// The MPD that reaches back; while the window has a hole, no further than the live one: as there, who stopped
+    /// before the hole has to find his place behind what is reached, or dash.js would stand there for hours.
     fn mpd(&self, snapshot: &Snapshot, live: &str) -> Option<String> {
+        if snapshot.behind_hole_ms().is_some() {
+            return Some(live.to_owned());
+        }
         if !snapshot.presentation().cuts.are_on_grid() {
             let behind = |name: &str| self.behind.get(snapshot.rendition(name)?);
             return dvr::mpd_of_cuts(live, behind, edge(snapshot, 0)?);

@@ -132,6 +132,8 @@ pub struct Snapshot {
     pub(super) closing: bool,
     pub(super) discontinuity_sequence: u64,
     pub(super) ended: bool,
+    /// The segment after the last listed one that no rendition has.
+    pub(super) after_hole: Option<u64>,
     pub(super) mpd_changed_at: WallTime,
 }
 
@@ -319,6 +321,23 @@ impl Snapshot {
             last.is_some_and(|last| last.gap) || until == Some(next.0)
         };
         (next.1.get() > 0 || !may_rest()).then_some(next)
+    }
+
+    /// How much is listed behind the last segment that is listed and no rendition has, in milliseconds; `None` if each
+    /// is there, or nothing follows yet.
+    #[must_use]
+    pub fn behind_hole_ms(&self) -> Option<u64> {
+        let first = self.after_hole.filter(|first| *first < self.listed.end)?;
+        if self.presentation.cuts.are_on_grid() {
+            let step = u64::from(self.presentation.config.segment_ms.get());
+            return Some((self.listed.end - first).saturating_mul(step));
+        }
+        let lengths = (0..self.tracks.len()).filter_map(|rendition| {
+            let begins = self.segment(rendition, SegmentNumber::new(first))?.begins();
+            let ends = self.listed_end(rendition)?;
+            u64::try_from(ends.to_wall().as_micros() - begins.to_wall().as_micros()).ok()
+        });
+        lengths.max().map(|us| us.div_ceil(1_000))
     }
 
     /// The instant at which the listed media of a rendition ends.

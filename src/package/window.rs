@@ -41,6 +41,8 @@ pub(super) struct Window {
     closing: bool,
     discontinuity_sequence: u64,
     ended: bool,
+    /// The segment after the last listed one that no rendition has.
+    after_hole: Option<u64>,
     /// When what the MPD says last changed; nothing before there is anything to say.
     mpd_changed_at: Option<WallTime>,
 }
@@ -99,6 +101,7 @@ impl Window {
             closing: false,
             discontinuity_sequence: 0,
             ended: false,
+            after_hole: None,
             mpd_changed_at: None,
         }
     }
@@ -115,6 +118,16 @@ impl Window {
             track.shared = None;
         }
         self.discontinuity_sequence = discontinuity_sequence;
+        self.note_holes(self.listed.clone());
+    }
+
+    /// Notes which of the segments `numbers`, which are listed, no rendition has.
+    fn note_holes(&mut self, numbers: Range<u64>) {
+        let lacks = |track: &Track, number| track.segment(number).is_none_or(|found| found.gap);
+        let is_hole = |number: &u64| self.tracks.iter().all(|track| lacks(track, *number));
+        let last = numbers.rev().find(is_hole);
+        self.after_hole = last.map(|hole| hole + 1).or(self.after_hole);
+        self.after_hole.take_if(|first| *first <= self.listed.start);
     }
 
     /// Begins another period. Every rendition has its segments up to the first of it.
@@ -235,9 +248,11 @@ impl Window {
         track.segments.push_back(Arc::new(segment));
         track.shared = None;
         let before = self.listed.start;
+        let had_hole = self.after_hole.is_some();
         let moved = self.advance();
         let has_news = if self.presentation.cuts.are_on_grid() {
-            self.mpd_changed_at.is_none() || self.loses_period_since(before)
+            let reaches_farther = moved && had_hole;
+            self.mpd_changed_at.is_none() || self.loses_period_since(before) || reaches_farther
         } else {
             // Every segment is in the MPD, so that it says something new each time.
             moved
@@ -311,7 +326,8 @@ impl Window {
         self.discontinuity_sequence += left.count() as u64;
         let begun = self.listed.end..end;
         self.listed = start..end;
-        self.locate_periods(begun);
+        self.locate_periods(begun.clone());
+        self.note_holes(begun);
         true
     }
 
@@ -413,6 +429,7 @@ impl Window {
             closing: self.closing,
             discontinuity_sequence: self.discontinuity_sequence,
             ended: self.ended,
+            after_hole: self.after_hole,
             mpd_changed_at: self.mpd_changed_at.unwrap_or(WallTime::from_micros(0)),
         }
     }

@@ -213,6 +213,17 @@ impl<'a> Mpd<'a> {
         laid::recorded(self.snapshot)
     }
 
+    /// How far back players may go, in milliseconds: not over what nobody has. dash.js 5.2 that was refused a segment
+    /// for a second and a half asks for no other, until its place is farther back than that; then it goes to live.
+    fn depth_ms(&self) -> u64 {
+        let config = &self.snapshot.presentation().config;
+        let window = self.step_ms() * u64::from(config.window_segments);
+        let least = if self.low_latency { 1 } else { DELAY_SEGMENTS };
+        let behind = self.snapshot.behind_hole_ms();
+        let behind = behind.filter(|ms| *ms >= least * self.step_ms());
+        behind.unwrap_or(window).min(window)
+    }
+
     fn in_ms(&self, segment: u64) -> u64 {
         let step = u64::from(self.snapshot.presentation().config.segment_ms.get());
         segment.saturating_mul(step)
@@ -281,7 +292,7 @@ impl<'a> Mpd<'a> {
         )?;
         if self.line.dynamic {
             let start = WallTime::from_micros(self.first_ms().saturating_mul(1_000));
-            let depth = Period(step * u64::from(config.window_segments));
+            let depth = Period(self.depth_ms());
             write!(out, " availabilityStartTime=\"{}\"", WholeSecond(start))?;
             write!(out, " publishTime=\"{}\"", self.snapshot.mpd_changed_at())?;
             if !self.snapshot.is_ended() {

@@ -63,6 +63,43 @@ fn mpd_after_a_crash_is_later_than_the_one_before() {
     }
 }
 
+/// dash.js 5.2 that was refused a segment for a second and a half asks for nothing any more, until its place is farther
+/// back than the MPD reaches.
+#[test]
+fn mpd_reaches_back_to_a_hole_and_not_over_it() {
+    let [ladder, _] = two_sizes();
+    let depth = |snapshot: &Arc<Snapshot>| {
+        let text = dash::mpd::render(snapshot).expect("it goes on");
+        let (_, depth) = text.split_once("timeShiftBufferDepth=\"PT")?;
+        let (seconds, _) = depth.split_once("S\"")?;
+        seconds.parse::<u64>().ok()
+    };
+    let window = u64::from(config(2_000, true).window_segments);
+    let before = going_on(None, (FIRST, 6), &ladder);
+    assert_eq!(depth(before.last().expect("some")), Some(2 * window));
+    let past = broken_off(before.last().expect("some"));
+    let first = FIRST + 8;
+    let run = going_on(Some(&past), (first, window + 4), &ladder);
+    for snapshot in &run {
+        let there = snapshot.listed().end - first;
+        let expected = if there == 0 {
+            window
+        } else {
+            there.min(window)
+        };
+        assert_eq!(
+            depth(snapshot),
+            Some(2 * expected),
+            "{there} after the hole"
+        );
+    }
+    // Died again, there are two holes: the last one counts.
+    let past = broken_off(&run[run.len() / 2]);
+    let listed = run[run.len() / 2].listed();
+    let run = going_on(Some(&past), (listed.end + 1, 2), &ladder);
+    assert_eq!(depth(run.last().expect("some")), Some(4));
+}
+
 /// A template of numbers has one init segment: it may not reach back to what another one is for.
 #[test]
 fn mpd_of_another_ladder_after_a_crash_begins_with_its_own_segments() {
