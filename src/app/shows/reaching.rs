@@ -20,7 +20,7 @@ use crate::app::dvr;
 use crate::id::StreamName;
 use crate::media::{Item, ObjectKey};
 use crate::package::dvr::{
-    Behind, MAX_TIMELINE_SEGMENTS, mpd, mpd_of_cuts as dvr_of_cuts, multivariant, rising,
+    Behind, MAX_TIMELINE_SEGMENTS, depth_ms, mpd, mpd_of_cuts as dvr_of_cuts, multivariant, rising,
 };
 use crate::package::show::Show;
 use crate::serve::stretch::Asked;
@@ -288,6 +288,10 @@ fn mpd_of(parts: &Parts, playlist: &[u8], live: &str) -> Option<String> {
     let first = first_of(&playlist)?;
     let reach = u64::try_from(parts.reach.as_millis()).unwrap_or(u64::MAX);
     let step = show.segment_ms();
+    if depth_ms(live).is_some_and(|depth| depth < listed * step) {
+        // Behind a hole players are to find their place again.
+        return Some(live.to_owned());
+    }
     let oldest = show.offered().start.max(show.last_period_first());
     let behind = first.saturating_sub(oldest).saturating_mul(step);
     let depth = behind.saturating_add(listed * step).min(reach);
@@ -431,6 +435,16 @@ mod tests {
             found.contains("timeShiftBufferDepth=\"PT42.000S\""),
             "{found}"
         );
+    }
+
+    #[tokio::test]
+    async fn an_mpd_behind_a_hole_reaches_no_further_than_the_live_one() {
+        let store = store().await;
+        let live = MPD.replace("PT12S", "PT2S");
+        put(&store, "manifest.mpd", &live).await;
+        put(&store, "v720/index.m3u8", &playlist(200)).await;
+        let parts = parts(&[period("v720", 100..200, &[])], true);
+        assert_eq!(dvr_mpd(&store, &parts).await, live);
     }
 
     #[tokio::test]

@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use compose::{delta, multivariant, playlist};
-pub use mpd::{mpd, rising};
+pub use mpd::{depth_ms, mpd, rising};
 pub use timeline::{MAX_SEGMENTS as MAX_TIMELINE_SEGMENTS, mpd as mpd_of_cuts};
 
 use crate::id::PeriodId;

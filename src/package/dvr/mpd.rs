@@ -49,6 +49,21 @@ pub fn rising(text: String, before: &str) -> String {
     published_at(later).unwrap_or(text)
 }
 
+/// How far back the MPD `text` reaches, in milliseconds.
+#[must_use]
+pub fn depth_ms(text: &str) -> Option<u64> {
+    millis(value(text, "timeShiftBufferDepth")?)
+}
+
+/// `PT12.5S` in milliseconds.
+fn millis(text: &str) -> Option<u64> {
+    let text = text.strip_prefix("PT")?.strip_suffix('S')?;
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds: u64 = seconds.parse().ok()?;
+    let fraction: u64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
+    seconds.checked_mul(1_000)?.checked_add(fraction)
+}
+
 /// The value of the attribute `name` in `text`, the first one.
 pub(super) fn value<'t>(text: &'t str, name: &str) -> Option<&'t str> {
     let (_, rest) = text.split_once(&format!(" {name}=\""))?;

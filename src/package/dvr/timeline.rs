@@ -9,7 +9,7 @@
 
 use std::fmt::{self, Write};
 
-use super::mpd::{value, with_depth};
+use super::mpd::{depth_ms, value, with_depth};
 use super::{Behind, Listed};
 use crate::id::PeriodId;
 use crate::time::{Ticks, Timescale, WallTime};
@@ -28,7 +28,7 @@ pub fn mpd<'a>(
 ) -> Option<String> {
     let mut out = String::with_capacity(live.len() * 2);
     let (mut period, mut rendition) = (None, "");
-    let mut depth_ms = 0;
+    let mut behind_ms = 0;
     let mut lines = live.lines().peekable();
     while let Some(line) = lines.next() {
         if line.contains("<Period ") {
@@ -54,10 +54,10 @@ pub fn mpd<'a>(
         );
         let _ = writeln!(out, "{}\n{opening}", line.replacen(&from, &to, 1));
         let _ = before.write(&mut out);
-        depth_ms = depth_ms.max(before.length_ms(&template));
+        behind_ms = behind_ms.max(before.length_ms(&template));
     }
-    let listed_ms = millis(value(live, "timeShiftBufferDepth")?)?;
-    with_depth(&out, listed_ms.saturating_add(depth_ms), changed_at)
+    let listed_ms = depth_ms(live)?;
+    with_depth(&out, listed_ms.saturating_add(behind_ms), changed_at)
 }
 
 /// What the live MPD says of the segments of a rendition.
@@ -189,13 +189,4 @@ impl Before {
         };
         u64::try_from(ms(template.begins) - ms(first)).unwrap_or(0)
     }
-}
-
-/// `PT12.5S` in milliseconds.
-fn millis(text: &str) -> Option<u64> {
-    let text = text.strip_prefix("PT")?.strip_suffix('S')?;
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let seconds: u64 = seconds.parse().ok()?;
-    let fraction: u64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
-    seconds.checked_mul(1_000)?.checked_add(fraction)
 }
