@@ -191,7 +191,7 @@ async fn players_play_on_in_step_through_all_that_befalls_clocks_and_inputs() {
     play.await;
     stage.assert_inspected();
     backup.expect("it stands by").publisher.stop(SOON);
-    stage.assert_stored();
+    stage.assert_stored(&[]);
     stage.assert_in_step(&stage.read_stored());
 }
 

@@ -147,5 +147,6 @@ async fn players_play_on_through_losses_stall_change_jump_and_deaths_of_worker_a
     let lips = Lips::read(&stored.path().join("film"), "v180", "a96");
     assert_silent(&lips, told.silent);
     stage.assert_in_step(&lips);
-    stage.assert_stored();
+    // What was lost with the server has not left the list yet: players are back that soon.
+    stage.assert_stored(&["HLS-GAP"]);
 }
