@@ -140,7 +140,7 @@ impl Dvr {
     /// The MPD that reaches back; while the window has a hole, no further than the live one: as there, who stopped
     /// before the hole has to find his place behind what is reached, or dash.js would stand there for hours.
     fn mpd(&self, snapshot: &Snapshot, live: &str) -> Option<String> {
-        if snapshot.behind_hole_ms().is_some() {
+        if snapshot.behind_hole().is_some() {
             return Some(live.to_owned());
         }
         if !snapshot.presentation().cuts.are_on_grid() {

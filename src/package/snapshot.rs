@@ -323,21 +323,22 @@ impl Snapshot {
         (next.1.get() > 0 || !may_rest()).then_some(next)
     }
 
-    /// How much is listed behind the last segment that is listed and no rendition has, in milliseconds; `None` if each
-    /// is there, or nothing follows yet.
+    /// How much is listed behind the last segment that is listed and no rendition has: how many segments, and how many
+    /// milliseconds. `None` if each is there, or nothing follows yet.
     #[must_use]
-    pub fn behind_hole_ms(&self) -> Option<u64> {
+    pub fn behind_hole(&self) -> Option<(u64, u64)> {
         let first = self.after_hole.filter(|first| *first < self.listed.end)?;
+        let count = self.listed.end - first;
         if self.presentation.cuts.are_on_grid() {
             let step = u64::from(self.presentation.config.segment_ms.get());
-            return Some((self.listed.end - first).saturating_mul(step));
+            return Some((count, count.saturating_mul(step)));
         }
         let lengths = (0..self.tracks.len()).filter_map(|rendition| {
             let begins = self.segment(rendition, SegmentNumber::new(first))?.begins();
             let ends = self.listed_end(rendition)?;
             u64::try_from(ends.to_wall().as_micros() - begins.to_wall().as_micros()).ok()
         });
-        lengths.max().map(|us| us.div_ceil(1_000))
+        Some((count, lengths.max()?.div_ceil(1_000)))
     }
 
     /// The instant at which the listed media of a rendition ends.

@@ -219,9 +219,9 @@ impl<'a> Mpd<'a> {
         let config = &self.snapshot.presentation().config;
         let window = self.step_ms() * u64::from(config.window_segments);
         let least = if self.low_latency { 1 } else { DELAY_SEGMENTS };
-        let behind = self.snapshot.behind_hole_ms();
-        let behind = behind.filter(|ms| *ms >= least * self.step_ms());
-        behind.unwrap_or(window).min(window)
+        let behind = self.snapshot.behind_hole();
+        let behind = behind.filter(|(segments, _)| *segments >= least);
+        behind.map_or(window, |(_, ms)| ms.min(window))
     }
 
     fn in_ms(&self, segment: u64) -> u64 {
