@@ -137,8 +137,8 @@ impl Dvr {
         found
     }
 
-    /// The MPD that reaches back; while the window has a hole, no further than the live one: as there, who stopped
-    /// before the hole has to find his place behind what is reached, or dash.js would stand there for hours.
+    /// The MPD that reaches back; soon after a hole, no further than the live one: as there, who stopped before the hole
+    /// has to find his place behind what is reached, or dash.js would stand there for hours.
     fn mpd(&self, snapshot: &Snapshot, live: &str) -> Option<String> {
         if snapshot.behind_hole().is_some() {
             return Some(live.to_owned());

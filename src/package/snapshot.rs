@@ -132,7 +132,7 @@ pub struct Snapshot {
     pub(super) closing: bool,
     pub(super) discontinuity_sequence: u64,
     pub(super) ended: bool,
-    /// The segment after the last listed one that no rendition has.
+    /// The segment after the last listed one that no rendition has, while that matters to players.
     pub(super) after_hole: Option<u64>,
     pub(super) mpd_changed_at: WallTime,
 }
@@ -324,7 +324,7 @@ impl Snapshot {
     }
 
     /// How much is listed behind the last segment that is listed and no rendition has: how many segments, and how many
-    /// milliseconds. `None` if each is there, or nothing follows yet.
+    /// milliseconds. `None` if each is there, nothing follows yet, or so much that it matters to no player any more.
     #[must_use]
     pub fn behind_hole(&self) -> Option<(u64, u64)> {
         let first = self.after_hole.filter(|first| *first < self.listed.end)?;

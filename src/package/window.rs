@@ -27,6 +27,9 @@ pub(super) const PUBLISH_STEP_US: i64 = 1_000;
 /// How many segments a rendition that rested must have again before the MPD names it: players of DASH are
 /// that far behind the present, and ask for what they expect.
 const RETURN_SEGMENTS: u64 = 4;
+/// With how many segments behind it a hole is of no concern any more to players that stopped before it: by then they
+/// have loaded the MPD several times.
+const HOLE_SEGMENTS: u64 = 10;
 
 /// The mutable record behind the snapshots.
 #[derive(Debug)]
@@ -41,7 +44,7 @@ pub(super) struct Window {
     closing: bool,
     discontinuity_sequence: u64,
     ended: bool,
-    /// The segment after the last listed one that no rendition has.
+    /// The segment after the last listed one that no rendition has, while fewer than [`HOLE_SEGMENTS`] follow.
     after_hole: Option<u64>,
     /// When what the MPD says last changed; nothing before there is anything to say.
     mpd_changed_at: Option<WallTime>,
@@ -127,7 +130,10 @@ impl Window {
         let is_hole = |number: &u64| self.tracks.iter().all(|track| lacks(track, *number));
         let last = numbers.rev().find(is_hole);
         self.after_hole = last.map(|hole| hole + 1).or(self.after_hole);
-        self.after_hole.take_if(|first| *first <= self.listed.start);
+        let listed = &self.listed;
+        let is_over =
+            |first: u64| first <= listed.start || first.saturating_add(HOLE_SEGMENTS) <= listed.end;
+        self.after_hole.take_if(|first| is_over(*first));
     }
 
     /// Begins another period. Every rendition has its segments up to the first of it.

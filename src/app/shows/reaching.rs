@@ -288,7 +288,8 @@ fn mpd_of(parts: &Parts, playlist: &[u8], live: &str) -> Option<String> {
     let first = first_of(&playlist)?;
     let reach = u64::try_from(parts.reach.as_millis()).unwrap_or(u64::MAX);
     let step = show.segment_ms();
-    if depth_ms(live).is_some_and(|depth| depth < listed * step) {
+    let is_shorter = || depth_ms(live).is_some_and(|depth| depth < listed * step);
+    if playlist.contains("\n#EXT-X-GAP\n") && is_shorter() {
         // Behind a hole players are to find their place again.
         return Some(live.to_owned());
     }
@@ -442,7 +443,8 @@ mod tests {
         let store = store().await;
         let live = MPD.replace("PT12S", "PT2S");
         put(&store, "manifest.mpd", &live).await;
-        put(&store, "v720/index.m3u8", &playlist(200)).await;
+        let listed = playlist(200).replacen("#EXTINF", "#EXT-X-GAP\n#EXTINF", 1);
+        put(&store, "v720/index.m3u8", &listed).await;
         let parts = parts(&[period("v720", 100..200, &[])], true);
         assert_eq!(dvr_mpd(&store, &parts).await, live);
     }

@@ -2,7 +2,7 @@
 //!
 //! Enters: a [`Snapshot`]
 //! Leaves: the MPD as text. Where segments follow from the grid alone, it changes only with the announced
-//! rates and at the end; where the source cuts, with every segment
+//! rates, after a hole and at the end; where the source cuts, with every segment
 //! Never:  a list of segments that the grid gives
 //! Time:   milliseconds; `@presentationTimeOffset` puts media time, which counts from the Unix epoch,
 //! onto the time line that begins at `@availabilityStartTime`

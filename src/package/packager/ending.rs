@@ -33,20 +33,37 @@ impl Packager {
         }
     }
 
-    /// Where the first rendition ends. One that is farther behind than a part is left alone: it rests or has failed,
-    /// and what others could leave out is less than that.
+    /// Where the first rendition ends. One that rests does not count, nor one that is farther behind than a part: what
+    /// others could leave out is less than that.
     fn common_end_us(&self) -> Option<i64> {
         let part_us = self.window.presentation().part_target.as_micros();
-        let ends = || self.tracks.iter().filter_map(Track::end_us);
+        let tracks = || self.tracks.iter().enumerate();
+        let with_media = || tracks().filter(|(rendition, _)| self.ends_with_media(*rendition));
+        let ends = || with_media().filter_map(|(_, track)| track.end_us());
         let last = ends().max()?;
         let behind = |end: i64| u64::try_from(last.saturating_sub(end)).unwrap_or(0);
         ends().filter(|end| behind(*end) <= part_us).min()
     }
+
+    /// Whether what a rendition has last is media, and not a gap.
+    fn ends_with_media(&self, rendition: usize) -> bool {
+        let is_open = |track: &Track| track.segment.is_some();
+        let last = || {
+            let number = self.window.last(rendition)?;
+            self.window.segment(rendition, number.get())
+        };
+        self.tracks.get(rendition).is_some_and(is_open) || last().is_some_and(|last| !last.gap)
+    }
 }
 
 impl Track {
+    /// Where its media end.
     fn end_us(&self) -> Option<i64> {
-        self.next_dts.map(|end| self.us(end))
+        let end = match self.pending.first() {
+            Some(first) => first.dts.checked_add(self.pending_length),
+            None => self.next_dts,
+        };
+        end.map(|end| self.us(end))
     }
 
     fn us(&self, at: Ticks) -> i64 {
@@ -78,10 +95,12 @@ impl Track {
                 break;
             }
         }
-        let has_parts = |parts: usize| parts > 0 || !self.pending.is_empty();
-        let is_empty = |open: &super::open::OpenSegment| !has_parts(open.parts.len());
-        if self.segment.as_ref().is_some_and(is_empty) {
-            self.segment = None;
+        if !self.pending.is_empty() {
+            return;
+        }
+        match &self.segment {
+            Some(open) if !open.parts.is_empty() => self.next_dts = Some(open.end()),
+            _ => self.segment = None,
         }
     }
 }
@@ -90,7 +109,7 @@ impl Track {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::tests::{FIRST, aac_at, config, drive, shown, video};
+    use super::super::tests::{FIRST, aac_at, config, drive, feed, shown, video};
     use super::*;
     use crate::id::{PeriodId, SegmentNumber};
     use crate::media::Sample;
@@ -157,6 +176,28 @@ mod tests {
             is_in.then_some(Sample { pts, ..sample })
         });
         run.outputs
+    }
+
+    /// A rendition that rests is passed on to where it may begin again.
+    #[test]
+    fn one_that_rests_has_nothing_left_out() {
+        let config = config(SEGMENT_MS, true);
+        let renditions = [video("v720", (30, 1)), video("v360", (30, 1))];
+        let packager = Packager::new(&config, PeriodId::new(FIRST), renditions.to_vec());
+        let mut packager = packager.expect("valid");
+        feed(&mut packager, FIRST..FIRST + 2, |_, sample| Some(sample));
+        let until = SegmentNumber::new(FIRST + 3);
+        packager.rest(0, until).expect("it may rest");
+        let scale = renditions[1].timescale;
+        let begin = Grid::new(config.segment_ms).start_of(until, scale);
+        let end = begin.checked_add(Span::new(18_000)).expect("fits");
+        let run = drive(packager, FIRST + 2..FIRST + 4, |rendition, sample| {
+            (rendition == 1 && sample.dts < end).then_some(sample)
+        });
+        let segments = run.segments(1);
+        let (number, start, length, _) = segments.last().expect("some");
+        assert_eq!(*number, until.get());
+        assert_eq!(start.checked_add(*length), Some(end));
     }
 
     proptest! {
