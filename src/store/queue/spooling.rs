@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::entry::{Entry, Place, Put, SpoolId};
 use super::{MAX_SPOOLED_OBJECTS, Queue};
+use crate::media::Item;
 
 /// How long an object waits before it goes to the spool: a store that works takes far less.
 pub(crate) const SPOOL_AFTER: Duration = Duration::from_secs(2);
@@ -34,8 +35,15 @@ impl Queue {
             || self.retry.is_some()
             || self.waiting.memory_bytes() > self.limits.memory_bytes / 2;
         let waits_long = |entry: &Entry| now.saturating_duration_since(entry.since) >= SPOOL_AFTER;
-        let unspooled = self.waiting.unspooled();
-        let wanted = unspooled.filter(|(_, entry)| in_hurry || waits_long(entry));
+        let is_init = |entry: &Entry| matches!(entry.put.key.item, Item::Init(..));
+        let due = |inits: bool| {
+            let unspooled = self.waiting.unspooled();
+            let due = unspooled.filter(move |(_, entry)| in_hurry || waits_long(entry));
+            due.filter(move |(_, entry)| is_init(entry) == inits)
+        };
+        // An init segment that failed where others did not waits behind playlists that are nothing without it.
+        let inits = self.waiting.has_init().then(|| due(true));
+        let wanted = inits.into_iter().flatten().chain(due(false));
         let wanted = wanted.map(|(place, entry)| (place, entry.len));
         let wanted: Vec<_> = wanted.take(MAX_SPOOL_BATCH).collect();
         let mut batch = Vec::new();
