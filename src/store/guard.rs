@@ -102,7 +102,7 @@ impl Guard {
 }
 
 /// Whether the `stored` version of a playlist lists as much as the one that is to be written, or more.
-fn is_overtaken(put: &Put, stored: &[u8]) -> bool {
+pub(super) fn is_overtaken(put: &Put, stored: &[u8]) -> bool {
     let age = |text: &[u8]| (last_listed(&put.key, text), has_ended(text));
     let (stored, ours) = (age(stored), age(&put.body.to_bytes()));
     stored.0.is_some() && stored >= ours

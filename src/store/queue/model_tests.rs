@@ -1,6 +1,7 @@
 //! The queue against a model of a store and a spool that fail, lie, and are cut off at random.
 
 use super::*;
+use crate::store::guard::is_overtaken;
 use crate::store::names::named_by;
 
 const RENDITIONS: [&str; 2] = ["v720", "a128"];
@@ -118,6 +119,8 @@ struct Model {
     conditional: bool,
     queue: Queue,
     store: BTreeMap<ObjectKey, Stored>,
+    /// The manifests as this process has seen them last, by which write they were.
+    seen: BTreeMap<ObjectKey, u64>,
     /// What media and init segments were when they were stored first.
     once: BTreeMap<ObjectKey, Bytes>,
     writes: u64,
@@ -155,6 +158,7 @@ impl Model {
             conditional,
             queue,
             store: BTreeMap::new(),
+            seen: BTreeMap::new(),
             once: BTreeMap::new(),
             writes: 0,
             late: Vec::new(),
@@ -275,6 +279,7 @@ impl Model {
 
     fn write(&mut self, batch: Vec<Write>, outcome: Outcome) {
         let mut failed = BTreeSet::new();
+        let mut overtaken = Vec::new();
         // Where only some fail, it is not always the first.
         let failing = usize::try_from(self.next).unwrap_or(0) % batch.len();
         for (at, write) in batch.into_iter().enumerate() {
@@ -288,6 +293,7 @@ impl Model {
                     }
                 }
             }
+            let newer = self.newer_than(&put);
             let (key, body) = (put.key, put.body.to_bytes());
             let fails = self.away || at == failing;
             match outcome {
@@ -301,15 +307,42 @@ impl Model {
                         body,
                     });
                 }
-                Outcome::FailedButDone => self.put(key.clone(), body),
+                Outcome::FailedButDone => {
+                    if newer.is_none() {
+                        self.put(key.clone(), body);
+                    }
+                }
                 Outcome::Done | Outcome::Failed | Outcome::Late => {
-                    self.put(key, body);
+                    match newer {
+                        Some(names) => overtaken.push((key, names)),
+                        None => {
+                            self.put(key.clone(), body);
+                            self.seen.insert(key, self.writes);
+                        }
+                    }
                     continue;
                 }
             }
             failed.insert(key);
         }
         self.queue.settle(&failed, self.now);
+        for (key, names) in overtaken {
+            self.queue.overtaken(&key, names);
+        }
+    }
+
+    /// What the stored version of a playlist names, if somebody else has stored one that lists as much as `put`, or
+    /// more: a store that knows conditions then keeps it.
+    fn newer_than(&mut self, put: &Put) -> Option<BTreeSet<ObjectKey>> {
+        let stored = self.store.get(&put.key)?;
+        let is_list = matches!(put.key.item, Item::Media(_));
+        let is_known = self.seen.get(&put.key) == Some(&stored.version);
+        let keeps = self.conditional && is_list && !is_known && is_overtaken(put, &stored.body);
+        if !keeps {
+            return None;
+        }
+        self.seen.insert(put.key.clone(), stored.version);
+        Some(named_by(&put.key, &stored.body))
     }
 
     fn put(&mut self, key: ObjectKey, body: Bytes) {
@@ -400,6 +433,7 @@ impl Model {
         self.look = None;
         self.retired.clear();
         self.run += 1;
+        self.seen.clear();
         self.queue = queue(self.limits, self.records);
         let mut left = Vec::new();
         self.files.retain(|id, file| {
