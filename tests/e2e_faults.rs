@@ -300,6 +300,10 @@ fn drift(server: &Server) -> Show<'_> {
     show.end()
 }
 
+/// So many sources with their encoders and watchers leave two cores some time for a slow moment: of one that comes too
+/// late something is cut out, as it should be.
+const AT_ONCE: usize = 4;
+
 type Case = for<'a> fn(&'a Server) -> Show<'a>;
 
 #[test]
@@ -309,8 +313,7 @@ fn no_fault_of_a_source_is_noticed_by_players_and_lips_stay_in_sync() {
     // All of it is looked at in the end.
     std::fs::write(&file, "[package]\nkept_segments = 120\n").unwrap();
     let ladder = small_ladder();
-    let args = ["--config", file.to_str().unwrap(), "--ladder", &ladder];
-    let server = Server::start(&args);
+    let server = Server::start(&["--config", file.to_str().unwrap(), "--ladder", &ladder]);
     let all: [(&str, Case); 8] = [
         ("reorder", reordered),
         ("clocks", clocks),
@@ -325,25 +328,25 @@ fn no_fault_of_a_source_is_noticed_by_players_and_lips_stay_in_sync() {
     let only = std::env::var("HEADWATER_TEST_FAULT").unwrap_or_default();
     let chosen: Vec<_> = all.iter().filter(|(key, _)| key.contains(&only)).collect();
     let failed = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for (key, case) in chosen {
-            let (server, failed) = (&server, &failed);
-            scope.spawn(move || {
-                if !holds(server, key, *case) {
-                    failed.lock().unwrap().push((*key, *case));
-                }
-            });
-        }
-    });
-    assert!(!server.log().contains("panicked"), "{}", server.log());
-    // All at once they are as much as two cores can do, and a source that comes too late is cut short, as it should be.
-    for (key, case) in failed.into_inner().unwrap() {
-        println!("{key}: once more, alone");
-        let server = Server::start(&args);
-        let held = holds(&server, key, case);
-        let log = server.log();
-        assert!(held, "{key}: its panics are above; the server says\n{log}");
+    for some in chosen.chunks(AT_ONCE) {
+        std::thread::scope(|scope| {
+            for (key, case) in some {
+                let (server, failed) = (&server, &failed);
+                scope.spawn(move || {
+                    if !holds(server, key, *case) {
+                        failed.lock().unwrap().push(*key);
+                    }
+                });
+            }
+        });
     }
+    let failed = failed.into_inner().unwrap();
+    assert!(!server.log().contains("panicked"), "{}", server.log());
+    assert!(
+        failed.is_empty(),
+        "{failed:?}: their panics are above; the server says\n{}",
+        server.log()
+    );
 }
 
 /// Whether `case`, which publishes as `key`, goes unnoticed; why not is printed.
